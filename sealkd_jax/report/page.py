@@ -1,0 +1,113 @@
+"""The page that every report is: one HTML file that loads nothing and follows the reader's theme."""
+
+import os
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from sealkd_jax.plots.style import COLOURS, WIDTH, to_png, to_svg
+from sealkd_jax.report.captions import HOW_TO_READ
+
+
+class Panel(NamedTuple):
+    """A figure; `name` is the file name of its PNG and the key of its sentence in `HOW_TO_READ`."""
+
+    name: str
+    figure: Figure
+
+
+def _variables(theme: int) -> str:
+    return " ".join(f"--{name}: {values[theme]};" for name, values in COLOURS.items())
+
+
+NOTHING_FROM_OUTSIDE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+THEMES = f""":root {{ color-scheme: light dark; {_variables(0)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(1)} }} }}"""
+
+STYLE = """
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: clamp(1.4rem, 1.1rem + 1.6vw, 2.1rem); line-height: 1.2;
+  margin: 0 0 .6rem; letter-spacing: -.01em; text-wrap: balance; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 3rem 0 1rem; padding-top: 1rem; border-top: 1px solid var(--grid); }
+p { max-width: 46rem; margin: .5rem 0; }
+.lead { font-size: 1.08rem; }
+.muted, figcaption { color: var(--muted); font-size: .9rem; }
+pre { margin: 1rem 0; padding: .7rem .9rem; border: 1px solid var(--grid); border-radius: 6px;
+  font: .84rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .38rem 1.1rem .38rem 0;
+  border-bottom: 1px solid var(--grid); vertical-align: top; }
+th { font-weight: 500; color: var(--muted); }
+td { overflow-wrap: anywhere; }
+.number { text-align: right; white-space: nowrap; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
+  gap: 2rem 2.5rem; }
+figure { margin: 0; min-width: 0; }
+figure.wide { grid-column: 1 / -1; }
+figure svg { display: block; width: 100%; height: auto; max-height: 46rem; overflow: visible;
+  stroke-linejoin: round; stroke-linecap: butt; }
+figcaption { margin-top: .5rem; max-width: 46rem; }
+details { margin-top: 1rem; }
+summary { cursor: pointer; color: var(--muted); }
+"""
+
+
+def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
+    """An HTML table, escaped. A row's first cell is its heading; with a header, the others are numbers."""
+    kind = ' class="number"' if header else ""
+    cells = [
+        f"<tr><th scope=row>{escape(str(name))}</th>"
+        + "".join(f"<td{kind}>{escape(str(value))}</td>" for value in values)
+        + "</tr>"
+        for name, *values in rows
+    ]
+    head = "".join(f"<th scope=col{kind if k else ''}>{escape(name)}</th>" for k, name in enumerate(header))
+    head = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<div class="scroll"><table>{head}<tbody>{"".join(cells)}</tbody></table></div>'
+
+
+def section(heading: str, panels: Sequence[Panel] = (), html: str = "") -> str:
+    """A heading, then `html` as it is, then the panels as inline SVG."""
+    figures = []
+    for name, figure in panels:
+        how_to_read = escape(HOW_TO_READ[name])
+        svg = to_svg(figure, name, how_to_read)
+        wide = ' class="wide"' if figure.get_figwidth() > WIDTH else ""
+        figures.append(f'<figure id="{name}"{wide}>{svg}<figcaption>{how_to_read}</figcaption></figure>')
+    grid = f'<div class="panels">{"".join(figures)}</div>' if figures else ""
+    return f"<section><h2>{escape(heading)}</h2>{html}{grid}</section>"
+
+
+def page(title: str, lead: str, body: str) -> str:
+    """The whole document. `title` and `lead` are escaped, `body` is HTML."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{NOTHING_FROM_OUTSIDE}">'
+        f"<title>{escape(title)}</title><style>{THEMES}{STYLE}</style></head><body><main>"
+        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>'
+        f"{body}</main></body></html>\n"
+    )
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Whoever reads `path` meanwhile sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
+def write_pngs(folder: Path, panels: Iterable[Panel]) -> None:
+    """Each panel as `folder/<name>.png`."""
+    for panel in panels:
+        write_atomically(folder / f"{panel.name}.png", to_png(panel.figure))
