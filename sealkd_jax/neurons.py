@@ -1,0 +1,176 @@
+"""Spiking neurons: leaky (LIF) and plain (IAF) integrate-and-fire, as functions of arrays.
+
+Axes: `T` timesteps, always the first; `...` whatever one timestep consists of, e.g. `[B, H, W, C]`.
+
+Nothing is remembered between calls: the membrane goes in as `v` and comes out as `v_final`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+
+from sealkd_jax.surrogates import Surrogate, sigmoid
+
+UNROLL = 16
+"""Up to this many timesteps are compiled without a loop: XLA then fuses them and recomputes instead of
+storing, which on a CPU at T = 4 is four times as fast as a loop and takes a tenth of its memory. Compile time
+grows with it, and longer runs gain nothing from being unrolled in part: they are an ordinary loop."""
+
+Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
+
+
+def lif(
+    currents: jax.Array,
+    v: jax.Array | None = None,
+    *,
+    decay: Parameter = 0.5,
+    threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    detach_reset: bool = False,
+    decay_input: bool = False,
+    surrogate: Surrogate = sigmoid(4.0),  # noqa: B008 (an immutable value)
+) -> tuple[jax.Array, jax.Array]:
+    r"""Leaky integrate-and-fire: the membrane leaks, adds the current, fires at the threshold and is reset.
+
+    At each timestep, with $r$ = `v_reset` (0 for a soft reset) and $d$ = `decay`:
+
+    $$h = v - (1 - d)(v - r) + x \qquad\text{or, with decay\_input,}\qquad h = v + (1 - d)(x - (v - r))$$
+    $$s = [h - \theta \ge 0], \qquad v \leftarrow (1 - s)\,h + s\,r
+      \quad\text{(hard reset)}\quad\text{or}\quad h - s\,\theta \quad\text{(soft)}$$
+
+    In the backward pass $\partial s/\partial h$ is `surrogate(h - threshold)`. The membrane's time constant,
+    in timesteps, is $1/(1 - d)$. A learnable `decay` array makes it a parametric LIF (PLIF). The membrane is
+    computed in float32 at least, whatever the dtype of the currents. The spikes carry the name "spikes" for
+    `jax.checkpoint_policies.save_only_these_names`.
+
+    Args:
+      currents: `[T, ...]`, the input of each timestep; floating, T >= 1.
+      v: `[...]`, the membrane to start from, e.g. an earlier call's `v_final`: two halves of a sequence then
+        give what the whole gives. None: `v_reset` (hard) or 0 (soft).
+      decay: share of the membrane that is left after a timestep, in [0, 1]. This and the next two may be
+        arrays, also traced, that broadcast against one timestep, and have gradients.
+      threshold: at which a neuron fires, equality included; above 0 and `v_reset`.
+      v_reset: the membrane after a spike and at rest; None: soft reset, which subtracts the threshold.
+      detach_reset: no gradient through the spike in the reset.
+      decay_input: leak the current too, as `LIFNode` of SpikingJelly does by default.
+      surrogate: `x = h - threshold -> derivative`, see `sealkd_jax.surrogates`.
+
+    Returns:
+      spikes: `[T, ...]`, 0 or 1 in the dtype of the currents.
+      v_final: `[...]`, the membrane after the last timestep; float32, or float64 for float64 currents.
+
+    >>> import jax.numpy as jnp
+    >>> spikes, v = lif(jnp.array([0.75, 0.75, 0.75]))
+    >>> print(spikes, v)  # h = 0.75, 1.125 (fires), 0.75
+    [0. 1. 0.] 0.75
+
+    Reference: Fang et al., SpikingJelly, Science Advances 2023 (the same update, checked to the last spike).
+    """
+    currents, dtype = _checked_currents(currents)
+    _require("decay", decay, "in [0, 1]", lambda d: (d >= 0) & (d <= 1))
+    leak = 1 - _parameter("decay", decay, currents, dtype)
+
+    def charge(v, x, rest):
+        return v + leak * (x - (v - rest)) if decay_input else v - leak * (v - rest) + x
+
+    return _run(currents, v, dtype, charge, threshold, v_reset, detach_reset, surrogate)
+
+
+def iaf(
+    currents: jax.Array,
+    v: jax.Array | None = None,
+    *,
+    threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    detach_reset: bool = False,
+    surrogate: Surrogate = sigmoid(4.0),  # noqa: B008 (an immutable value)
+) -> tuple[jax.Array, jax.Array]:
+    r"""Integrate-and-fire: `lif` without the leak, $h = v + x$.
+
+    Arguments and results are those of `lif`.
+
+    >>> spikes, v = iaf(jnp.array([0.75, 0.75, 0.75]), v_reset=None)
+    >>> print(spikes, v)  # h = 0.75, 1.5 (fires, 0.5 is left), 1.25 (fires)
+    [0. 1. 1.] 0.25
+    """
+    currents, dtype = _checked_currents(currents)
+    return _run(currents, v, dtype, lambda v, x, rest: v + x, threshold, v_reset, detach_reset, surrogate)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _fire(x: jax.Array, surrogate: Surrogate) -> jax.Array:
+    return (x >= 0).astype(x.dtype)
+
+
+@_fire.defjvp
+def _fire_jvp(surrogate, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _fire(x, surrogate), surrogate(x) * dx
+
+
+def _run(currents, v, dtype, charge: Callable, threshold, v_reset, detach_reset, surrogate):
+    """Charges, fires and resets once per timestep; `charge(v, x, rest)` gives the membrane before firing."""
+    rest = 0.0 if v_reset is None else v_reset
+    _require("threshold", threshold, "above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
+    threshold = _parameter("threshold", threshold, currents, dtype)
+    rest = _parameter("v_reset", rest, currents, dtype)
+    v = rest if v is None else _membrane(v, currents, dtype)
+    # The loop wants a membrane of one type throughout: full shape, sharded like all that flows into it.
+    v = v + jnp.zeros_like(charge(v, currents[0].astype(dtype), rest) - threshold)
+
+    def step(v, x):
+        h = charge(v, x.astype(dtype), rest)
+        spike = _fire(h - threshold, surrogate)
+        fired = jax.lax.stop_gradient(spike) if detach_reset else spike
+        v = h - fired * threshold if v_reset is None else (1 - fired) * h + fired * rest
+        return v, spike.astype(currents.dtype)
+
+    v_final, spikes = jax.lax.scan(step, v, currents, unroll=len(currents) <= UNROLL)
+    return checkpoint_name(spikes, "spikes"), v_final
+
+
+def _membrane(v, currents, dtype):
+    v = jnp.asarray(v)
+    if v.shape != currents.shape[1:]:
+        raise ValueError(
+            f"v: expected the shape of one timestep of currents, {currents.shape[1:]}, got {v.shape}"
+        )
+    if not jnp.issubdtype(v.dtype, jnp.floating):
+        raise TypeError(f"v: expected a floating dtype, got {v.dtype}")
+    return v.astype(dtype)
+
+
+def _checked_currents(currents):
+    currents = jnp.asarray(currents)
+    if not jnp.issubdtype(currents.dtype, jnp.floating):
+        raise TypeError(f"currents: expected a floating dtype, got {currents.dtype}")
+    if currents.ndim == 0 or len(currents) == 0:
+        raise ValueError(f"currents: expected shape [T, ...] with T >= 1, got {currents.shape}")
+    at_least_float32 = currents.dtype if jnp.finfo(currents.dtype).bits >= 32 else jnp.dtype("float32")
+    return currents, at_least_float32
+
+
+def _parameter(name, value, currents, dtype):
+    """A number stays a Python float; an array gets the membrane's dtype and the rank of one timestep."""
+    if np.ndim(value) == 0 and isinstance(value, int | float | np.number):
+        return float(value)
+    value = jnp.asarray(value, dtype)
+    shape = currents.shape[1:]
+    if value.ndim > len(shape) or any(
+        n not in (1, m) for n, m in zip(value.shape[::-1], shape[::-1], strict=False)
+    ):
+        raise ValueError(
+            f"{name}: expected an array that broadcasts against one timestep, {shape}, got {value.shape}"
+        )
+    return value if value.ndim == 0 else value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+
+
+def _require(name, value, expected, holds, *others):
+    """Checks values that are known while tracing; what is only known on the device is not looked at."""
+    known = [np.asarray(a) for a in (value, *others) if not isinstance(a, jax.core.Tracer)]
+    if len(known) == 1 + len(others) and not np.all(holds(*known)):
+        raise ValueError(f"{name}: expected {expected}, got {value}")

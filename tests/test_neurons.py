@@ -1,0 +1,390 @@
+"""The neurons against the authors' (golden vectors), against a NumPy loop with a hand-written backward pass,
+and through JAX's transformations."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from sealkd_jax.neurons import UNROLL, iaf, lif
+from sealkd_jax.surrogates import arctan, sigmoid, triangle
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("lif_*.npz"))
+RESETS = [{}, {"v_reset": None}, {"v_reset": 0.25}, {"v_reset": -0.5, "detach_reset": True}]
+RESETS += [{"v_reset": None, "detach_reset": True}]
+LEAKS = [{"decay": 0.5}, {"decay": 0.8}, {"decay": 0.7, "decay_input": True}]
+
+
+def reference(
+    x,
+    g,
+    v=None,
+    gv=0.0,
+    *,
+    decay=0.5,
+    threshold=1.0,
+    v_reset=0.0,
+    detach_reset=False,
+    decay_input=False,
+    slope=4.0,
+):
+    """One neuron per element in NumPy. `g`, `gv`: cotangents of the spikes and of the final membrane.
+
+    Returns the spikes, the final membrane, and the gradients of currents, initial membrane, decay and
+    threshold (the last two per element). `decay=None`: no leak (IAF).
+    """
+    r = 0.0 if v_reset is None else v_reset
+    leak = 0.0 if decay is None else 1 - decay
+    v = np.full(x.shape[1:], r) if v is None else v
+    before, charged, spikes = [], [], []
+    for current in x:
+        h = v + leak * (current - (v - r)) if decay_input else v - leak * (v - r) + current
+        spike = np.where(h - threshold >= 0, 1.0, 0.0)
+        before, charged, spikes = [*before, v], [*charged, h], [*spikes, spike]
+        v = h - spike * threshold if v_reset is None else (1 - spike) * h + spike * v_reset
+    gv = np.broadcast_to(gv, v.shape)
+    gx, g_decay, g_threshold = np.zeros_like(x), np.zeros_like(v), np.zeros_like(v)
+    for i in reversed(range(len(x))):
+        h, spike = charged[i], spikes[i]
+        s = 1 / (1 + np.exp(-slope * (h - threshold)))
+        gs = g[i] + (0 if detach_reset else gv * (-threshold if v_reset is None else v_reset - h))
+        gh = gs * slope * s * (1 - s) + gv * (1 if v_reset is None else 1 - spike)
+        g_threshold = g_threshold - gs * slope * s * (1 - s) - (gv * spike if v_reset is None else 0)
+        g_decay = g_decay + gh * ((before[i] - r) - (x[i] if decay_input else 0))
+        gx[i] = gh * (leak if decay_input else 1)
+        gv = gh * (1 - leak)
+    return np.stack(spikes), v, gx, gv, g_decay, g_threshold
+
+
+def random(*shape, seed=0, scale=1.5):
+    return np.random.default_rng(seed).normal(0.3, scale, shape)
+
+
+def pullback(neuron, cotangents, *args):
+    outputs, vjp = jax.vjp(neuron, *args)
+    return outputs, vjp(tuple(jnp.asarray(c, o.dtype) for c, o in zip(cotangents, outputs, strict=True)))
+
+
+# --- the equations ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda p: p.stem)
+def test_is_the_authors_neuron(float64, strict, path):
+    z = np.load(path)
+    kwargs = {
+        "threshold": float(z["v_threshold"]),
+        "v_reset": None if z["soft_reset"] else float(z["v_reset"]),
+        "detach_reset": bool(z["detach_reset"]),
+        "surrogate": sigmoid(float(z["surrogate_alpha"])),
+    }
+    if z["kind"] == "lif":
+        kwargs |= {"decay": 1 - 1 / float(z["tau"]), "decay_input": bool(z["decay_input"])}
+    neuron = lif if z["kind"] == "lif" else iaf
+    x = jnp.asarray(z["current"])
+
+    (spikes, v), (grad,) = pullback(
+        lambda x: neuron(x, **kwargs), (z["cotangent"], z["v_after_reset"][-1] * 0), x
+    )
+    np.testing.assert_array_equal(spikes, z["spikes"])
+    np.testing.assert_allclose(grad, z["grad_current"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(v, z["v_after_reset"][-1], rtol=0, atol=1e-12)
+
+    v = None
+    for i in range(len(x)):  # step by step; a threshold out of reach shows the membrane before the reset
+        _, before = neuron(x[i : i + 1], v, **kwargs | {"threshold": 1e9})
+        _, v = neuron(x[i : i + 1], v, **kwargs)
+        np.testing.assert_allclose(before, z["v_before_reset"][i], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(v, z["v_after_reset"][i], rtol=0, atol=1e-12)
+
+
+def test_golden_vectors_are_there():
+    assert len(GOLDEN) == 9
+
+
+@pytest.mark.parametrize("reset", RESETS, ids=repr)
+@pytest.mark.parametrize("leak", [*LEAKS, None], ids=repr)
+def test_equals_a_loop_with_a_hand_written_backward_pass(float64, strict, leak, reset):
+    x, v, g, gv = random(6, 4, 5), random(4, 5, seed=1), random(6, 4, 5, seed=2), random(4, 5, seed=3)
+    kwargs = reset | {"threshold": 0.9, "surrogate": sigmoid(3.0)}
+    neuron = iaf if leak is None else lif
+    outputs, grads = pullback(
+        lambda x, v: neuron(x, v, **kwargs, **(leak or {})), (g, gv), jnp.asarray(x), jnp.asarray(v)
+    )
+    expected = reference(x, g, v, gv, **reset, **(leak or {"decay": None}), threshold=0.9, slope=3.0)
+    np.testing.assert_array_equal(outputs[0], expected[0])
+    np.testing.assert_allclose(outputs[1], expected[1], atol=1e-12)
+    np.testing.assert_allclose(grads[0], expected[2], atol=1e-12)
+    np.testing.assert_allclose(grads[1], expected[3], atol=1e-12)
+    assert 0.02 < outputs[0].mean() < 0.98
+
+
+@pytest.mark.parametrize("leak", LEAKS, ids=repr)
+@pytest.mark.parametrize("timesteps", [UNROLL, UNROLL + 1, 300])
+def test_long_sequences(float64, strict, timesteps, leak):
+    x, g = random(timesteps, 7), random(timesteps, 7, seed=1)
+    outputs, grads = pullback(lambda x: lif(x, **leak), (g, np.zeros(7)), jnp.asarray(x))
+    spikes, v, gx, *_ = reference(x, g, **leak)
+    np.testing.assert_array_equal(outputs[0], spikes)
+    np.testing.assert_allclose(outputs[1], v, atol=1e-12)
+    np.testing.assert_allclose(grads[0], gx, atol=1e-10)
+
+
+def test_hand_values(strict):
+    spikes, v = lif(jnp.array([0.75, 0.75, 0.75]))  # h = 0.75, 1.125, 0.75
+    assert (spikes.tolist(), v) == ([0, 1, 0], 0.75)
+    spikes, v = lif(jnp.array([2.5, 0.0, 0.5]), v_reset=None)  # h = 2.5, 0.75, 0.875
+    assert (spikes.tolist(), v) == ([1, 0, 0], 0.875)
+    spikes, v = lif(jnp.array([2.5, 0.0, 0.5]), v_reset=0.5)  # starts at 0.5: h = 3, 0.5, 1
+    assert (spikes.tolist(), v) == ([1, 0, 1], 0.5)
+    spikes, v = lif(jnp.array([2.0, 3.0]), decay_input=True)  # h = 1, 1.5
+    assert (spikes.tolist(), v) == ([1, 1], 0)
+    spikes, v = iaf(jnp.array([0.75, 0.75, 0.75]), v_reset=None)  # h = 0.75, 1.5, 1.25
+    assert (spikes.tolist(), v) == ([0, 1, 1], 0.25)
+    assert lif(jnp.array([1.0, 1.0]), jnp.float32(-4.0), decay=0)[0].tolist() == [1, 1]  # no memory at all
+    assert lif(jnp.array([0.5, 0.5]), decay=1)[0].tolist() == [0, 1]  # no leak at all
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_equality_fires(float64, strict, dtype):
+    below = (
+        jnp.nextafter(jnp.asarray(1, "float64"), 0).astype(dtype)
+        if dtype == "float64"
+        else jnp.asarray(0.99, dtype)
+    )
+    assert lif(jnp.stack([jnp.asarray(1, dtype), below]), decay=0.0)[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("surrogate", [sigmoid(4.0), arctan(), triangle(), lambda x: jnp.exp(-x * x)])
+def test_the_surrogate_is_the_derivative_of_the_spike(float64, strict, surrogate):
+    h = jnp.asarray(random(50))
+    for derivative in (jax.grad, jax.jacfwd):
+        grad = jax.vmap(derivative(lambda x: lif(x[None], threshold=0.7, surrogate=surrogate)[0][0]))(h)
+        np.testing.assert_allclose(grad, surrogate(h - 0.7), atol=1e-15)
+
+
+# --- learnable parameters, state ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5), (4, 1), (4, 5)])
+@pytest.mark.parametrize("kwargs", [{}, {"decay_input": True}, {"v_reset": None}, {"v_reset": 0.2}], ids=repr)
+def test_gradient_of_a_learnable_decay_and_threshold(float64, strict, shape, kwargs):
+    x, g, gv = random(6, 4, 5), random(6, 4, 5, seed=1), random(4, 5, seed=2)
+    decay, threshold = (np.random.default_rng(seed).uniform(0.4, 0.9, shape) for seed in (3, 4))
+    outputs, grads = jax.jit(
+        lambda d, t: pullback(lambda d, t: lif(jnp.asarray(x), decay=d, threshold=t, **kwargs), (g, gv), d, t)
+    )(jnp.asarray(decay), jnp.asarray(threshold))
+    spikes, v, _, _, g_decay, g_threshold = reference(x, g, gv=gv, decay=decay, threshold=threshold, **kwargs)
+    np.testing.assert_array_equal(outputs[0], spikes)
+    np.testing.assert_allclose(outputs[1], v, atol=1e-12)
+    for grad, per_element in zip(grads, (g_decay, g_threshold), strict=True):
+        padded = (1,) * (2 - len(shape)) + shape
+        summed = per_element.sum(tuple(i for i, n in enumerate(padded) if n == 1), keepdims=True).reshape(
+            shape
+        )
+        np.testing.assert_allclose(grad, summed, atol=1e-11)
+
+
+def test_gradient_of_decay_below_threshold_is_the_finite_difference(float64):
+    x = jnp.abs(jnp.asarray(random(5, 3, scale=0.2)))
+
+    def membrane(decay):
+        return lif(x, decay=decay, threshold=100.0)[1].sum()
+
+    step = 1e-6
+    slope = (membrane(0.6 + step) - membrane(0.6 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(membrane)(0.6), slope, rtol=1e-8)
+
+
+@pytest.mark.parametrize("reset", RESETS, ids=repr)
+@pytest.mark.parametrize("split", [1, 3])
+def test_two_halves_are_the_whole(float64, strict, reset, split):
+    x, g, gv = jnp.asarray(random(6, 4)), random(6, 4, seed=1), random(4, seed=2)
+
+    def halves(x):
+        first, v = lif(x[:split], **reset)
+        second, v = lif(x[split:], v, **reset)
+        return jnp.concatenate([first, second]), v
+
+    whole = pullback(lambda x: lif(x, **reset), (g, gv), x)
+    for a, b in zip(jax.tree.leaves(pullback(halves, (g, gv), x)), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_currents_have_a_float32_membrane(strict, dtype):
+    x = jnp.asarray(random(6, 40), dtype)
+    g = jnp.asarray(random(6, 40, seed=1), dtype)
+    decay = jnp.full((40,), 0.6, dtype)
+    (spikes, v), (grad,) = pullback(lambda x: lif(x, decay=decay), (g, np.zeros(40)), x)
+    assert (spikes.dtype, v.dtype, grad.dtype) == (x.dtype, jnp.float32, x.dtype)
+    exact, v32 = lif(x.astype(jnp.float32), decay=decay.astype(jnp.float32))
+    np.testing.assert_array_equal(spikes.astype(jnp.float32), exact)
+    np.testing.assert_allclose(v, v32, rtol=1e-6)
+    assert lif(x, v.astype(dtype))[1].dtype == jnp.float32
+
+
+# --- transformations ----------------------------------------------------------------------------------------
+
+
+def value_and_grads(x, decay):
+    def loss(x, decay):
+        spikes, v = lif(x, decay=decay, threshold=0.8)
+        weights = jnp.arange(1.0, 1 + x.shape[-1])
+        return (spikes * weights).sum() + (v * v).sum()
+
+    return jax.value_and_grad(loss, (0, 1))(x, decay)
+
+
+def assert_close(tree, other, atol=1e-11):
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
+def test_jit_vmap_and_pmap_agree(float64):
+    x, decay = jnp.asarray(random(4, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
+    value, (gx, gd) = value_and_grads(x, decay)
+    assert_close(jax.jit(value_and_grads)(x, decay), (value, (gx, gd)))
+
+    values, (gxs, gds) = jax.vmap(value_and_grads, (1, None), (0, (1, 0)))(x, decay)
+    assert_close((values.sum(), (gxs, gds.sum(0))), (value, (gx, gd)))
+
+    devices = jax.pmap(value_and_grads, in_axes=(0, None))(jnp.moveaxis(x, 1, 0)[:, :, None], decay)
+    assert_close(devices, (values, (jnp.moveaxis(gxs, 1, 0)[:, :, None], gds)))
+
+    one = [value_and_grads(x, jnp.full((3,), d)) for d in (0.2, 0.7)]
+    many = jax.vmap(value_and_grads, (None, 0))(x, jnp.full((3, 2), jnp.array([0.2, 0.7])).T)
+    assert_close(many, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one))
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_shard_map_agrees(float64, checked):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x, decay, batch = jnp.asarray(random(4, 8, 3)), jnp.asarray([0.3, 0.5, 0.9]), P(None, "data")
+
+    def local(x, decay):
+        value, (gx, gd) = value_and_grads(x, decay)
+        # Where shard_map tracks what is replicated, it has summed the gradient of the shared decay itself.
+        return jax.lax.psum(value, "data"), (gx, gd if checked else jax.lax.psum(gd, "data"))
+
+    sharded = jax.shard_map(
+        local, mesh=mesh, in_specs=(batch, P()), out_specs=(P(), (batch, P())), check_vma=checked
+    )
+    assert_close(jax.jit(sharded)(x, decay), value_and_grads(x, decay))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_sharded_arrays_agree(float64, kind):
+    x, decay = jnp.asarray(random(4, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
+    expected = value_and_grads(x, decay)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, jax.NamedSharding(mesh, P(None, "data")))
+        assert_close(jax.jit(value_and_grads)(sharded, decay), expected)
+
+
+def test_jvp_is_the_transpose_of_vjp(float64):
+    x, dx, g, gv = jnp.asarray(random(6, 4)), random(6, 4, seed=1), random(6, 4, seed=2), random(4, seed=3)
+    _, (ds, dv) = jax.jvp(lif, (x,), (jnp.asarray(dx),))
+    _, (gx,) = pullback(lif, (g, gv), x)
+    np.testing.assert_allclose((ds * g).sum() + (dv * gv).sum(), (gx * dx).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("policy", [None, jax.checkpoint_policies.save_only_these_names("spikes")])
+def test_rematerialisation_changes_nothing(float64, policy):
+    weights = [jnp.asarray(random(5, 5, seed=s, scale=0.8)) for s in range(3)]
+
+    def network(weights, x):
+        for w in weights:
+            x, _ = lif(x @ w)
+        return (x * x).sum()
+
+    x = jnp.asarray(random(4, 6, 5))
+    assert_close(jax.grad(jax.checkpoint(network, policy=policy))(weights, x), jax.grad(network)(weights, x))
+
+
+def test_a_policy_can_keep_just_the_spikes(capsys):
+    def layer(x):
+        return lif(jnp.sin(x))[0].sum()
+
+    policy = jax.checkpoint_policies.save_only_these_names("spikes")
+    jax.ad_checkpoint.print_saved_residuals(
+        jax.checkpoint(lambda x: layer(layer(x) * x), policy=policy), jnp.ones((4, 3))
+    )
+    kept = [line for line in capsys.readouterr().out.splitlines() if "from the argument" not in line]
+    assert kept
+    assert all("named 'spikes'" in line for line in kept)
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+BAD = [
+    (ValueError, "currents: expected shape", {"currents": jnp.zeros(())}),
+    (ValueError, "currents: expected shape", {"currents": jnp.zeros((0, 3))}),
+    (TypeError, "currents: expected a floating dtype, got int32", {"currents": jnp.zeros((4, 3), int)}),
+    (
+        TypeError,
+        "currents: expected a floating dtype, got complex64",
+        {"currents": jnp.zeros((4, 3), complex)},
+    ),
+    (
+        ValueError,
+        r"v: expected the shape of one timestep of currents, \(3,\), got \(1,\)",
+        {"v": jnp.zeros(1)},
+    ),
+    (ValueError, r"v: expected .* got \(4, 3\)", {"v": jnp.zeros((4, 3))}),
+    (TypeError, "v: expected a floating dtype, got int32", {"v": jnp.zeros(3, int)}),
+    (ValueError, r"threshold: expected above 0 and v_reset", {"threshold": 0.0}),
+    (ValueError, r"threshold: expected above 0 and v_reset", {"threshold": np.array([1.0, -1.0, 1.0])}),
+    (ValueError, r"threshold: expected above 0 and v_reset", {"threshold": 0.5, "v_reset": 0.5}),
+    (ValueError, r"threshold: expected above 0 and v_reset", {"threshold": float("nan"), "v_reset": None}),
+    (ValueError, r"threshold: expected an array that broadcasts .* got \(2,\)", {"threshold": jnp.ones(2)}),
+]
+BAD_DECAY = [
+    (r"decay: expected in \[0, 1\], got -0.1", -0.1),
+    (r"decay: expected in \[0, 1\], got 1.5", 1.5),
+    (r"decay: expected in \[0, 1\], got nan", float("nan")),
+    (r"decay: expected in \[0, 1\]", jnp.array([0.5, 2.0, 0.5])),
+    (
+        r"decay: expected an array that broadcasts against one timestep, \(3,\), got \(4, 3\)",
+        np.ones((4, 3)),
+    ),
+    (r"decay: expected an array that broadcasts .* got \(2,\)", jnp.ones(2)),
+]
+
+
+@pytest.mark.parametrize("neuron", [lif, iaf])
+@pytest.mark.parametrize(("error", "message", "change"), BAD)
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_bad_input_is_named(neuron, error, message, change, transform):
+    arguments = {"currents": jnp.ones((4, 3))} | change
+    with pytest.raises(error, match=message):
+        transform(lambda: neuron(arguments.pop("currents"), **arguments))()
+
+
+@pytest.mark.parametrize(("message", "decay"), BAD_DECAY)
+def test_bad_decay_is_named(message, decay):
+    with pytest.raises(ValueError, match=message):
+        lif(jnp.ones((4, 3)), decay=decay)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    timesteps=st.integers(1, 5),
+    shape=st.lists(st.integers(0, 2), max_size=3),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+    reset=st.sampled_from([0.0, None]),
+)
+def test_any_shape(timesteps, shape, dtype, reset):
+    x = jnp.asarray(random(timesteps, *shape), dtype)
+    spikes, v = lif(x, v_reset=reset)
+    assert (spikes.shape, spikes.dtype, v.shape, v.dtype) == (x.shape, x.dtype, x.shape[1:], jnp.float32)
+    expected, v_expected, *_ = reference(np.asarray(x, np.float32), x, v_reset=reset)
+    np.testing.assert_array_equal(spikes.astype(jnp.float32), expected)
+    np.testing.assert_allclose(v, v_expected, atol=1e-6)
