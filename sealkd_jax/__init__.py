@@ -3,4 +3,39 @@
 Importing this package loads jax alone. Models, data, training and reports are imported from their own modules.
 """
 
-from sealkd_jax import losses, neurons, surrogates
+from sealkd_jax import surrogates
+from sealkd_jax.losses import (
+    METHODS,
+    card_seal_kd_loss,
+    ce_loss,
+    ela_loss,
+    hyperparameters,
+    mean_ce_loss,
+    mean_kd_loss,
+    needs_teacher,
+    seal_kd_loss,
+    self_distillation_loss,
+    sta_loss,
+    sta_weights,
+    uniform_kd_loss,
+)
+from sealkd_jax.neurons import iaf, lif
+
+__all__ = [
+    "METHODS",
+    "card_seal_kd_loss",
+    "ce_loss",
+    "ela_loss",
+    "hyperparameters",
+    "iaf",
+    "lif",
+    "mean_ce_loss",
+    "mean_kd_loss",
+    "needs_teacher",
+    "seal_kd_loss",
+    "self_distillation_loss",
+    "sta_loss",
+    "sta_weights",
+    "surrogates",
+    "uniform_kd_loss",
+]

@@ -1,0 +1,50 @@
+"""Files that are whole or absent, and directories that one process at a time writes to."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sealkd_jax.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it becomes `path` when the block ends well, and vanishes when it does not."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, facts: Any) -> None:
+    """Writes JSON that a person can read, all at once."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def locked(directory: Path, *, wait: bool) -> Iterator[None]:
+    """Makes `directory` and holds it for this process; the lock ends with the process, however it ends.
+
+    Raises:
+        InputError: if the directory cannot be written to, or `wait` is False and another process holds it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written to: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise InputError(f"{directory}: another process is writing to it; choose another --out") from error
+        yield

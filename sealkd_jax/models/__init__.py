@@ -1,0 +1,156 @@
+"""Networks, spiking students and ANN teachers, each as two pure functions. Flax is used here and nowhere else.
+
+Axis legend: T timesteps, B batch, C classes.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.models.layers import NEURONS, Neuron
+from sealkd_jax.models.students import STUDENTS, SpikingNet
+from sealkd_jax.models.teachers import TEACHERS, ConvNet
+
+__all__ = [
+    "NEURONS",
+    "PRECISIONS",
+    "REMAT",
+    "STUDENTS",
+    "TEACHERS",
+    "ConvNet",
+    "Network",
+    "Neuron",
+    "SpikingNet",
+    "Variables",
+    "create_student",
+    "create_teacher",
+]
+
+PRECISIONS = ("float32", "bfloat16", "float64")
+REMAT = ("none", "spikes", "full")
+
+
+class Variables(NamedTuple):
+    """What a network has learned: `params` by gradients, `stats` (BatchNorm's running statistics) by counting."""
+
+    params: Any
+    stats: Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """A Flax module as pure functions of its variables.
+
+    Attributes:
+        module: called with `(images, timesteps=, train=, axis_name=)`, returns logits `[T, B, C]`.
+        keep_spikes_only: `--remat spikes`: of the forward pass only the spikes are kept, the rest is computed again.
+    """
+
+    module: nn.Module
+    keep_spikes_only: bool = False
+
+    def init(self, key: jax.Array, images: jax.Array) -> Variables:
+        """Fresh variables for images of this shape. They serve any number of timesteps."""
+        variables = self.module.init(key, images, timesteps=1)
+        return Variables(variables["params"], variables.get("batch_stats", {}))
+
+    def train(
+        self, variables: Variables, images: jax.Array, *, timesteps: int, axis_name: str | None = None
+    ) -> tuple[jax.Array, Any]:
+        """Logits `[T, B, C]` with the batch's own statistics, and the updated running statistics."""
+
+        def apply(variables: Variables, images: jax.Array) -> tuple[jax.Array, Any]:
+            logits, updated = self.module.apply(
+                _collections(variables),
+                images,
+                timesteps=timesteps,
+                train=True,
+                axis_name=axis_name,
+                mutable=["batch_stats"],
+            )
+            return logits, updated.get("batch_stats", {})
+
+        if self.keep_spikes_only:
+            apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names("spikes"))
+        return apply(variables, images)
+
+    def predict(self, variables: Variables, images: jax.Array, *, timesteps: int) -> jax.Array:
+        """Logits `[T, B, C]` with the running statistics."""
+        return self.module.apply(_collections(variables), images, timesteps=timesteps)
+
+    def spikes(
+        self, variables: Variables, images: jax.Array, *, timesteps: int
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Logits as `predict`, and the spikes `[T, B, ...]` of every layer of neurons by its name; an ANN has none."""
+        logits, sown = self.module.apply(_collections(variables), images, timesteps=timesteps, mutable=["spikes"])
+        leaves = jax.tree_util.tree_leaves_with_path(sown.get("spikes", {}))
+        return logits, {jax.tree_util.keystr(path[:-1], simple=True, separator="/"): spikes for path, spikes in leaves}
+
+    def neurons(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, int]:
+        """How many neurons each spiking layer has for images `[H, W, C]` of this shape."""
+        image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        _, spikes = jax.eval_shape(partial(self.spikes, timesteps=1), variables, image)
+        return {name: math.prod(layer.shape[2:]) for name, layer in spikes.items()}
+
+
+def _collections(variables: Variables) -> dict[str, Any]:
+    return {"params": variables.params, "batch_stats": variables.stats}
+
+
+def create_student(
+    name: str,
+    classes: int,
+    *,
+    neuron: str = "lif",
+    decay: float = 0.5,
+    precision: str = "float32",
+    remat: str = "none",
+) -> Network:
+    """A spiking student from `STUDENTS`.
+
+    Args:
+        name: a key of `STUDENTS`.
+        classes: how many.
+        neuron: `lif`, `iaf` or `plif` (see `Neuron`).
+        decay: share of the membrane that a timestep keeps, in (0, 1).
+        precision: of activations; parameters, BatchNorm statistics, membranes and losses are float32, or float64.
+        remat: what the backward pass finds in memory: `none` everything, `spikes` only the spikes, `full` only
+            what enters each block.
+
+    Raises:
+        InputError: for a name or choice that does not exist.
+    """
+    _expect("student", name, STUDENTS)
+    _expect("neuron", neuron, NEURONS)
+    _expect("remat", remat, REMAT)
+    module = SpikingNet(
+        classes,
+        neuron=neuron,
+        decay=decay,
+        remat_blocks=remat == "full",
+        **_dtypes(precision),
+        **STUDENTS[name],
+    )
+    return Network(module, keep_spikes_only=remat == "spikes")
+
+
+def create_teacher(name: str, classes: int, *, precision: str = "float32") -> Network:
+    """An ANN teacher from `TEACHERS`; arguments and errors as `create_student`."""
+    _expect("teacher", name, TEACHERS)
+    return Network(ConvNet(classes, **_dtypes(precision), **TEACHERS[name]))
+
+
+def _dtypes(precision: str) -> dict[str, Any]:
+    _expect("precision", precision, PRECISIONS)
+    return {"dtype": jnp.dtype(precision), "param_dtype": jnp.promote_types(precision, jnp.float32)}
+
+
+def _expect(what: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        raise InputError(f"{what} {value!r}: unknown; expected one of {', '.join(choices)}")

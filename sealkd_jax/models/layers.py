@@ -1,0 +1,88 @@
+"""Layers that handle all timesteps at once.
+
+Axis legend: T timesteps, B batch, H height, W width, C channels, F features. Time comes first.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sealkd_jax.models.convolution import conv_general_dilated
+from sealkd_jax.neurons import iaf, lif
+
+NEURONS = ("lif", "iaf", "plif")
+
+
+class Neuron(nn.Module):
+    """A layer of spiking neurons: currents `[T, ...]` -> spikes `[T, ...]`, from rest.
+
+    The spikes can be read from outside: `apply(..., mutable=["spikes"])` returns them.
+
+    Attributes:
+        kind: `lif` (leaky integrate and fire), `iaf` (no leak), or `plif` (LIF whose decay is learned, one for
+            the layer: Fang et al., ICCV 2021, decay = sigmoid(w), w starting at logit(`decay`)).
+        decay: share of the membrane that a timestep keeps; `iaf` has none.
+    """
+
+    kind: str = "lif"
+    decay: float = 0.5
+
+    @nn.compact
+    def __call__(self, currents: jax.Array) -> jax.Array:
+        if self.kind == "iaf":
+            spikes, _ = iaf(currents)
+        elif self.kind == "lif":
+            spikes, _ = lif(currents, decay=self.decay)
+        else:
+            start = math.log(self.decay / (1 - self.decay))
+            dtype = jnp.promote_types(currents.dtype, jnp.float32)
+            decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
+            spikes, _ = lif(currents, decay=jax.nn.sigmoid(decay_logit))
+        self.sow("spikes", "out", spikes, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        return spikes
+
+
+def per_timestep(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Applies a layer that knows no time to `[T, B, ...]`, as one batch of T·B."""
+    out = layer(x.reshape(-1, *x.shape[2:]))
+    return out.reshape(*x.shape[:2], *out.shape[1:])
+
+
+def conv3x3(features: int, **kwargs: Any) -> nn.Conv:
+    """A 3x3 convolution that keeps H and W of `[B, H, W, C]`."""
+    return nn.Conv(features, (3, 3), conv_general_dilated=conv_general_dilated, **kwargs)
+
+
+def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any, **kwargs: Any) -> nn.BatchNorm:
+    """BatchNorm as PyTorch has it by default: eps 1e-5, running statistics keep 0.9; over all devices of `axis_name`."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        axis_name=axis_name,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        **kwargs,
+    )
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Halves H and W of `[B, H, W, C]`; of spikes it gives spikes."""
+    return nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def over_time(images: jax.Array) -> jax.Array:
+    """A static image `[B, H, W, C]` as one timestep `[1, B, H, W, C]`; frames `[T, B, H, W, C]` as they are."""
+    return images[None] if images.ndim == 4 else images
+
+
+def hold(x: jax.Array, timesteps: int) -> jax.Array:
+    """Repeats the one timestep of a static input; what already has `timesteps` stays as it is.
+
+    Called before the first neuron: what came before it ran once, not T times.
+    """
+    return jnp.broadcast_to(x, (timesteps, *x.shape[1:]))

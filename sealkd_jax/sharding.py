@@ -1,0 +1,83 @@
+"""Which devices a program runs on: the same step under `jit` on a mesh, or under `pmap`.
+
+Axis legend: B batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sealkd_jax.errors import InputError
+
+PARALLEL = ("jit", "pmap")
+DATA_AXIS = "data"
+
+
+def pick_devices(count: int | None, batch_size: int) -> list[jax.Device]:
+    """The first `count` devices of this machine (None: all) that will share every batch of `batch_size`.
+
+    Raises:
+        InputError: if there are not so many, or they do not divide the batch.
+    """
+    available = jax.local_devices()
+    if count is not None and not 1 <= count <= len(available):
+        raise InputError(
+            f"devices {count}: expected 1 to {len(available)}, the {available[0].platform} devices of this machine"
+        )
+    devices = available[:count]
+    if batch_size % len(devices):
+        nearest = max(1, round(batch_size / len(devices))) * len(devices)
+        raise InputError(
+            f"batch-size {batch_size}: {len(devices)} devices do not divide it; the nearest that fits is {nearest}"
+        )
+    return devices
+
+
+class Parallel:
+    """Compiles programs for a list of devices. Arguments and results are replicated; each batch is split.
+
+    Attributes:
+        axis_name: what collectives of a step are to name: `data` under `pmap`, None under `jit`.
+    """
+
+    def __init__(self, mode: str, devices: Sequence[jax.Device]):
+        if mode not in PARALLEL:
+            raise InputError(f"parallel {mode!r}: unknown; expected one of {', '.join(PARALLEL)}")
+        self.mode, self.devices = mode, list(devices)
+        self.axis_name = DATA_AXIS if mode == "pmap" else None
+        self._mesh = Mesh(self.devices, (DATA_AXIS,))
+        self.replicated = NamedSharding(self._mesh, PartitionSpec())
+
+    def put(self, tree: Any) -> Any:
+        """Copies arrays to every device."""
+        return jax.device_put(tree, self.replicated)
+
+    def constrain_batch(self, index: jax.Array) -> jax.Array:
+        """Under `jit`: lays a batch's indices `[B]` out over the devices; all that is made from them follows."""
+        return jax.lax.with_sharding_constraint(index, NamedSharding(self._mesh, PartitionSpec(DATA_AXIS)))
+
+    def split_batch(self, index: jax.Array) -> jax.Array:
+        """The indices `[B]` of a batch that this device handles: `constrain_batch`, or under `pmap` its own part."""
+        if self.mode == "jit":
+            return self.constrain_batch(index)
+        share = len(index) // len(self.devices)
+        return jax.lax.dynamic_slice_in_dim(index, jax.lax.axis_index(DATA_AXIS) * share, share)
+
+    def compile_epoch(self, epoch_fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles (state, ...) -> (state, metrics), written with `axis_name` and `split_batch` of this object."""
+        if self.mode == "jit":
+            return jax.jit(epoch_fn, donate_argnums=0, out_shardings=self.replicated)
+        return jax.pmap(
+            epoch_fn,
+            axis_name=DATA_AXIS,
+            devices=self.devices,
+            in_axes=None,
+            out_axes=None,
+            axis_size=len(self.devices),
+        )
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a program without collectives of its own, such as an evaluation with `constrain_batch`."""
+        return jax.jit(function, out_shardings=self.replicated)

@@ -1,0 +1,138 @@
+"""Teacher logits on disk: computed once for K views, read one view at a time.
+
+A file is safetensors or npz with the key `logits`: `[K, N, C]`, `[K, N, T, C]` for a teacher that speaks at every
+timestep, or `[N, C]` for one view. Ours carry fingerprints of the teacher, the data and the augmentation in the
+header, so that they cannot be used for anything else; a user's own do not, and only their shape is checked.
+
+Axis legend: K views, N training examples, T timesteps, C classes.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import replacing
+
+DTYPES = {"float16": "F16", "float32": "F32"}
+
+
+def write_teacher_logits(
+    path: Path,
+    view: Callable[[int], np.ndarray],
+    views: int,
+    fingerprints: dict[str, str],
+    dtype: str = "float32",
+) -> None:
+    """Writes `view(k)`, `[N, C]` or `[N, T, C]`, for k < `views`. The file appears when it is whole.
+
+    Only one view is in memory at a time. Format: https://huggingface.co/docs/safetensors, one tensor.
+    """
+    first = np.asarray(view(0), dtype)
+    shape = (views, *first.shape)
+    size = views * first.nbytes
+    tensor = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": fingerprints, "logits": tensor}).encode()
+    header += b" " * (-len(header) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for k in range(views):
+            file.write((first if k == 0 else np.asarray(view(k), dtype)).tobytes())
+
+
+class TeacherLogits:
+    """An open file of teacher logits, memory-mapped where it is safetensors.
+
+    Args:
+        path: `.safetensors` or `.npz`.
+        examples: N, rows of the training split.
+        classes: C.
+        timesteps: T that per-timestep logits must have.
+        views: how many views the student sees; the file has as many, or one for all of them.
+        fingerprints: what the header must say, where the file is ours; None accepts any file by its shape.
+
+    Attributes:
+        views: K of the file.
+        own: whether the file is a user's own, without fingerprints.
+
+    Raises:
+        InputError: if the file is missing, damaged, of other data or another teacher, of the wrong shape or dtype,
+            or holds NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        examples: int,
+        classes: int,
+        timesteps: int,
+        views: int,
+        fingerprints: dict[str, str] | None = None,
+    ):
+        self.path = path
+        self._read, shape, dtype, header = _open(path)
+        if len(shape) == 2:
+            read, shape = self._read, (1, *shape)
+            self._read = lambda _: read(slice(None))
+        self.views, self.own = shape[0] if shape else 0, not header
+        wanted = f"[K, {examples}, {classes}] or [K, {examples}, {timesteps}, {classes}]"
+        if shape[1:] not in ((examples, classes), (examples, timesteps, classes)):
+            raise InputError(
+                f"{path}: logits: expected {wanted} (N training examples, classes), got {list(shape)}; "
+                "compute them for this data set's training split, in its order"
+            )
+        if dtype not in DTYPES:
+            raise InputError(f"{path}: logits: expected float16 or float32, got {dtype}")
+        if self.views not in (1, views):
+            raise InputError(f"{path}: logits: expected 1 or {views} views, got {self.views}; see --views")
+        for key, value in (fingerprints or {}).items() if header else ():
+            if header.get(key) != value:
+                raise InputError(
+                    f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "
+                    "compute them anew with python -m train.precompute, or give the file they were made for"
+                )
+        for k in range(self.views):
+            finite = np.isfinite(self._read(k)).reshape(examples, -1).all(1)
+            if not finite.all():
+                raise InputError(
+                    f"{path}: logits: view {k}, example {int(np.argmin(finite))} is NaN or infinite; "
+                    "expected finite logits (before softmax)"
+                )
+
+    def view(self, k: int) -> np.ndarray:
+        """Logits of view k (of the only view, where there is one): float32 `[N, C]` or `[N, T, C]`."""
+        return np.asarray(self._read(k % self.views), np.float32)
+
+    def accuracy(self, labels: np.ndarray) -> float:
+        """Share of the training labels `[N]` that view 0 gets right (mean logits over timesteps)."""
+        logits = self.view(0)
+        if logits.ndim == 3:
+            logits = logits.mean(1)
+        return float((logits.argmax(-1) == labels).mean())
+
+
+def _open(path: Path) -> tuple[Callable[..., np.ndarray], tuple[int, ...], str, dict[str, str]]:
+    """How to read view k, the shape, the dtype, and the header's fingerprints."""
+    if path.suffix not in (".safetensors", ".npz"):
+        raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                array = file["logits"]
+            return array.__getitem__, array.shape, str(array.dtype), {}
+        file = safe_open(path, framework="numpy")
+        tensor = file.get_slice("logits")
+        dtype = {code: name for name, code in DTYPES.items()}.get(tensor.get_dtype(), tensor.get_dtype())
+        return tensor.__getitem__, tuple(tensor.get_shape()), dtype, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except KeyError as error:
+        raise InputError(f"{path}: expected the key logits, found none of that name") from error
+    except (OSError, ValueError, BadZipFile, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error

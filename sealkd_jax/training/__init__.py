@@ -1,0 +1,29 @@
+"""Training: a pure step, an epoch as one compiled program, and the loop around it with its checkpoints."""
+
+from sealkd_jax.training.epoch import DeviceData, Evaluation, Recipe, make_epoch, make_evaluation, view_batch
+from sealkd_jax.training.loop import Plan, Trained, compile_evaluation, on_devices, train
+from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning_rate_schedule
+from sealkd_jax.training.state import TrainState, init_state, params_digest
+from sealkd_jax.training.step import Batch, make_step
+
+__all__ = [
+    "OPTIMIZERS",
+    "Batch",
+    "DeviceData",
+    "Evaluation",
+    "Plan",
+    "Recipe",
+    "TrainState",
+    "Trained",
+    "compile_evaluation",
+    "create_optimizer",
+    "init_state",
+    "learning_rate_schedule",
+    "make_epoch",
+    "make_evaluation",
+    "make_step",
+    "on_devices",
+    "params_digest",
+    "train",
+    "view_batch",
+]

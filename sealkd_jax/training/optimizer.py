@@ -1,0 +1,43 @@
+"""The optimiser: SGD with Nesterov momentum or AdamW, warm-up and cosine, weight decay on kernels only."""
+
+from typing import Any
+
+import jax
+import optax
+
+from sealkd_jax.errors import InputError
+
+OPTIMIZERS = ("sgd", "adamw")
+
+
+def kernels(params: Any) -> Any:
+    """True for the kernels of convolutions and dense layers; False for biases, BatchNorm and neurons."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def learning_rate_schedule(peak: float, *, steps: int, warmup_steps: int) -> optax.Schedule:
+    """From 0 up to `peak` in a straight line over `warmup_steps`, then along half a cosine to 0 at `steps`."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup_steps else peak,
+        peak_value=peak,
+        warmup_steps=warmup_steps,
+        decay_steps=steps,
+    )
+
+
+def create_optimizer(
+    name: str, schedule: optax.Schedule, *, weight_decay: float, momentum: float = 0.9
+) -> optax.GradientTransformation:
+    """SGD (weight decay joins the gradient, as in PyTorch) or AdamW (decoupled; `momentum` is its first beta).
+
+    Raises:
+        InputError: for a name that is not in `OPTIMIZERS`.
+    """
+    if name == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, mask=kernels),
+            optax.sgd(schedule, momentum=momentum, nesterov=True),
+        )
+    if name == "adamw":
+        return optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=kernels)
+    raise InputError(f"optimizer {name!r}: unknown; expected one of {', '.join(OPTIMIZERS)}")

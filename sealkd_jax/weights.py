@@ -1,0 +1,46 @@
+"""A network's variables as one safetensors file: every array under its path, facts in the header."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import replacing
+from sealkd_jax.models import Variables
+from sealkd_jax.training.state import flatten
+
+
+def save_weights(path: Path, variables: Variables, facts: dict[str, str]) -> None:
+    """Writes all at once: a reader finds the old file or the new one, never a part."""
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten(variables).items()}
+    with replacing(path) as partial:
+        save_file(arrays, partial, metadata=facts)
+
+
+def load_weights(path: Path, like: Variables) -> Variables:
+    """Reads variables with the structure, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`).
+
+    Raises:
+        InputError: if the file is not readable safetensors, or does not hold just these arrays.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
+    wanted = flatten(like)
+    if found.keys() != wanted.keys():
+        name = min(found.keys() ^ wanted.keys())
+        raise InputError(
+            f"{path}: {name} is {'not expected' if name in found else 'missing'}; the file belongs to another network"
+        )
+    for name, array in found.items():
+        if array.shape != wanted[name].shape or array.dtype != wanted[name].dtype:
+            raise InputError(
+                f"{path}: {name}: expected {wanted[name].dtype} {list(wanted[name].shape)}, "
+                f"got {array.dtype} {list(array.shape)}; the file belongs to another network"
+            )
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])

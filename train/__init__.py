@@ -1,0 +1,1 @@
+"""The programs: `python -m train.distill`, `train.teacher`, `train.precompute`."""

@@ -1,0 +1,169 @@
+"""The options of the programs: typed dataclasses that become command lines."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tyro
+
+from sealkd_jax.data import Augmentation, compose, pad_and_crop
+from sealkd_jax.errors import InputError
+from sealkd_jax.losses import METHODS, Method, hyperparameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What training a teacher and training a student have in common."""
+
+    dataset: str
+    """Name of the data set."""
+    seed: int = 0
+    """Of the initial parameters and the order of the examples."""
+    epochs: int
+    """Passes over the training split."""
+    batch_size: int
+    """Examples a step, over all devices."""
+    optimizer: Literal["sgd", "adamw"]
+    """SGD with Nesterov momentum 0.9, or AdamW."""
+    learning_rate: float
+    """At its peak, after the warm-up; falls to 0 along a cosine."""
+    weight_decay: float
+    """On kernels only."""
+    warmup_epochs: int = 0
+    """Epochs over which the learning rate rises from 0."""
+    crop: int
+    """Augmentation: zero pixels padded to every side before cropping back; 0 switches it off."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of activations. Parameters, membranes and losses are at least float32."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """How a step is spread over devices."""
+    devices: int | None = None
+    """How many devices; all of this machine where not given."""
+    data_dir: Path | None = None
+    """Where data sets are, for those that do not come with a package."""
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What makes a view of a training image."""
+        return compose(*([pad_and_crop(self.crop)] if self.crop else []))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions(TrainingOptions):
+    """An ANN teacher and how it is trained."""
+
+    teacher: str
+    """Name of the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(TrainingOptions):
+    """A spiking student and how it is distilled."""
+
+    method: str = "seal"
+    """The loss: one of sealkd_jax.METHODS."""
+    hyper: tuple[str, ...] = ()
+    """Hyper-parameters of the method, NAME=VALUE each, such as alpha=0.6 temperature=3."""
+    timesteps: int = 4
+    """T, in training and evaluation."""
+    student: str
+    """Name of the spiking network."""
+    neuron: Literal["lif", "iaf", "plif"] = "lif"
+    """Leaky integrate-and-fire, without the leak, or with a learned leak."""
+    decay: float = 0.5
+    """Share of the membrane that a timestep keeps, in (0, 1)."""
+    teacher: str
+    """Name of the preset's teacher network, or the directory of a teacher that train.teacher made."""
+    teacher_logits: Path | None = None
+    """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [K,N,C], [K,N,T,C] or [N,C]."""
+    views: int
+    """K: how many augmented views of the training split the teacher and the student see; view 0 is un-augmented."""
+    view_seed: int = 0
+    """Of the views. Runs that differ in --seed share the views, and so the teacher's logits."""
+    remat: Literal["none", "spikes", "full"] = "none"
+    """What the backward pass computes again to save memory: nothing, all but spikes, or whole blocks."""
+    out: Path | None = None
+    """Directory of the run; runs/<preset>-<method>-s<seed> where not given."""
+    resume: bool = False
+    """Go on with what is in --out; begin where nothing is there."""
+
+    @property
+    def bound_method(self) -> Method:
+        """The loss with its hyper-parameters bound."""
+        return bind_method(self.method, self.hyper)
+
+
+class Preset(NamedTuple):
+    """A data set with a student and a teacher that suit it."""
+
+    distill: DistillOptions
+    teacher: TeacherOptions
+
+
+def parse(options: Literal["distill", "teacher"], description: str, argv: list[str] | None) -> tuple[str, Preset]:
+    """Reads `[PRESET] [--option value …]`: the preset's name, and the preset with those options changed."""
+    from train.presets import DEFAULT, PRESETS
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = argv.pop(0) if argv and not argv[0].startswith("-") else DEFAULT
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r}: unknown; expected one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    default = getattr(preset, options)
+    usage = f"{description} A preset may come first: {', '.join(PRESETS)}; "
+    chosen = tyro.cli(
+        type(default),
+        default=default,
+        args=argv,
+        description=f"{usage}the values below are those of {name}.",
+    )
+    _check(chosen)
+    return name, preset._replace(**{options: chosen})
+
+
+def _check(options: TrainingOptions) -> None:
+    """Ranges that the types do not say."""
+    ranges: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "epochs": ("at least 1", lambda x: x >= 1),
+        "batch_size": ("at least 1", lambda x: x >= 1),
+        "learning_rate": ("a positive number", lambda x: 0 < x < float("inf")),
+        "weight_decay": ("0 or a positive number", lambda x: 0 <= x < float("inf")),
+        "warmup_epochs": ("0 to less than epochs", lambda x: 0 <= x < options.epochs),
+        "crop": ("at least 0", lambda x: x >= 0),
+        "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
+        "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
+        "timesteps": ("at least 1", lambda x: x >= 1),
+        "views": ("at least 1", lambda x: x >= 1),
+        "decay": ("a number between 0 and 1", lambda x: 0 < x < 1),
+    }
+    for field in fields(options):
+        value = getattr(options, field.name)
+        expected, holds = ranges.get(field.name, ("", lambda _: True))
+        if not holds(value):
+            raise InputError(f"--{field.name.replace('_', '-')} {value}: expected {expected}")
+
+
+def bind_method(name: str, hyper: tuple[str, ...]) -> Method:
+    """The method of that name with hyper-parameters `NAME=VALUE`, read as the type of the parameter's default.
+
+    Raises:
+        InputError: for a method or a hyper-parameter that does not exist, or a value that is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"--method {name}: unknown; expected one of {', '.join(METHODS)}")
+    parameters = hyperparameters(name)
+    bound = {}
+    for item in hyper:
+        key, equals, text = item.partition("=")
+        if not equals or key not in parameters:
+            known = ", ".join(f"{k}={v}" for k, v in parameters.items()) or "none"
+            raise InputError(f"--hyper {item}: expected NAME=VALUE; {name} has {known}")
+        default = parameters[key]
+        try:
+            bound[key] = {"True": True, "False": False}[text] if isinstance(default, bool) else type(default)(text)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"--hyper {item}: expected a {type(default).__name__}, as in {key}={default}") from error
+    return partial(METHODS[name], **bound)

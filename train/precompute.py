@@ -1,0 +1,86 @@
+"""Precomputes a teacher's logits for K views: `python -m train.precompute [PRESET] [--option value …]`.
+
+They are kept beside the teacher, in a file named by all that decides what they are, and shared by all runs.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sealkd_jax.data import Dataset, load
+from sealkd_jax.files import locked
+from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.training import Recipe, compile_evaluation, on_devices
+from train.options import DistillOptions, Preset, parse
+from train.program import progress, run
+from train.teacher import Teacher, fingerprint, load_teacher, obtain_teacher
+
+
+def student_recipe(options: DistillOptions) -> Recipe:
+    """Batches, views and epochs of the student."""
+    return Recipe(options.augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
+
+
+def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teacher:
+    """The teacher that the options name: a directory, or a network of the preset's recipe."""
+    name = preset.distill.teacher
+    if Path(name).is_dir():
+        return load_teacher(Path(name), dataset, parallel)
+    return obtain_teacher(replace(preset.teacher, teacher=name, dataset=preset.distill.dataset), dataset, parallel)
+
+
+def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:
+    """The teacher's logits for the student's views: computed now, or found where an earlier run left them."""
+    fingerprints = {
+        "teacher": teacher.digest,
+        "data": dataset.fingerprint,
+        "augmentation": fingerprint(options.crop),
+        "seed": str(options.view_seed),
+    }
+    path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
+    with locked(teacher.directory, wait=True):
+        if not path.exists():
+            evaluate = compile_evaluation(teacher.network, student_recipe(options), 1, parallel)
+            data = on_devices(dataset, dataset.train, parallel)
+            with progress("views", options.views) as show:
+
+                def view(k: int) -> np.ndarray:
+                    logits = np.asarray(evaluate(teacher.variables, data, np.int32(k)).logits[0])
+                    show({"epoch": k + 1})
+                    return logits
+
+                write_teacher_logits(path, view, options.views, fingerprints)
+    return open_logits(path, options, dataset, fingerprints)
+
+
+def open_logits(
+    path: Path, options: DistillOptions, dataset: Dataset, fingerprints: dict[str, str] | None = None
+) -> TeacherLogits:
+    """A file of logits that fits these options and data."""
+    return TeacherLogits(
+        path,
+        examples=len(dataset.train.labels),
+        classes=len(dataset.classes),
+        timesteps=options.timesteps,
+        views=options.views,
+        fingerprints=fingerprints,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints where the logits are and how accurate."""
+    _, preset = parse("distill", "Precomputes a teacher's logits for the views that a student will see.", argv)
+    options = preset.distill
+    with jax.enable_x64(options.precision == "float64"):
+        parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
+        dataset = load(options.dataset)
+        logits = obtain_logits(options, pick_teacher(preset, dataset, parallel), dataset, parallel)
+    accuracy = logits.accuracy(dataset.train.labels)
+    print(f"{logits.path}: {logits.views} views, accuracy {accuracy:.2%} on the training labels")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,77 @@
+"""What every program shares: errors as one line and exit status 2, progress, and facts about the machine."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sealkd_jax.errors import InputError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback."""
+    try:
+        main()
+    except (InputError, FloatingPointError) as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except KeyboardInterrupt:
+        print("interrupted; go on with --resume", file=sys.stderr)
+        sys.exit(130)
+    else:
+        return
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def facts() -> dict[str, Any]:
+    """Package versions, device, git commit and command, for `config.json`."""
+    devices = jax.devices()
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "device": f"{devices[0].device_kind} x{len(devices)}, {os.cpu_count()} CPU cores",
+        "commit": _commit(),
+        "command": " ".join(["python -m", f"train.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, marked where files differ from it; None where this is no checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar on stderr, moved by each record to its `epoch`; shows the record's validation accuracy."""
+    columns = (
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, note="compiling")
+
+        def show(record: dict[str, Any]) -> None:
+            accuracy = record.get("val_accuracy")
+            note = "" if accuracy is None else f"validation {accuracy:.1%}"
+            bar.update(task, completed=record["epoch"], note=note, refresh=True)
+
+        yield show

@@ -1,0 +1,125 @@
+"""Trains an ANN teacher, or finds it: `python -m train.teacher [PRESET] [--option value …]`.
+
+A teacher is made once and kept under `runs/teachers/`, in a directory named by all that decides what it is.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sealkd_jax.data import Dataset, load
+from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import locked, write_json
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import Network, Variables, create_teacher
+from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.training import Plan, Recipe, compile_evaluation, on_devices, params_digest, train
+from sealkd_jax.weights import load_weights, save_weights
+from train.options import TeacherOptions, parse
+from train.program import facts, progress, run
+
+TEACHERS_DIR = Path("runs/teachers")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher.
+
+    Attributes:
+        directory: where it is kept, and its logits beside it.
+        digest: SHA-256 of its variables.
+        test_logits: float32 `[N, C]` of the test split.
+    """
+
+    network: Network
+    variables: Variables
+    directory: Path
+    digest: str
+    test_logits: np.ndarray
+    test_accuracy: float
+
+
+def fingerprint(*parts: Any) -> str:
+    """Twelve hexadecimal digits that follow from JSON facts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
+    """The teacher of these options: trained now, or found where an earlier run left it."""
+    recipe = asdict(options) | {"parallel": None, "devices": None, "data_dir": None}
+    name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
+    directory = TEACHERS_DIR / name
+    with locked(directory, wait=True):
+        if not (directory / "teacher.json").exists():
+            with progress("teacher", options.epochs) as show:
+                trained = train(_plan(options, dataset), dataset, directory, parallel, on_epoch=show)
+            save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
+            write_json(
+                directory / "teacher.json",
+                {"options": asdict(options), "seconds": trained.seconds, **facts()},
+            )
+    return load_teacher(directory, dataset, parallel)
+
+
+def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
+    """A finished teacher from its directory, and how it does on the test split.
+
+    Raises:
+        InputError: if there is none, it is damaged, or it is for images or classes of another shape.
+    """
+    try:
+        options = TeacherOptions(**json.loads((directory / "teacher.json").read_text())["options"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{directory}: no teacher there (teacher.json: {error}); make one with train.teacher"
+        ) from error
+    plan = _plan(options, dataset)
+    network = plan.network
+    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
+    like = jax.eval_shape(network.init, jax.random.key(0), image)
+    variables = parallel.put(load_weights(directory / "weights.safetensors", like))
+    test = on_devices(dataset, dataset.test, parallel)
+    logits = compile_evaluation(network, plan.recipe, 1, parallel)(variables, test).logits
+    return Teacher(
+        network,
+        variables,
+        directory,
+        params_digest(variables),
+        np.asarray(logits[0], np.float32),
+        float(accuracy_by_timestep(logits, test.labels)[-1]),
+    )
+
+
+def _plan(options: TeacherOptions, dataset: Dataset) -> Plan:
+    """A teacher is trained with plain cross-entropy, on a new view every epoch."""
+    return Plan(
+        network=create_teacher(options.teacher, len(dataset.classes), precision=options.precision),
+        method=METHODS["none"],
+        recipe=Recipe(options.augmentation, options.seed, options.epochs, options.batch_size, options.epochs),
+        timesteps=1,
+        seed=options.seed,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_epochs=options.warmup_epochs,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints where the teacher is and how accurate."""
+    _, preset = parse("teacher", "Trains an ANN teacher, or finds it.", argv)
+    options = preset.teacher
+    with jax.enable_x64(options.precision == "float64"):
+        parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
+        teacher = obtain_teacher(options, load(options.dataset), parallel)
+    print(f"{teacher.directory}: test accuracy {teacher.test_accuracy:.2%} (n = {len(teacher.test_logits)})")
+
+
+if __name__ == "__main__":
+    run(main)
