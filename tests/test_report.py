@@ -1,16 +1,17 @@
-"""The report of a run: it loads nothing, says what the files say, and draws the arrays it was given."""
+"""Reports load nothing from outside, say what the files say, and work for runs of every shape."""
 
-import itertools
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
-from sealkd_jax import plots
-from sealkd_jax.plots.style import COLOURS, end_labels, new_axes, spread, to_svg
-from sealkd_jax.report import write_report
+from sealkd_jax.report import write_comparison_report, write_report
+from sealkd_jax.report.hardest import hardest_examples
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 METHOD_TERMS = ("ce", "ela", "sta", "wrong")
@@ -43,7 +44,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=True, **changes):
+def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=True, hardest=0, channels=3, **changes):
     """A run directory as training writes it, with numbers from a fixed generator."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, examples)
@@ -51,7 +52,7 @@ def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=
     logits[:, np.arange(examples), labels] += 2
     arrays = {"logits": logits, "labels": labels}
     if teacher:
-        arrays["teacher_logits"] = logits.mean(0)
+        arrays["teacher_logits"] = logits if teacher == "snn" else logits.mean(0)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "predictions.npz", **arrays)
     summary = {
@@ -109,8 +110,11 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run directory with its report."""
-    folder = make_run(tmp_path_factory.mktemp("run"))
+    """A run directory with all there can be, with its report."""
+    folder = tmp_path_factory.mktemp("run")
+    energy = {"snn_picojoule": 1200.0, "ann_picojoule": 5e6, "layers": {"stem": 1200.0}}
+    make_run(folder, teacher="snn", summary={"test_accuracy": 0.9182, "n_test": 360, "energy": energy})
+    np.savez(folder / "hardest.npz", images=np.zeros((14, 6, 5, 3), np.uint8), index=np.arange(14))
     write_report(folder)
     return folder
 
@@ -131,6 +135,7 @@ def test_report_has_every_figure_as_svg_and_png(run):
     assert figures >= {
         "accuracy_by_timestep",
         "firing_rates",
+        "energy",
         "accuracy",
         "loss",
         "wrong_timesteps",
@@ -139,23 +144,21 @@ def test_report_has_every_figure_as_svg_and_png(run):
     pngs = {png.stem: png.read_bytes() for png in (run / "plots").iterdir()}
     assert set(pngs) == figures
     assert all(png.startswith(b"\x89PNG") for png in pngs.values())
-    assert [tag for tag, name, value in page.attributes if tag == "svg" and name == "role"] == ["svg"] * len(
-        figures
-    )
+    assert [tag for tag, name, value in page.attributes if tag == "svg" and name == "role"] == ["svg"] * len(figures)
 
 
 def test_ids_are_unique_and_references_resolve(run):
     html, page = read(run / "report.html")
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    targets = {value[1:] for _, name, value in page.attributes if name == "xlink:href"}
+    links = [value for _, name, value in page.attributes if name == "xlink:href"]
+    targets = {link[1:] for link in links if link.startswith("#")}
     targets |= set(re.findall(r"url\(#([^)]*)\)", html))
     assert targets and targets <= set(ids)
 
 
-def test_report_says_what_the_summary_says(tmp_path):
-    summary = {"test_accuracy": 0.9182, "n_test": 360}
-    _, page = read(write_report(make_run(tmp_path, summary=summary)))
+def test_report_says_what_the_summary_says(run):
+    _, page = read(run / "report.html")
     assert "91.82 % of 360 test examples right after 4 timesteps" in page.text
     assert "2.50 percentage points below its teacher’s 94.32 %" in page.text
     for said in (
@@ -179,8 +182,8 @@ def test_names_are_escaped(tmp_path):
         "options": {hostile: hostile},
         "versions": {hostile: hostile},
     }
-    summary = {"dataset": hostile, "preset": hostile, "firing_rates": {hostile: [0.5] * 4}}
-    html, page = read(write_report(make_run(tmp_path, config=config, summary=summary)))
+    summary = {"dataset": hostile, "preset": hostile, "firing_rates": {hostile: [0.5]}}
+    html, page = read(write_report(make_run(tmp_path, timesteps=1, config=config, summary=summary)))
     assert "<script" not in html
     assert page.text.count(hostile) >= 5
 
@@ -188,131 +191,103 @@ def test_names_are_escaped(tmp_path):
 @pytest.mark.parametrize(
     "size",
     [
-        {"timesteps": 1, "epochs": 1, "teacher": False},
-        {"timesteps": 1, "epochs": 2},
+        {"timesteps": 1, "epochs": 1, "teacher": None},
         {"timesteps": 16, "classes": 1000, "epochs": 1},
         {"timesteps": 2, "classes": 2, "examples": 1},
     ],
     ids=str,
 )
-def test_report_of_unusual_sizes(tmp_path, size):
-    _, page = read(write_report(make_run(tmp_path, **size)))
-    assert ("no teacher" in page.text) == (size.get("teacher") is False)
+def test_report_of_unusual_sizes_replaces_the_one_before(tmp_path, size):
+    make_run(tmp_path, **size)
+    (tmp_path / "report.html").write_text("before")
+    before = {path.name for path in tmp_path.iterdir()}
+    _, page = read(write_report(tmp_path))
+    assert ("no teacher" in page.text) == ("teacher" in size)
     assert f"after {size['timesteps']} timestep" in page.text
+    assert "before" not in page.words
+    assert {path.name for path in tmp_path.iterdir()} == before | {"plots"}  # nothing half-written stays
+    assert ("figure", "id", "energy") not in page.attributes
 
 
-def test_writing_again_replaces_and_leaves_nothing_else(tmp_path):
-    write_report(make_run(tmp_path, summary={"val_accuracy": 0.1111}))
-    path = write_report(make_run(tmp_path, summary={"val_accuracy": 0.2222}))
-    assert "22.22 %" in path.read_text() and "11.11 %" not in path.read_text()
-    written = {file.name for file in tmp_path.rglob("*") if file.is_file()}
-    assert not [name for name in written if name.startswith(".")]
+def test_at_most_twelve_pictures(run):
+    _, page = read(run / "report.html")
+    assert sum(tag == "img" and name == "src" for tag, name, _ in page.attributes) == 12
 
 
-def curves(axis):
-    """The lines of an axis as (x, y), in the order in which they were drawn."""
-    return [(line.get_xdata(), line.get_ydata()) for line in axis.get_lines()]
-
-
-def texts(axis):
-    return [text.get_text() for text in axis.texts]
-
-
-def test_accuracy_by_timestep_draws_the_arrays():
-    accumulated, alone = [0.5, 0.7, 0.8], [0.5, 0.6, 0.75]
-    figure = plots.accuracy_by_timestep(accumulated, alone, n_test=100, teacher_accuracy=0.9)
-    (axis,) = figure.axes
-    (x, first), (_, second), *others = curves(axis)
-    np.testing.assert_array_equal(x, [1, 2, 3])
-    np.testing.assert_array_equal(first, accumulated)
-    np.testing.assert_array_equal(second, alone)
-    assert any(np.all(np.asarray(y) == 0.9) for _, y in others)  # the teacher
-    bars = [
-        segment[:, 1] for container in axis.containers for segment in container.lines[2][0].get_segments()
-    ]
-    np.testing.assert_allclose(bars[0], [0.5 - 0.05, 0.5 + 0.05])  # √(0.5 · 0.5 / 100)
-    np.testing.assert_allclose(bars[2], [0.8 - 0.04, 0.8 + 0.04])
-    assert {"accumulated 80 %", "alone 75 %", "teacher 90 %"} == set(texts(axis))
-
-
-def test_learning_curves_draw_the_metrics():
-    metrics = [
-        {
-            "epoch": e,
-            "loss": 3.0 / e,
-            "terms": {"ce": 2.0 / e, "wrong": 0.5 / e},
-            "train_accuracy": 0.5 + e / 10,
-            "val_accuracy": 0.4 + e / 10,
-            "learning_rate": 0.1 * e,
-            "grad_norm": 7.0 - e,
-        }
-        for e in (1, 2, 3)
-    ]
-    (axis,) = plots.loss_curves(metrics).axes
-    (x, total), (_, ce) = curves(axis)
-    np.testing.assert_array_equal(x, [1, 2, 3])
-    np.testing.assert_allclose(total, [3, 1.5, 1])
-    np.testing.assert_allclose(ce, [2, 1, 2 / 3])  # and "wrong", which is a share, is not among them
-
-    (axis,) = plots.accuracy_curves(metrics, teacher_accuracy=None, best_epoch=2).axes
-    (_, validation), (_, training), (best_x, best_y) = curves(axis)
-    np.testing.assert_allclose(validation, [0.5, 0.6, 0.7])
-    np.testing.assert_allclose(training, [0.6, 0.7, 0.8])
-    np.testing.assert_allclose([best_x[0], best_y[0]], [2, 0.6])
-
-    (axis,) = plots.wrong_timesteps(metrics).axes
-    np.testing.assert_allclose(curves(axis)[0][1], [0.5, 0.25, 0.5 / 3])
-    rate, norm = plots.optimisation(metrics).axes
-    np.testing.assert_allclose(curves(rate)[0][1], [0.1, 0.2, 0.3])
-    np.testing.assert_allclose(curves(norm)[0][1], [6, 5, 4])
-
-
-def test_a_term_that_starts_late_or_is_null_leaves_a_gap():
-    metrics = [
-        {"epoch": 1, "loss": None, "terms": {"ce": 1.0}},
-        {"epoch": 2, "loss": 2.0, "terms": {"ce": 1.0, "dkd": 0.0}},
-    ]
-    (axis,) = plots.loss_curves(metrics).axes
-    np.testing.assert_array_equal([y for _, y in curves(axis)], [[np.nan, 2], [1, 1], [np.nan, 0]])
-    assert axis.get_yscale() == "linear"  # a zero has no logarithm
-
-
-def test_firing_rates_are_drawn_and_written():
-    (axis,) = plots.firing_rates({"a": [0.1, 0.25], "b": [0.0, 1.0]}).axes
-    (mesh,) = axis.collections
-    np.testing.assert_allclose(mesh.get_array(), [[0.1, 0.25], [0.0, 1.0]])
-    assert texts(axis) == ["10.0", "25.0", "0.0", "100.0"]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
-    assert axis.get_ylim() == (1.5, -0.5)  # the first layer on top
-
-
-@pytest.mark.parametrize(
-    "positions", [[0.5, 0.5, 0.5], [0, 0.01, 1, 0.99], [-1, 2, 0.3], [0.4], list(np.zeros(20))]
-)
-def test_spread_keeps_labels_apart_inside_and_in_order(positions):
-    gap = 0.1
-    placed = spread(np.array(positions), gap, 0.0, 1.0)
-    order = np.argsort(positions, kind="stable")
-    wanted = min(gap, 1 / len(positions))
-    assert np.all(np.diff(placed[order]) >= wanted - 1e-9)
-    assert placed.min() >= -1e-9 and placed.max() <= 1 + 1e-9
-
-
-def test_labels_at_line_ends_do_not_overlap():
-    figure, (axis,) = new_axes("title")
-    axis.set_ylim(0, 1)
-    end_labels(
-        axis,
-        [(0.5, "one", "#000001"), (0.51, "two", "#000001"), (0.52, "three", "#000001"), (np.nan, "x", "k")],
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_hardest_examples_say_who_said_what(channels):
+    html = hardest_examples(
+        np.full((1, 4, 4, channels), 255, np.uint8),
+        predicted=np.array([[2], [2], [0], [1]]),
+        labels=np.array([1]),
+        teacher=np.array([1]),
+        classes=["<cat>", "dog", "emu"],
     )
-    figure.draw_without_rendering()
-    boxes = sorted((text.get_window_extent() for text in axis.texts), key=lambda box: box.y0)
-    assert len(boxes) == 3
-    assert all(below.y1 <= above.y0 + 1 for below, above in itertools.pairwise(boxes))
+    page = Page(html)
+    assert page.text == "dog1–2 ✗ emu3 ✗ <cat>4 ✓ dogteacher ✓ dog"
+    (image,) = [value for _, name, value in page.attributes if name == "src"]
+    pixels = imread(io.BytesIO(base64.b64decode(image.removeprefix("data:image/png;base64,"))))
+    assert pixels.shape[:2] == (4, 4)
+    np.testing.assert_allclose(pixels[..., :3], 1, atol=0.5)  # bright, in whatever colour
 
 
-def test_svg_uses_the_theme_and_no_other_colour():
-    figure = plots.accuracy_by_timestep([0.5, 0.7], [0.5, 0.6], n_test=10, teacher_accuracy=0.9)
-    svg = to_svg(figure, "f", "words")
-    assert set(re.findall(r"var\(--(\w+)\)", svg)) <= set(COLOURS)
-    assert re.findall(r"(?<=: )#[0-9a-f]{6}", svg) == []
+def make_comparison(folder, rows, **changes):
+    """A `comparison.json` of rows (name, accuracies, difference, interval), the reference first."""
+    comparison = {
+        "preset": "digits",
+        "command": "python -m train.compare digits",
+        "n_seeds": len(rows[0][1]),
+        "reference": rows[0][0],
+        "rows": [
+            {
+                "name": name,
+                "method": name,
+                "options": {},
+                "test_accuracy": accuracies,
+                "mean": float(np.mean(accuracies)),
+                "std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+                "difference": difference,
+                "interval": interval,
+                "seconds": 61.0,
+                "accuracy_by_timestep_mean": [0.5, 0.9],
+                "unconfirmed": name == "tser",
+            }
+            for name, accuracies, difference, interval in rows
+        ],
+        "teacher_accuracy": 0.98,
+        "n_test": 360,
+        "versions": {"jax": "0.10.2"},
+        "device": "cpu x1",
+    }
+    (folder / "comparison.json").write_text(json.dumps(comparison | changes))
+    return folder
+
+
+def test_comparison_says_plainly_what_differs(tmp_path):
+    rows = [
+        ("uniform_kd", [0.90, 0.92], None, None),
+        ("seal", [0.93, 0.95], 0.03, [0.01, 0.05]),
+        ("tser", [0.90, 0.93], 0.005, [-0.02, 0.03]),
+        ("none", [0.80, 0.82], -0.10, [-0.12, -0.08]),
+    ]
+    html, page = read(write_comparison_report(make_comparison(tmp_path, rows)))
+    assert "Better than uniform_kd (the interval excludes zero): seal." in page.text
+    assert "Worse than uniform_kd (the interval excludes zero): none." in page.text
+    assert "No difference to uniform_kd shown (the interval includes zero): tser." in page.text
+    assert "The highest mean accuracy is that of seal, 94.00 %; the teacher has 98.00 %." in page.text
+    assert "tser †91.50 %2.12+0.50−2.00 to +3.001 min 1 s" in page.text
+    assert "not checked against its authors’ code" in page.text
+    figures = {value for tag, name, value in page.attributes if tag == "figure" and name == "id"}
+    assert figures == {"accuracies", "differences", "ladder", "ladder_by_timestep"}
+    assert {png.stem for png in (tmp_path / "plots").iterdir()} == figures
+    assert "http" not in re.sub("http-equiv", "", html)
+
+
+def test_comparison_of_one_seed_one_method_and_no_teacher(tmp_path):
+    rows = [("<b>", [0.9], None, None), ("mean_kd", [0.9], 0.0, None)]
+    html, page = read(write_comparison_report(make_comparison(tmp_path, rows, teacher_accuracy=None)))
+    assert "these differences may be chance" in page.text
+    assert "<b>" in page.text and "<b>" not in html
+    _, page = read(write_comparison_report(make_comparison(tmp_path, rows[:1])))
+    figures = {value for tag, name, value in page.attributes if tag == "figure" and name == "id"}
+    assert figures == {"accuracies"}

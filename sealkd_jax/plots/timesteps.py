@@ -70,17 +70,24 @@ def firing_rates(rates: dict[str, Sequence[float]]) -> Figure:
 
 
 def cells(
-    axis: Axes, values: np.ndarray, rows: Sequence[str], *, colour: str, form: Callable[[float], str]
+    axis: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    *,
+    colour: str,
+    form: Callable[[float], str],
+    lowest: float = 0.0,
 ) -> None:
     """A table [R, T] of numbers ≥ 0 as shaded cells, with the numbers in them while they fit.
 
     Args:
         rows: R names, the first on top.
         form: how to write a number.
+        lowest: the number at the pale end of the colours.
     """
     columns = values.shape[1]
     edges = np.arange(columns + 1) + 0.5, np.arange(len(rows) + 1) - 0.5
-    mesh = axis.pcolormesh(*edges, values, cmap=shade(colour), vmin=0, linewidth=0)
+    mesh = axis.pcolormesh(*edges, values, cmap=shade(colour), vmin=lowest, linewidth=0)
     axis.invert_yaxis()
     axis.grid(False)
     axis.spines["bottom"].set_visible(False)

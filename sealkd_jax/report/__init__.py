@@ -1,5 +1,6 @@
-"""Reports: what one run did, as a single HTML page."""
+"""Reports: what one run did, or how methods compare, as a single HTML page."""
 
+from sealkd_jax.report.comparison import write_comparison_report
 from sealkd_jax.report.run import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison_report", "write_report"]

@@ -1,6 +1,5 @@
 """The page that every report is: one HTML file that loads nothing and follows the reader's theme."""
 
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from sealkd_jax.plots.style import COLOURS, WIDTH, to_png, to_svg
+from sealkd_jax.files import replacing
+from sealkd_jax.plots.style import COLOURS, to_png, to_svg
 from sealkd_jax.report.captions import HOW_TO_READ
 
 
@@ -50,12 +50,22 @@ th { font-weight: 500; color: var(--muted); }
 td { overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
-  gap: 2rem 2.5rem; }
+  gap: 2rem 2.5rem; margin-top: 1.2rem; }
 figure { margin: 0; min-width: 0; }
-figure.wide { grid-column: 1 / -1; }
 figure svg { display: block; width: 100%; height: auto; max-height: 46rem; overflow: visible;
   stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { margin-top: .5rem; max-width: 46rem; }
+.examples { list-style: none; margin: 0; padding: 0; display: grid; gap: 1.2rem 2rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.examples > li { display: flex; gap: .9rem; align-items: flex-start; }
+.examples img { width: 96px; height: 96px; object-fit: contain; image-rendering: pixelated;
+  flex: none; background: #000; }
+.examples ul { list-style: none; margin: .2rem 0 0; padding: 0; font-size: .88rem; line-height: 1.5;
+  display: flex; flex-wrap: wrap; column-gap: .9rem; }
+.examples span { color: var(--muted); }
+.examples .teacher { flex-basis: 100%; }
+.right { color: var(--green); }
+.wrong { color: var(--vermilion); }
 details { margin-top: 1rem; }
 summary { cursor: pointer; color: var(--muted); }
 """
@@ -81,8 +91,7 @@ def section(heading: str, panels: Sequence[Panel] = (), html: str = "") -> str:
     for name, figure in panels:
         how_to_read = escape(HOW_TO_READ[name])
         svg = to_svg(figure, name, how_to_read)
-        wide = ' class="wide"' if figure.get_figwidth() > WIDTH else ""
-        figures.append(f'<figure id="{name}"{wide}>{svg}<figcaption>{how_to_read}</figcaption></figure>')
+        figures.append(f'<figure id="{name}">{svg}<figcaption>{how_to_read}</figcaption></figure>')
     grid = f'<div class="panels">{"".join(figures)}</div>' if figures else ""
     return f"<section><h2>{escape(heading)}</h2>{html}{grid}</section>"
 
@@ -99,15 +108,9 @@ def page(title: str, lead: str, body: str) -> str:
     )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Whoever reads `path` meanwhile sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
-
-
 def write_pngs(folder: Path, panels: Iterable[Panel]) -> None:
     """Each panel as `folder/<name>.png`."""
-    for panel in panels:
-        write_atomically(folder / f"{panel.name}.png", to_png(panel.figure))
+    folder.mkdir(exist_ok=True)
+    for name, figure in panels:
+        with replacing(folder / f"{name}.png") as partial:
+            partial.write_bytes(to_png(figure))

@@ -1,56 +1,44 @@
 """The report of one training run, from the files in its directory."""
 
 import json
+from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from sealkd_jax import plots
+from sealkd_jax.files import replacing
 from sealkd_jax.plots.timesteps import standard_error
-from sealkd_jax.report.page import Panel, escape, page, section, table, write_atomically, write_pngs
+from sealkd_jax.report.hardest import hardest_examples
+from sealkd_jax.report.page import Panel, page, section, table, write_pngs
+from sealkd_jax.report.predictions import confidence_panels, error_panels
+from sealkd_jax.report.words import duration, percent
 
 
 def write_report(run_dir: str | Path) -> Path:
     """Draws `plots/*.png` and writes the self-contained `report.html` of a run.
 
     Args:
-        run_dir: holds `config.json`, `metrics.jsonl` (at least one epoch) and `summary.json`.
+        run_dir: holds `config.json`, `metrics.jsonl` (of at least one epoch), `summary.json` and
+            `predictions.npz`; perhaps `hardest.npz` (images [n, H, W, C] uint8, index [n] into the test set).
     Returns:
         the path of `report.html`.
     """
     run_dir = Path(run_dir)
     config = json.loads((run_dir / "config.json").read_text())
     summary = json.loads((run_dir / "summary.json").read_text())
-    metrics = [
-        json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines() if line.strip()
-    ]
+    metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines() if line.strip()]
 
-    sections = {
-        "What the timesteps do": timestep_panels(summary),
-        "Training": learning_panels(metrics, summary),
-    }
-    write_pngs(run_dir / "plots", (panel for panels in sections.values() for panel in panels))
-
+    sections = sections_of(run_dir, metrics, summary)
+    write_pngs(run_dir / "plots", (panel for _, panels, _ in sections for panel in panels))
     body = f"<pre>{escape(config['command'])}</pre>{table(facts(config, summary))}"
-    body += "".join(section(heading, panels) for heading, panels in sections.items() if panels)
+    body += "".join(section(*each) for each in sections)
     body += section("Configuration", html=configuration(config, summary))
     title = f"{summary['method']} on {summary['dataset']}: {percent(summary['test_accuracy'])}"
     path = run_dir / "report.html"
-    write_atomically(path, page(title, result(summary), body).encode())
+    with replacing(path) as partial:
+        partial.write_text(page(title, result(summary), body))
     return path
-
-
-def percent(share: float) -> str:
-    """0.98765 -> '98.77 %'."""
-    return f"{100 * share:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: '42 s', '3 min 20 s', '2 h 5 min'."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
 def result(summary: dict) -> str:
@@ -64,11 +52,11 @@ def result(summary: dict) -> str:
     teacher = summary["teacher_accuracy"]
     if teacher is None:
         return f"{text}; it had no teacher."
-    points = 100 * (summary["test_accuracy"] - teacher)
-    if abs(points) < 0.005:
+    difference = 100 * (summary["test_accuracy"] - teacher)
+    if abs(difference) < 0.005:
         return f"{text}, exactly as many as its teacher."
-    where = "above" if points > 0 else "below"
-    return f"{text}, {abs(points):.2f} percentage points {where} its teacher’s {percent(teacher)}."
+    where = "above" if difference > 0 else "below"
+    return f"{text}, {abs(difference):.2f} percentage points {where} its teacher’s {percent(teacher)}."
 
 
 def facts(config: dict, summary: dict) -> list[tuple[str, str]]:
@@ -89,18 +77,50 @@ def facts(config: dict, summary: dict) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows.items() if value is not None]
 
 
-def timestep_panels(summary: dict) -> list[Panel]:
-    """Accuracy and spikes by timestep."""
-    accuracies = plots.accuracy_by_timestep(
+def sections_of(run_dir: Path, metrics: list[dict], summary: dict) -> list[tuple[str, list[Panel], str]]:
+    """Heading, figures and further HTML of each section for which the run has data."""
+    with np.load(run_dir / "predictions.npz") as arrays:
+        predictions = dict(arrays)
+    logits, labels = predictions["logits"], predictions["labels"]
+    sections = [
+        (
+            "What the timesteps do",
+            [accuracy_panel(summary), *error_panels(logits, labels, summary.get("hyper", ()))],
+            "",
+        ),
+        ("How sure it is", confidence_panels(logits, labels), ""),
+        ("Spikes and energy", spike_panels(summary), ""),
+        ("Training", learning_panels(metrics, summary), ""),
+    ]
+    if (run_dir / "hardest.npz").exists():
+        with np.load(run_dir / "hardest.npz") as hardest:
+            images, index = hardest["images"], hardest["index"]
+        teacher = predictions.get("teacher_logits")
+        if teacher is not None:
+            teacher = (teacher.mean(0) if teacher.ndim == 3 else teacher)[index].argmax(-1)
+        html = hardest_examples(images, logits[:, index].argmax(-1), labels[index], teacher, summary["classes"])
+        sections.insert(3, ("Hardest examples", [], html))
+    return sections
+
+
+def accuracy_panel(summary: dict) -> Panel:
+    """Test accuracy by timestep."""
+    figure = plots.accuracy_by_timestep(
         summary["accuracy_by_timestep"],
         summary["accuracy_of_timestep"],
         n_test=summary["n_test"],
         teacher_accuracy=summary["teacher_accuracy"],
     )
-    return [
-        Panel("accuracy_by_timestep", accuracies),
-        Panel("firing_rates", plots.firing_rates(summary["firing_rates"])),
-    ]
+    return Panel("accuracy_by_timestep", figure)
+
+
+def spike_panels(summary: dict) -> list[Panel]:
+    """Firing rates, and the energy if the summary has it."""
+    panels = [Panel("firing_rates", plots.firing_rates(summary["firing_rates"]))]
+    if energy := summary.get("energy"):
+        figure = plots.energy(energy["snn_picojoule"], energy["ann_picojoule"], energy["layers"])
+        panels.append(Panel("energy", figure))
+    return panels
 
 
 def learning_panels(metrics: list[dict], summary: dict) -> list[Panel]:

@@ -1,0 +1,113 @@
+"""The report of a comparison of methods, from the `comparison.json` in its directory."""
+
+import json
+from html import escape
+from pathlib import Path
+
+from sealkd_jax import plots
+from sealkd_jax.files import replacing
+from sealkd_jax.report.page import Panel, page, section, table, write_pngs
+from sealkd_jax.report.words import duration, percent, points
+
+
+def write_comparison_report(out_dir: str | Path) -> Path:
+    """Draws `plots/*.png` and writes the self-contained `report.html` of a comparison.
+
+    Args:
+        out_dir: holds `comparison.json`.
+    Returns:
+        the path of `report.html`.
+    """
+    out_dir = Path(out_dir)
+    comparison = json.loads((out_dir / "comparison.json").read_text())
+    sections = [
+        ("Which methods differ", difference_panels(comparison), verdicts(comparison)),
+        ("The ladder", ladder_panels(comparison), ""),
+    ]
+    sections = [each for each in sections if each[1]]
+    write_pngs(out_dir / "plots", (panel for _, panels, _ in sections for panel in panels))
+    versions = [("device", comparison["device"]), *comparison["versions"].items()]
+    body = f"<pre>{escape(comparison['command'])}</pre>{results(comparison)}"
+    body += "".join(section(*each) for each in sections)
+    body += section("Versions", html=table(versions))
+    path = out_dir / "report.html"
+    with replacing(path) as partial:
+        partial.write_text(page(f"Methods compared on {comparison['preset']}", lead(comparison), body))
+    return path
+
+
+def lead(comparison: dict) -> str:
+    """What was compared, and who came first, in two sentences."""
+    rows, seeds = comparison["rows"], comparison["n_seeds"]
+    best = max(rows, key=lambda row: row["mean"])
+    text = (
+        f"{len(rows)} methods on {comparison['preset']}, {seeds} seed{'s' * (seeds != 1)} each, "
+        f"{comparison['n_test']} test examples. The highest mean accuracy is that of {best['name']}, "
+        f"{percent(best['mean'])}"
+    )
+    teacher = comparison["teacher_accuracy"]
+    return f"{text}." if teacher is None else f"{text}; the teacher has {percent(teacher)}."
+
+
+def results(comparison: dict) -> str:
+    """The table of all rows, best mean first."""
+    header = ("Method", "Test accuracy", "± std", f"− {comparison['reference']}", "Interval", "Training")
+    rows = [_result(row) for row in sorted(comparison["rows"], key=lambda row: -row["mean"])]
+    note = (
+        "Differences and their intervals are in percentage points, paired by seed; training time is of one "
+        "seed. The intervals take no account of how many methods are compared."
+    )
+    if any(row.get("unconfirmed") for row in comparison["rows"]):
+        note += " † Written after its paper alone: not checked against its authors’ code."
+    return f'{table(rows, header)}<p class="muted">{escape(note)}</p>'
+
+
+def _result(row: dict) -> tuple[str, ...]:
+    return (
+        row["name"] + " †" * bool(row.get("unconfirmed")),
+        percent(row["mean"]),
+        "" if row["std"] is None else f"{100 * row['std']:.2f}",
+        "" if row["difference"] is None else points(row["difference"]),
+        "" if row["interval"] is None else " to ".join(points(end) for end in row["interval"]),
+        duration(row["seconds"]),
+    )
+
+
+def verdicts(comparison: dict) -> str:
+    """For every row with an interval, in words, whether it differs from the reference."""
+    reference, better, worse, unclear = comparison["reference"], [], [], []
+    for row in comparison["rows"]:
+        if row["interval"] is not None:
+            positive = better if row["difference"] > 0 else worse
+            (unclear if plots.includes_zero(row["interval"]) else positive).append(row["name"])
+    lines = [
+        f"{verdict}: {', '.join(names)}."
+        for verdict, names in (
+            (f"Better than {reference} (the interval excludes zero)", better),
+            (f"Worse than {reference} (the interval excludes zero)", worse),
+            (f"No difference to {reference} shown (the interval includes zero)", unclear),
+        )
+        if names
+    ]
+    lines = lines or ["One seed gives no interval: these differences may be chance."]
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def difference_panels(comparison: dict) -> list[Panel]:
+    """Every row with its seeds, and, if more than the reference was run, the paired differences."""
+    rows, reference = comparison["rows"], comparison["reference"]
+    figure = plots.accuracies(rows, reference=reference, teacher_accuracy=comparison["teacher_accuracy"])
+    panels = [Panel("accuracies", figure)]
+    if any(row["difference"] is not None for row in rows):
+        panels.append(Panel("differences", plots.differences(rows, reference=reference)))
+    return panels
+
+
+def ladder_panels(comparison: dict) -> list[Panel]:
+    """The ladder as accuracies and by timestep, if at least two of its methods were run."""
+    if sum(row["name"] in plots.LADDER for row in comparison["rows"]) < 2:
+        return []
+    return [
+        Panel("ladder", plots.ladder(comparison["rows"])),
+        Panel("ladder_by_timestep", plots.ladder_by_timestep(comparison["rows"])),
+    ]

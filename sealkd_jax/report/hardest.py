@@ -1,0 +1,75 @@
+"""The hardest test examples as pictures, with what every timestep and the teacher said."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from itertools import groupby
+
+import numpy as np
+from matplotlib.image import imsave
+
+SHOWN = 12
+# The colours of an event camera's two polarities, on black.
+POLARITIES = np.array([[255, 143, 77], [92, 179, 240]])
+
+
+def hardest_examples(
+    images: np.ndarray,
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    teacher: np.ndarray | None,
+    classes: Sequence[str] | None,
+) -> str:
+    """A grid of pictures as HTML.
+
+    Args:
+        images: [n, H, W, C] uint8; C = 1 is grey, 2 the polarities of events, 3 RGB.
+        predicted: [T, n] predicted classes.
+        labels: [n].
+        teacher: [n] classes predicted by the teacher.
+        classes: names; None: the numbers.
+    """
+    cards = []
+    for k, (image, label) in enumerate(zip(images[:SHOWN], labels, strict=False)):
+        said = [_said(span, guess, label, classes) for span, guess in _spans(predicted[:, k])]
+        if teacher is not None:
+            said.append(_said("teacher", teacher[k], label, classes))
+        cards.append(
+            f'<li><img src="{_data_url(image)}" alt="">'
+            f"<div><b>{escape(_name(label, classes))}</b><ul>{''.join(said)}</ul></div></li>"
+        )
+    return f'<ol class="examples">{"".join(cards)}</ol>'
+
+
+def _spans(guesses: np.ndarray) -> list[tuple[str, int]]:
+    """Timesteps in a row that say the same, [T] -> ("1–3", class), …"""
+    spans, start = [], 1
+    for guess, same in groupby(guesses.tolist()):
+        end = start + len(list(same)) - 1
+        spans.append((f"{start}" if start == end else f"{start}–{end}", guess))
+        start = end + 1
+    return spans
+
+
+def _said(who: str, guess: int, label: int, classes: Sequence[str] | None) -> str:
+    kind, mark = ("right", "✓") if guess == label else ("wrong", "✗")
+    if who == "teacher":
+        kind += " teacher"
+    return f'<li class="{kind}"><span>{who}</span> {mark} {escape(_name(guess, classes))}</li>'
+
+
+def _name(label: int, classes: Sequence[str] | None) -> str:
+    return str(label) if classes is None else classes[label]
+
+
+def _data_url(image: np.ndarray) -> str:
+    channels = image.shape[-1]
+    if channels == 1:
+        image = np.repeat(image, 3, -1)
+    elif channels == 2:
+        strength = image / max(int(image.max()), 1)
+        image = np.clip(strength @ POLARITIES, 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    imsave(out, np.ascontiguousarray(image), format="png")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,0 +1,51 @@
+"""What the report of a run makes of its test predictions.
+
+T: timesteps, N: test examples, C: classes.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from sealkd_jax import plots
+from sealkd_jax.losses import sta_weights
+from sealkd_jax.report.page import Panel
+
+
+def error_panels(logits: np.ndarray, labels: np.ndarray, hyper: Sequence[str]) -> list[Panel]:
+    """Where errors stand in time, and, with more than one timestep, who listens to whom.
+
+    Args:
+        logits: [T, N, C].
+        labels: [N].
+        hyper: the method's hyper-parameters as `name=value`; those of STA's weights are heeded.
+    """
+    panels = [Panel("error_raster", plots.error_raster(logits.argmax(-1) != labels))]
+    if len(logits) > 1:
+        panels.append(Panel("sta_weights", plots.sta_weights(_mean_weights(logits, hyper))))
+    return panels
+
+
+def confidence_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:
+    """How sure the timesteps [T, N, C] and their mean are, against how often they are right."""
+    accuracy = (logits.argmax(-1) == labels).mean(1)
+    final = logits.mean(0)
+    by_timestep = plots.confidence_by_timestep(_confidence(logits).mean(1), accuracy)
+    calibration = plots.reliability(_confidence(final), final.argmax(-1) == labels)
+    return [Panel("confidence_by_timestep", by_timestep), Panel("reliability", calibration)]
+
+
+def _confidence(logits: np.ndarray) -> np.ndarray:
+    """Highest softmax probability over the last axis."""
+    return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
+
+
+def _mean_weights(logits: np.ndarray, hyper: Sequence[str]) -> np.ndarray:
+    """`sta_weights` averaged over the examples, [T, T]; a thousand at a time, to bound the memory."""
+    given = dict(item.split("=", 1) for item in hyper)
+    knobs = {name: float(given[name]) for name in ("score_temperature", "confidence_threshold") if name in given}
+    examples = logits.shape[1]
+    weigh = jax.jit(lambda part: sta_weights(part, **knobs).sum(-1))
+    parts = (weigh(logits[:, start : start + 1000]) for start in range(0, examples, 1000))
+    return np.asarray(sum(parts)) / examples
