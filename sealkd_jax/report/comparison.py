@@ -32,7 +32,9 @@ def write_comparison_report(out_dir: str | Path) -> Path:
     body += section("Versions", html=table(versions))
     path = out_dir / "report.html"
     with replacing(path) as partial:
-        partial.write_text(page(f"Methods compared on {comparison['preset']}", lead(comparison), body))
+        partial.write_text(
+            page(f"Methods compared on {comparison['preset']}", lead(comparison), body), encoding="utf-8"
+        )
     return path
 
 

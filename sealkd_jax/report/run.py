@@ -37,7 +37,7 @@ def write_report(run_dir: str | Path) -> Path:
     title = f"{summary['method']} on {summary['dataset']}: {percent(summary['test_accuracy'])}"
     path = run_dir / "report.html"
     with replacing(path) as partial:
-        partial.write_text(page(title, result(summary), body))
+        partial.write_text(page(title, result(summary), body), encoding="utf-8")
     return path
 
 
