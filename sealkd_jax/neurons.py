@@ -15,10 +15,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from sealkd_jax.surrogates import Surrogate, sigmoid
 
-UNROLL = 16
-"""Up to this many timesteps are compiled without a loop: XLA then fuses them and recomputes instead of
-storing, which on a CPU at T = 4 is four times as fast as a loop and takes a tenth of its memory. Compile time
-grows with it, and longer runs gain nothing from being unrolled in part: they are an ordinary loop."""
+UNROLL = 8
+"""Up to this many timesteps are compiled without a loop, which lets XLA fuse them: at T = 4 on a CPU four times
+as fast as a loop, in a fraction of its memory. It does not last: compile time grows with T, and XLA begins to
+compute early timesteps again for each later one. Longer runs are a loop of single timesteps, whose backward pass
+computes each again from the membrane before it; unrolling such a loop in part only makes it slower."""
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
 
@@ -129,16 +130,16 @@ def _run(currents, v, dtype, charge: Callable, threshold, v_reset, detach_reset,
         v = h - fired * threshold if v_reset is None else (1 - fired) * h + fired * rest
         return v, spike.astype(currents.dtype)
 
-    v_final, spikes = jax.lax.scan(step, v, currents, unroll=len(currents) <= UNROLL)
+    unroll = len(currents) <= UNROLL
+    step = step if unroll else jax.checkpoint(step, prevent_cse=False)
+    v_final, spikes = jax.lax.scan(step, v, currents, unroll=unroll)
     return checkpoint_name(spikes, "spikes"), v_final
 
 
 def _membrane(v, currents, dtype):
     v = jnp.asarray(v)
     if v.shape != currents.shape[1:]:
-        raise ValueError(
-            f"v: expected the shape of one timestep of currents, {currents.shape[1:]}, got {v.shape}"
-        )
+        raise ValueError(f"v: expected the shape of one timestep of currents, {currents.shape[1:]}, got {v.shape}")
     if not jnp.issubdtype(v.dtype, jnp.floating):
         raise TypeError(f"v: expected a floating dtype, got {v.dtype}")
     return v.astype(dtype)
@@ -160,12 +161,8 @@ def _parameter(name, value, currents, dtype):
         return float(value)
     value = jnp.asarray(value, dtype)
     shape = currents.shape[1:]
-    if value.ndim > len(shape) or any(
-        n not in (1, m) for n, m in zip(value.shape[::-1], shape[::-1], strict=False)
-    ):
-        raise ValueError(
-            f"{name}: expected an array that broadcasts against one timestep, {shape}, got {value.shape}"
-        )
+    if value.ndim > len(shape) or any(n not in (1, m) for n, m in zip(value.shape[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"{name}: expected an array that broadcasts against one timestep, {shape}, got {value.shape}")
     return value if value.ndim == 0 else value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
 
 

@@ -88,7 +88,5 @@ def test_equal_parameters_are_equal_static_arguments(make):
 @pytest.mark.parametrize("make", ALL)
 @pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf"), "4", None])
 def test_a_parameter_that_is_not_positive_is_refused(make, bad):
-    with pytest.raises(
-        ValueError, match=rf"{make.__name__}: (slope|width): expected a positive finite number, got"
-    ):
+    with pytest.raises(ValueError, match=rf"{make.__name__}: (slope|width): expected a positive finite number, got"):
         make(bad)
