@@ -207,6 +207,7 @@ def test_report_of_unusual_sizes_replaces_the_one_before(tmp_path, size):
     assert "before" not in page.words
     assert {path.name for path in tmp_path.iterdir()} == before | {"plots"}  # nothing half-written stays
     assert ("figure", "id", "energy") not in page.attributes
+    assert (("figure", "id", "sta_weights") in page.attributes) == (size["timesteps"] > 1)
 
 
 def test_at_most_twelve_pictures(run):

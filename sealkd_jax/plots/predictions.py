@@ -75,7 +75,7 @@ def sta_weights(weights: np.ndarray) -> Figure:
     palest = others.min() - 0.3 * np.ptp(others)  # weights differ little; 0 at the pale end would hide it
 
     def form(weight: float) -> str:
-        return f"{weight:.{2 if timesteps <= 10 else 4}f}" if weight else "–"
+        return f"{weight:.3f}" if weight else "–"
 
     cells(axis, weights, names, colour=PURPLE, form=form, lowest=palest)
     axis.set_ylabel("timestep that listens", color=MUTED, fontsize=TEXT)

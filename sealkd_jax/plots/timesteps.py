@@ -94,7 +94,7 @@ def cells(
     axis.set_yticks(range(len(rows)), rows, parse_math=False, color=INK)
     steps(axis, columns)
     axis.set_xlim(0.5, columns + 0.5)
-    if columns <= 10:
+    if columns <= 8:
         for (row, column), value in np.ndenumerate(values):
             axis.text(column + 1, row, form(value), ha="center", va="center", fontsize=SMALL, color=INK)
     else:

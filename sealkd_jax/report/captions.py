@@ -30,7 +30,8 @@ HOW_TO_READ = {
     ),
     "sta_weights": (
         "How much the timestep of a row learns from that of a column, averaged over the test examples; a "
-        "row sums to 1. A dark column is a timestep that is sure and agrees with the others."
+        "row sums to 1. A strong column is a timestep that is sure and agrees with the others. The "
+        "colours stretch what may be small differences: mind the numbers."
     ),
     "confidence_by_timestep": (
         "Mean confidence (highest softmax probability) against accuracy of each timestep alone. "

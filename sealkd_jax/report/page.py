@@ -49,9 +49,9 @@ th, td { text-align: left; padding: .38rem 1.1rem .38rem 0;
 th { font-weight: 500; color: var(--muted); }
 td { overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr));
   gap: 2rem 2.5rem; margin-top: 1.2rem; }
-figure { margin: 0; min-width: 0; }
+figure { margin: 0; min-width: 0; max-width: 36rem; }
 figure svg { display: block; width: 100%; height: auto; max-height: 46rem; overflow: visible;
   stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { margin-top: .5rem; max-width: 46rem; }

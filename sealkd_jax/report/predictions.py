@@ -14,17 +14,19 @@ from sealkd_jax.report.page import Panel
 
 
 def error_panels(logits: np.ndarray, labels: np.ndarray, hyper: Sequence[str]) -> list[Panel]:
-    """Where errors stand in time, and, with more than one timestep, who listens to whom.
+    """Where errors stand in time, and who listens to whom; nothing where there is only one timestep.
 
     Args:
         logits: [T, N, C].
         labels: [N].
         hyper: the method's hyper-parameters as `name=value`; those of STA's weights are heeded.
     """
-    panels = [Panel("error_raster", plots.error_raster(logits.argmax(-1) != labels))]
-    if len(logits) > 1:
-        panels.append(Panel("sta_weights", plots.sta_weights(_mean_weights(logits, hyper))))
-    return panels
+    if len(logits) == 1:
+        return []
+    return [
+        Panel("error_raster", plots.error_raster(logits.argmax(-1) != labels)),
+        Panel("sta_weights", plots.sta_weights(_mean_weights(logits, hyper))),
+    ]
 
 
 def confidence_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:

@@ -68,7 +68,7 @@ def facts(config: dict, summary: dict) -> list[tuple[str, str]]:
     rows = {
         "Test accuracy": f"{percent(summary['test_accuracy'])} ± {error:.2f} (standard error, {n} examples)",
         "Teacher": None if teacher is None else percent(teacher),
-        "Validation accuracy": f"{percent(summary['val_accuracy'])}, best of {epochs} epochs (epoch {best})",
+        "Validation accuracy": f"{percent(summary['val_accuracy'])} at epoch {best} of {epochs}, the best",
         "Firing rate": f"{percent(summary['firing_rate'])} of neurons spike at a timestep",
         "Preset, seed": f"{summary['preset']}, {summary['seed']}",
         "Training time": f"{duration(summary['train_seconds'])} ({speed})",
