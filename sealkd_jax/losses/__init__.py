@@ -1,0 +1,36 @@
+"""The losses: the paper's, the method card's, and those they are compared with. Pure functions that need
+JAX alone.
+
+Axes everywhere: student logits `[T, B, C]`, T timesteps first, B examples, C classes.
+"""
+
+from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss
+from sealkd_jax.losses.card import card_seal_kd_loss
+from sealkd_jax.losses.methods import METHODS, Method, hyperparameters, needs_teacher
+from sealkd_jax.losses.paper import (
+    ce_loss,
+    ela_loss,
+    mean_ce_loss,
+    seal_kd_loss,
+    sta_confidence,
+    sta_loss,
+    sta_weights,
+)
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "card_seal_kd_loss",
+    "ce_loss",
+    "ela_loss",
+    "hyperparameters",
+    "mean_ce_loss",
+    "mean_kd_loss",
+    "needs_teacher",
+    "seal_kd_loss",
+    "self_distillation_loss",
+    "sta_confidence",
+    "sta_loss",
+    "sta_weights",
+    "uniform_kd_loss",
+]

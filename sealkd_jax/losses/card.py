@@ -1,0 +1,96 @@
+"""The loss of the SeAl-KD method card: a coarser form of the paper's, scalar and coupled over the batch.
+
+Axes: T timesteps, B batch, C classes. In the equations i is a timestep, b an example and y its label, z are
+the student's logits, t the teacher's, τ is the temperature. docs/method-card.md maps the card's arguments
+to these.
+"""
+
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sealkd_jax.losses.checks import as_label_mask, as_scalar, as_student, as_teacher
+from sealkd_jax.losses.divergence import kl, softened
+from sealkd_jax.losses.masks import predicted_mask, value_at, wrong_mask
+
+ALIGNMENT_WEIGHT = 0.01
+NORM_FLOOR = 1e-8
+
+
+def card_seal_kd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = 2.0,
+    axis_name: Hashable | None = None,
+) -> jax.Array:
+    """SeAl-KD as its method card has it.
+
+    With c[i, b] = max softmax(z[i, b]/τ) and the errors E_i = {b : argmax z[i, b] ≠ y_b}, the sum over
+    timesteps of
+
+    - (1 − mean_{b ∈ E_i} c[i, b]) · mean_b KL(softmax(t[i, b]/τ) ‖ softmax(z[i, b]/τ)), where E_i is not
+      empty: over all examples, and without the factor τ²;
+    - 0.01 · mean_b[ sigmoid(cos(z[i, b], z[i−1, b])) · c[i, b] ], from the second timestep on.
+
+    Everything carries gradient, the weights and the teacher too. Norms in the cosine are at least 1e-8; on
+    ties the gradient of c goes to the lowest index alone.
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      teacher_logits: logits of a spiking teacher, `[T, B, C]`, or one set an example, `[B, C]`.
+      labels: integer class indices, `[B]`.
+      temperature: τ, above 0.
+      axis_name: under `jax.pmap`, `jax.shard_map` or a named `jax.vmap`, the axis that B is split over; the
+        batch is gathered over it, so that every device returns the loss of the whole batch, and the mean
+        over the axis of the gradients of the parameters is the gradient of that loss. Under `jax.jit` with
+        a sharded batch leave it out.
+
+    Returns:
+      The loss, a scalar in float32 or the wider dtype of the student.
+
+    Raises:
+      ValueError: a shape does not fit, a label is outside [0, C), or the temperature is not above 0.
+      TypeError: logits that are not floating, or labels that are not integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import card_seal_kd_loss
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
+      >>> teacher = jnp.array([[4.0, 1.0, 0.0]])
+      >>> print(f"{card_seal_kd_loss(student, teacher, jnp.array([0])):.3f}")
+      0.355
+
+    Reference:
+      The method card of SeAl-KD; arXiv 2605.14252 is the paper it summarises, whose loss is `seal_kd_loss`.
+    """
+    student = as_student(student_logits)
+    teacher = as_teacher(teacher_logits, student)
+    is_label = as_label_mask(labels, student)
+    temperature = as_scalar("temperature", temperature, student, above=0)
+    if axis_name is not None:
+        student, teacher, is_label = (
+            jax.lax.all_gather(x, axis_name, axis=1, tiled=True) for x in (student, teacher, is_label)
+        )
+
+    log_q = softened(student, temperature)
+    # Picked, not a maximum, whose gradient JAX would split among ties.
+    confidence = jnp.exp(value_at(predicted_mask(student), log_q))
+
+    wrong = wrong_mask(student, is_label)
+    count = wrong.sum(axis=1, dtype=student.dtype)
+    confidence_in_errors = jnp.where(wrong, confidence, 0).sum(axis=1) / jnp.maximum(count, 1)
+    divergence = kl(softened(teacher, temperature), log_q).mean(axis=1)
+    correction = jnp.where(count > 0, (1 - confidence_in_errors) * divergence, 0)
+
+    squared = jnp.sum(student**2, axis=-1, keepdims=True)
+    # The inner choice keeps the gradient of the square root at zero from being 0 · ∞ = NaN.
+    norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+    direction = student / jnp.maximum(norm, NORM_FLOOR)
+    cosine = jnp.sum(direction[1:] * direction[:-1], axis=-1)
+    alignment = jnp.mean(jax.nn.sigmoid(cosine) * confidence[1:], axis=1)
+
+    return correction.sum() + ALIGNMENT_WEIGHT * alignment.sum()

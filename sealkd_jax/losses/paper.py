@@ -1,0 +1,361 @@
+"""SeAl-KD: selective alignment knowledge distillation for spiking neural networks (arXiv 2605.14252).
+
+Axes: T timesteps, B batch, C classes. In the equations i and j are timesteps, b is an example and y its
+label, s are the student's logits, t the teacher's, τ is the temperature; logarithms are natural and argmax
+takes the lowest index on ties. A loss comes back unreduced: the plain mean of what is returned is the
+paper's scalar.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sealkd_jax.losses.checks import (
+    as_choice,
+    as_count,
+    as_label_mask,
+    as_scalar,
+    as_student,
+    as_teacher,
+)
+from sealkd_jax.losses.divergence import softened_kl
+from sealkd_jax.losses.masks import predicted_mask, value_at
+
+Task = Literal["timestep", "mean"]
+
+
+def ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Cross-entropy of every timestep, without a temperature.
+
+    CE[i, b] = −log softmax(s[i, b])[y_b]
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      labels: integer class indices, `[B]`.
+
+    Returns:
+      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the logits. A label
+      outside [0, C) gives NaN where tracing hides it from the check.
+
+    Raises:
+      ValueError: a shape does not fit, or a label is outside [0, C).
+      TypeError: logits that are not floating, or labels that are not integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import ce_loss
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 0.0, 0.0]]])  # T = 2, B = 1, C = 3
+      >>> print(jnp.array_str(ce_loss(student, jnp.array([0])), precision=3))
+      [[0.408]
+       [1.099]]
+
+    Reference:
+      arXiv 2605.14252: the task loss, averaged over timesteps.
+    """
+    student = as_student(student_logits)
+    return -value_at(as_label_mask(labels, student), jax.nn.log_softmax(student))
+
+
+def mean_ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Cross-entropy of the final output, the mean of the logits over timesteps.
+
+    CE[b] = −log softmax(mean_i s[i, b])[y_b]
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      labels: integer class indices, `[B]`.
+
+    Returns:
+      The loss of every example, `[B]`.
+
+    Raises:
+      ValueError, TypeError: as `ce_loss`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import mean_ce_loss
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
+      >>> print(jnp.array_str(mean_ce_loss(student, jnp.array([0])), precision=3))
+      [1.099]
+    """
+    return ce_loss(as_student(student_logits).mean(axis=0, keepdims=True), labels)[0]
+
+
+def ela_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = 3.0,
+    top_k: int = 1,
+    correct_weight: ArrayLike = 1.0,
+) -> jax.Array:
+    """Error-aware logit alignment: distillation in which a mistake is levelled with the label.
+
+    With w = argmax s[i, b]: where w = y, s' = s and t' = t. Where w ≠ y, the student's wrong class is made
+    equal to the label and the teacher does not tell the two apart: s'[w] := s[y], t'[y] := t'[w] :=
+    min(t[y], t[w]). Then
+
+    ELA[i, b] = τ² KL(softmax(t'/τ) ‖ softmax(s'/τ))
+
+    The teacher carries no gradient. At a wrong timestep s[w] gets none either and s[y] gets that of both
+    places.
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
+      labels: integer class indices, `[B]`.
+      temperature: τ, above 0.
+      top_k: how many competitors are levelled: the top_k highest-ranked classes that stand before y (a
+        higher logit, or the same and a lower index). The paper has 1.
+      correct_weight: weight of the loss at correct timesteps. The paper has 1; 0 leaves them alone.
+
+    Returns:
+      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
+
+    Raises:
+      ValueError: a shape does not fit, a label is outside [0, C), or a hyper-parameter is out of range.
+      TypeError: logits that are not floating, or labels or top_k that are not integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import ela_loss
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])  # right, then wrong
+      >>> teacher = jnp.array([[4.0, 1.0, 0.0]])
+      >>> print(jnp.array_str(ela_loss(student, teacher, jnp.array([0])), precision=3))
+      [[0.682]
+       [0.426]]
+
+    Reference:
+      arXiv 2605.14252, error-aware logit alignment: the label and the class mistaken for it are equalised
+      in student and teacher before the temperature-scaled divergence, timestep by timestep.
+    """
+    student = as_student(student_logits)
+    teacher = jax.lax.stop_gradient(as_teacher(teacher_logits, student))
+    is_label = as_label_mask(labels, student)
+    temperature = as_scalar("temperature", temperature, student, above=0)
+    correct_weight = as_scalar("correct_weight", correct_weight, student)
+
+    competes = _competitors(student, is_label, as_count("top_k", top_k))  # nobody at a correct timestep
+    levelled = competes | is_label
+    lowest = jnp.min(teacher, axis=-1, keepdims=True, where=levelled, initial=jnp.inf)
+    aligned_teacher = jnp.where(levelled, lowest, teacher)
+    aligned_student = jnp.where(competes, value_at(is_label, student)[..., None], student)
+    loss = softened_kl(aligned_teacher, aligned_student, temperature)
+    return jnp.where(competes.any(axis=-1), loss, correct_weight * loss)
+
+
+def sta_loss(
+    student_logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 3.0,
+    score_temperature: ArrayLike = 1.0,
+    confidence_threshold: ArrayLike = 0.0,
+) -> jax.Array:
+    """Selective temporal alignment: a timestep learns from the others that are confident and similar.
+
+    STA[i, b] = τ² KL(softmax(g[i, b]/τ) ‖ softmax(s[i, b]/τ)),  g[i, b] = Σ_j W[i, j, b] s[j, b]
+
+    with the weights W of `sta_weights`. The target g carries no gradient; with T = 1 the loss is 0.
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      temperature: τ, above 0.
+      score_temperature: divides the scores, above 0. They lie in [−1, 1], so that at the paper's 1 no
+        timestep counts more than e² times another; less is more selective.
+      confidence_threshold: timesteps less confident than this are not listened to. The paper has 0.
+
+    Returns:
+      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
+
+    Raises:
+      ValueError: a shape does not fit, or a hyper-parameter is out of range.
+      TypeError: logits that are not floating.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import sta_loss
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
+      >>> print(jnp.array_str(sta_loss(student), precision=3))
+      [[1.309]
+       [1.309]]
+
+    Reference:
+      arXiv 2605.14252, selective temporal alignment: a confidence- and similarity-weighted mean of the other
+      timesteps' logits is the target of each.
+    """
+    student = as_student(student_logits)
+    temperature = as_scalar("temperature", temperature, student, above=0)
+    weights = sta_weights(student, score_temperature=score_temperature, confidence_threshold=confidence_threshold)
+    if student.shape[0] == 1:
+        return jnp.zeros(student.shape[:2], student.dtype)
+    # A sum over sources, not an einsum: as a batch of B tiny matrix products it is several times slower on
+    # a CPU.
+    target = sum(weights[:, j, :, None] * student[None, j] for j in range(student.shape[0]))
+    return softened_kl(target, student, temperature)
+
+
+def sta_weights(
+    student_logits: ArrayLike,
+    *,
+    score_temperature: ArrayLike = 1.0,
+    confidence_threshold: ArrayLike = 0.0,
+) -> jax.Array:
+    """How much each timestep listens to each other one in `sta_loss`.
+
+    W[i, ·, b] = softmax over j ≠ i of conf[j, b] · cos(s[i, b], s[j, b]) / score_temperature
+
+    conf is `sta_confidence` of the source j, and norms in the cosine are at least 1e-12. Sources less
+    confident than the threshold get weight 0; where none of those i could listen to reaches it, it is
+    ignored.
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      score_temperature: divides the scores, above 0.
+      confidence_threshold: the least confidence that is listened to.
+
+    Returns:
+      Weights `[T, T, B]` without gradient: listener, source, example. They sum to 1 over sources, and are 0
+      on the diagonal; with T = 1 there is nobody to listen to, and all are 0.
+
+    Raises:
+      ValueError, TypeError: as `sta_loss`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import sta_weights
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]], [[4.0, 0.0, 2.0]]])
+      >>> print(jnp.array_str(sta_weights(student)[:, :, 0], precision=3))
+      [[0.    0.366 0.634]
+       [0.482 0.    0.518]
+       [0.548 0.452 0.   ]]
+    """
+    student = jax.lax.stop_gradient(as_student(student_logits))
+    score_temperature = as_scalar("score_temperature", score_temperature, student, above=0)
+    confidence_threshold = as_scalar("confidence_threshold", confidence_threshold, student)
+    timesteps, batch, _ = student.shape
+    if timesteps == 1:
+        return jnp.zeros((1, 1, batch), student.dtype)
+
+    confidence = sta_confidence(student)
+    norm = jnp.sqrt(jnp.sum(student**2, axis=-1, keepdims=True))
+    direction = student / jnp.maximum(norm, 1e-12)
+    cosine = jnp.einsum("ibc,jbc->ijb", direction, direction, precision="highest")
+    score = confidence[None] * cosine / score_temperature
+
+    others = jnp.broadcast_to(~jnp.eye(timesteps, dtype=bool)[:, :, None], score.shape)
+    # Rounding can take the confidence of a uniform prediction just below 0, which a threshold of 0 must not
+    # exclude.
+    heard = others & (jnp.maximum(confidence, 0) >= confidence_threshold)[None]
+    heard = jnp.where(heard.any(axis=1, keepdims=True), heard, others)
+    return jax.nn.softmax(jnp.where(heard, score, -jnp.inf), axis=1)
+
+
+def sta_confidence(student_logits: ArrayLike) -> jax.Array:
+    """Confidence of each timestep: how far the entropy of its prediction is below that of a uniform one.
+
+    conf[j, b] = (ln C − H[j, b]) / ln C,  H = −Σ_c p log(p + 1e-8),  p = softmax(s[j, b])
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+
+    Returns:
+      Confidences `[T, B]`: 0 for a uniform prediction, 1 for a one-hot one.
+
+    Raises:
+      ValueError, TypeError: as `sta_loss`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from sealkd_jax.losses import sta_confidence
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[9.0, 0.0, 0.0]]])
+      >>> print(jnp.array_str(sta_confidence(student), precision=3))
+      [[0.242]
+       [0.998]]
+    """
+    p = jax.nn.softmax(as_student(student_logits))
+    uniform = jnp.log(jnp.asarray(p.shape[-1], p.dtype))
+    entropy = -jnp.sum(p * jnp.log(p + 1e-8), axis=-1)
+    return (uniform - entropy) / uniform
+
+
+def seal_kd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike = 0.6,
+    beta: ArrayLike = 0.15,
+    temperature: ArrayLike = 3.0,
+    top_k: int = 1,
+    correct_weight: ArrayLike = 1.0,
+    score_temperature: ArrayLike = 1.0,
+    confidence_threshold: ArrayLike = 0.0,
+    task: Task = "timestep",
+) -> jax.Array:
+    """SeAl-KD: cross-entropy, error-aware logit alignment and selective temporal alignment together.
+
+    L[b] = mean_i (CE[i, b] + α ELA[i, b] + β STA[i, b])
+
+    Args:
+      student_logits: logits of every timestep, `[T, B, C]`.
+      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
+      labels: integer class indices, `[B]`.
+      alpha: α, the weight of `ela_loss`.
+      beta: β, the weight of `sta_loss`.
+      temperature: τ of both.
+      top_k: see `ela_loss`.
+      correct_weight: see `ela_loss`.
+      score_temperature: see `sta_loss`.
+      confidence_threshold: see `sta_loss`.
+      task: what the cross-entropy judges: every "timestep", as the paper does, or the "mean" of their logits.
+
+    Returns:
+      The loss of every example, `[B]`, in float32 or the wider dtype of the student.
+
+    Raises:
+      ValueError, TypeError: as `ela_loss` and `sta_loss`; ValueError for an unknown task.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from sealkd_jax.losses import seal_kd_loss
+      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
+      >>> teacher, labels = jnp.array([[4.0, 1.0, 0.0]]), jnp.array([0])
+      >>> print(jnp.array_str(seal_kd_loss(student, teacher, labels), precision=3))
+      [1.936]
+      >>> jax.grad(lambda s: seal_kd_loss(s, teacher, labels).mean())(student).shape
+      (2, 1, 3)
+
+    Reference:
+      arXiv 2605.14252: the whole objective, with α = 0.6, β = 0.15 and τ = 3 on all its data sets.
+    """
+    student = as_student(student_logits)
+    alpha, beta = as_scalar("alpha", alpha, student), as_scalar("beta", beta, student)
+    ela = ela_loss(student, teacher_logits, labels, temperature=temperature, top_k=top_k, correct_weight=correct_weight)
+    sta = sta_loss(
+        student,
+        temperature=temperature,
+        score_temperature=score_temperature,
+        confidence_threshold=confidence_threshold,
+    )
+    return task_loss(student, labels, task) + jnp.mean(alpha * ela + beta * sta, axis=0)
+
+
+def task_loss(student_logits: ArrayLike, labels: ArrayLike, task: Task) -> jax.Array:
+    """The cross-entropy of an example, `[B]`: mean of `ce_loss` over timesteps, or `mean_ce_loss`."""
+    if as_choice("task", task, ("timestep", "mean")) == "mean":
+        return mean_ce_loss(student_logits, labels)
+    return ce_loss(student_logits, labels).mean(axis=0)
+
+
+def _competitors(student: jax.Array, is_label: jax.Array, top_k: int) -> jax.Array:
+    """Mask `[T, B, C]` of the top_k highest-ranked classes among those that stand before the label."""
+    student = jax.lax.stop_gradient(student)
+    if top_k == 1:
+        return predicted_mask(student) & ~is_label
+    best_first = jnp.argsort(student, axis=-1, descending=True)  # stable: the lower index first on ties
+    rank = jnp.argsort(best_first, axis=-1)
+    label_rank = jnp.sum(jnp.where(is_label, rank, 0), axis=-1, keepdims=True)
+    return rank < jnp.minimum(label_rank, top_k)

@@ -1,0 +1,233 @@
+"""The paper's losses against their equations: a naive reference, gradients by hand, edges, symmetries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from sealkd_jax import losses
+from tests.losses import reference
+from tests.losses.quick import quick_jit
+
+TAU = 3.0
+
+
+def problem(timesteps=4, batch=6, classes=5, seed=0, ties=False):
+    """Student and teacher logits `[T, B, C]`, and labels `[B]`."""
+    rng = np.random.default_rng(seed)
+    s, t = 3 * rng.normal(size=(2, timesteps, batch, classes))
+    y = rng.integers(0, classes, batch)
+    return (s.round() if ties else s), t, y
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def correct_everywhere(s, y):
+    """The same logits with the label's raised above all others."""
+    s = s.copy()
+    s[:, np.arange(len(y)), y] = s.max(axis=-1) + 1
+    return s
+
+
+def values(*problem, **options):
+    return quick_jit(lambda s, t, y: losses.ela_loss(s, t, y, temperature=TAU, **options))(*problem)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5), (1, 3, 2), (2, 5, 2)], ids=str)
+@pytest.mark.parametrize("ties", [False, True])
+def test_naive_reference(shape, ties, float64, strict):
+    s, t, y = problem(*shape, ties=ties)
+    tasks = ("timestep", "mean")
+    knobs = {"score_temperature": 0.4, "confidence_threshold": 0.3}
+    results = quick_jit(
+        lambda s, t, y: {
+            "ce": losses.ce_loss(s, y),
+            "mean": losses.mean_ce_loss(s, y),
+            "ela": [losses.ela_loss(s, t, y, top_k=k, correct_weight=0.3) for k in (1, 2, 9)],
+            "sta": losses.sta_loss(s, temperature=2.0, **knobs),
+            "weights": losses.sta_weights(s, **knobs),
+            "seal": [losses.seal_kd_loss(s, t, y, alpha=0.5, beta=0.25, task=task) for task in tasks],
+        }
+    )(s, t, y)
+
+    ce = reference.over_batch(reference.ce, s, y)
+    mean = reference.over_batch(reference.ce, s.mean(axis=0, keepdims=True), y)[0]
+    ela, sta = reference.over_batch(reference.ela, s, t, y), reference.over_batch(reference.sta, s)
+    expected = {
+        "ce": ce,
+        "mean": mean,
+        "ela": [reference.over_batch(reference.ela, s, t, y, top_k=k, correct_weight=0.3) for k in (1, 2, 9)],
+        "sta": reference.over_batch(reference.sta, s, temperature=2.0, **knobs),
+        "weights": reference.over_batch(reference.weights, s, **knobs),
+        "seal": [np.mean(0.5 * ela + 0.25 * sta, axis=0) + task for task in (ce.mean(axis=0), mean)],
+    }
+    for name, result in results.items():
+        np.testing.assert_allclose(result, expected[name], rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def test_hand_values():
+    student = jnp.log(jnp.array([[[0.5, 0.25, 0.25]], [[0.25, 0.5, 0.25]]]))
+    teacher, labels = jnp.log(jnp.array([[0.25, 0.5, 0.25]])), jnp.array([0])
+    ce, ela, sta = quick_jit(
+        lambda: (
+            losses.ce_loss(student, labels),
+            losses.ela_loss(student, teacher, labels, temperature=1.0),
+            losses.sta_loss(student, temperature=1.0),
+        )
+    )()
+    np.testing.assert_allclose(ce, np.log([[2], [4]]), rtol=1e-6)
+    # Right: KL((¼,½,¼) ‖ (½,¼,¼)) = ¼ ln ½ + ½ ln 2. Wrong: all classes end up equal on both sides.
+    np.testing.assert_allclose(ela, [[0.25 * np.log(2)], [0]], rtol=1e-6, atol=1e-7)
+    # With T = 2 each timestep's target is the other one.
+    np.testing.assert_allclose(sta, 2 * [[0.25 * np.log(2)]], rtol=1e-6)
+
+
+# Error-aware logit alignment.
+
+
+def test_ela_gradient(float64, strict):
+    """g = τ(q − p) with respect to s', so that d/ds[y] = g[y] + g[w] and d/ds[w] = 0 at a wrong timestep."""
+    s, t, y = problem()
+    grad = quick_jit(jax.grad(lambda s: losses.ela_loss(s, t, y, temperature=TAU).sum()))(s)
+    for i, b in np.ndindex(s.shape[:2]):
+        student, teacher, w, label = s[i, b].copy(), t[i, b].copy(), s[i, b].argmax(), y[b]
+        student[w] = student[label]
+        teacher[[label, w]] = min(teacher[label], teacher[w])
+        g = TAU * (softmax(student / TAU) - softmax(teacher / TAU))
+        if w != label:
+            g[label], g[w] = g[label] + g[w], 0
+            assert grad[i, b, w] == 0
+        np.testing.assert_allclose(grad[i, b], g, atol=1e-14)
+
+
+def test_ela_is_uniform_distillation_where_all_is_correct(float64):
+    s, t, y = problem()
+    s = correct_everywhere(s, y)
+    uniform = quick_jit(lambda s, t: losses.uniform_kd_loss(s, t, temperature=TAU))(s, t)
+    np.testing.assert_allclose(values(s, t, y), uniform, rtol=1e-14)
+
+
+@pytest.mark.parametrize("compiled", [jax.jit, quick_jit, lambda f: f], ids=["jit", "quick", "eager"])
+def test_ela_is_exactly_zero_for_two_classes_where_wrong(compiled):
+    """Both sides are then uniform, and stay so however the compiler fuses and rounds."""
+    s, t, y = problem(classes=2, batch=50)
+    s, t = s.astype("float32"), t.astype("float32")
+    wrong = s.argmax(axis=-1) != y
+    loss = lambda s: losses.ela_loss(s, t, y, temperature=TAU)  # noqa: E731
+    value, grad = compiled(loss)(s), compiled(jax.grad(lambda s: loss(s).sum()))(s)
+    np.testing.assert_array_equal(value[wrong], 0)
+    np.testing.assert_array_equal(grad[wrong], 0)
+    assert (value[~wrong] > 0).all()
+
+
+def test_correct_weight_zero_leaves_correct_timesteps_alone(float64):
+    s, t, y = problem()
+    wrong = s.argmax(axis=-1) != y
+    weighted = quick_jit(lambda s, w: losses.ela_loss(s, t, y, correct_weight=w))
+    np.testing.assert_array_equal(weighted(s, 0.0)[~wrong], 0)
+    np.testing.assert_array_equal(weighted(s, 0.0)[wrong], weighted(s, 1.0)[wrong])
+    grad = quick_jit(jax.grad(lambda s: losses.ela_loss(s, t, y, correct_weight=0.0).sum()))(s)
+    np.testing.assert_array_equal(grad[~wrong], 0)
+    assert grad[wrong].any()
+
+
+def test_top_k_one_is_the_default_and_many_reach_all_competitors(float64):
+    """From k = C − 1 on nothing changes any more: no class before the label is left."""
+    s, t, y = problem()
+    np.testing.assert_array_equal(values(s, t, y), values(s, t, y, top_k=1))
+    np.testing.assert_array_equal(values(s, t, y, top_k=4), values(s, t, y, top_k=100))
+    assert np.abs(values(s, t, y) - values(s, t, y, top_k=2)).max() > 1e-3
+
+
+# Selective temporal alignment.
+
+
+def test_sta_gradient_treats_the_target_as_constant(float64, strict):
+    s, _, _ = problem()
+    weights = reference.over_batch(reference.weights, s)
+    target = np.einsum("ijb,jbc->ibc", weights, s)
+    grad = quick_jit(jax.grad(lambda s: losses.sta_loss(s, temperature=TAU).sum()))(s)
+    np.testing.assert_allclose(grad, TAU * (softmax(s / TAU) - softmax(target / TAU)), atol=1e-14)
+
+
+def test_sta_of_one_timestep_is_zero():
+    s, _, _ = problem(timesteps=1)
+    value, grad = quick_jit(jax.value_and_grad(lambda s: losses.sta_loss(s).sum()))(s)
+    assert value == 0 and not grad.any()
+
+
+def test_sta_of_equal_timesteps_is_zero(float64):
+    s, _, _ = problem(timesteps=1)
+    np.testing.assert_allclose(quick_jit(losses.sta_loss)(np.repeat(s, 4, axis=0)), 0, atol=1e-14)
+
+
+def test_confidence_threshold(float64):
+    s, _, _ = problem(timesteps=5, batch=20)
+    weights = quick_jit(lambda s, threshold: losses.sta_weights(s, confidence_threshold=threshold))
+    confidence = reference.over_batch(lambda s: np.array([reference.confidence(step) for step in s]), s)
+    np.testing.assert_array_equal(weights(s, 0.0), quick_jit(losses.sta_weights)(s))
+    np.testing.assert_array_equal(weights(s, 2.0), weights(s, 0.0))  # nobody reaches it: as without it
+    silent = confidence < 0.5
+    somebody_else = (~silent).sum(axis=0) >= 2  # so that every listener has a source left
+    assert silent[:, somebody_else].any()
+    heard = np.asarray(weights(s, 0.5))
+    assert (heard.transpose(1, 2, 0)[silent & somebody_else] == 0).all()
+    np.testing.assert_allclose(heard.sum(axis=1), 1, rtol=1e-14)
+
+
+def test_predictions_close_to_uniform_pass_the_default_threshold():
+    """Their confidence is 0 but for rounding, which can take it below."""
+    s = 1e-4 * np.random.default_rng(0).normal(size=(3, 1000, 10)).astype("float32")
+    assert (quick_jit(losses.sta_confidence)(s) < 0).any()
+    weights = quick_jit(losses.sta_weights)(s)
+    assert (weights > 0).sum() == 3 * 2 * 1000
+
+
+def test_a_colder_score_is_more_selective(float64):
+    s, _, _ = problem()
+    weights = quick_jit(lambda s, temperature: losses.sta_weights(s, score_temperature=temperature))
+    assert weights(s, 1.0).max() / weights(s, 1.0)[~np.eye(4, dtype=bool)].min() <= np.exp(2)
+    assert (weights(s, 0.1).max(axis=1) >= weights(s, 1.0).max(axis=1)).all()
+
+
+# All of them.
+
+
+def test_permuting_the_classes_changes_nothing(float64):
+    s, t, y = problem()
+    order = np.random.default_rng(1).permutation(s.shape[-1])
+    everything = quick_jit(lambda s, t, y: (losses.seal_kd_loss(s, t, y, top_k=2), losses.card_seal_kd_loss(s, t, y)))
+    before, after = everything(s, t, y), everything(s[..., order], t[..., order], np.argsort(order)[y])
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_numerical_gradients(float64):
+    """Away from ties the choice of the wrong class is constant; the rest is differentiable or detached."""
+    s, t, y = problem(timesteps=2, batch=3)
+    everything = jax.jit(
+        lambda s: (
+            losses.ce_loss(s, y),
+            losses.mean_ce_loss(s, y),
+            losses.ela_loss(s, t, y, top_k=2),
+            losses.uniform_kd_loss(s, t),
+            losses.card_seal_kd_loss(s, t, y),
+        )
+    )
+    check_grads(everything, (jnp.asarray(s),), order=1, modes=["rev"], rtol=1e-7)
+
+
+def test_the_teacher_gets_no_gradient():
+    s, t, y = problem()
+    grad = jax.jit(jax.grad(lambda t: losses.seal_kd_loss(s, t, y).sum() + losses.uniform_kd_loss(s, t).sum()))(t)
+    assert not grad.any()
+
+
+def test_a_hidden_label_out_of_range_gives_nan():
+    s, t, _ = problem(batch=3)
+    loss = quick_jit(losses.seal_kd_loss)(s, t, np.array([-1, 0, 5]))
+    assert np.isnan(loss).tolist() == [True, False, True]

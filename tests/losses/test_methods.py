@@ -1,0 +1,184 @@
+"""Every method of the registry: one signature, sound values, the same answer on one device and many."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from sealkd_jax import losses
+from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
+from tests.losses.quick import quick_jit
+
+
+def problem(timesteps=3, batch=8, classes=5, scale=3.0, dtype="float64", seed=0):
+    rng = np.random.default_rng(seed)
+    s = (scale * rng.normal(size=(timesteps, batch, classes))).astype(dtype)
+    t = (scale * rng.normal(size=(batch, classes))).astype(dtype)
+    return s, t, rng.integers(0, classes, batch)
+
+
+def every_method(s, t, y, **common):
+    """Value, terms and gradient of all methods, as one program."""
+
+    def one(method):
+        (value, terms), grad = jax.value_and_grad(partial(method, **common), has_aux=True)(s, t, y)
+        return value, terms, grad
+
+    return {name: one(method) for name, method in METHODS.items()}
+
+
+def test_names():
+    ladder = ["none", "mean_ce", "uniform_kd", "mean_kd", "self_distillation", "ela", "sta", "seal", "card"]
+    assert set(ladder) <= set(METHODS)
+    assert hyperparameters("uniform_kd") == {"alpha": 0.6, "temperature": 3.0}
+    assert hyperparameters("seal") == {
+        "alpha": 0.6,
+        "beta": 0.15,
+        "temperature": 3.0,
+        "top_k": 1,
+        "correct_weight": 1.0,
+        "score_temperature": 1.0,
+        "confidence_threshold": 0.0,
+        "task": "timestep",
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_signature(name):
+    """The CLI offers the keyword parameters: all have a default, a type and a name of their own."""
+    parameters = list(inspect.signature(METHODS[name]).parameters.values())
+    assert [p.name for p in parameters[:3]] == ["student_logits", "teacher_logits", "labels"]
+    assert [p.name for p in parameters[3:5]] == ["progress", "axis_name"]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[3:])
+    assert all(p.annotation is not p.empty for p in parameters)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_teacher_is_used_or_not(name):
+    s, _, y = problem(dtype="float32")
+    if needs_teacher(name):
+        with pytest.raises(ValueError, match=r"teacher_logits: .* got None"):
+            METHODS[name](s, None, y)
+    else:
+        result = jax.eval_shape(lambda s, y: METHODS[name](s, None, y)[0], s, y)
+        assert result.shape == () and result.dtype == jnp.float32
+
+
+def test_the_ladder_is_made_of_its_terms(float64, strict):
+    s, t, y = problem()
+
+    @quick_jit
+    def both(s, t, y):
+        totals = {name: METHODS[name](s, t, y) for name in ("none", "mean_ce", "ela", "sta", "seal", "uniform_kd")}
+        return totals, losses.ela_loss(s, t, y).mean(), losses.sta_loss(s).mean(), losses.ce_loss(s, y).mean()
+
+    methods, ela, sta, ce = both(s, t, y)
+    expected = {
+        "none": ce,
+        "ela": ce + 0.6 * ela,
+        "sta": ce + 0.15 * sta,
+        "seal": ce + 0.6 * ela + 0.15 * sta,
+    }
+    for name, total in expected.items():
+        np.testing.assert_allclose(methods[name][0], total, rtol=1e-13)
+        np.testing.assert_allclose(methods[name][1]["ce"], ce, rtol=1e-13)
+    np.testing.assert_allclose(methods["seal"][1]["ela"], ela, rtol=1e-13)
+    np.testing.assert_allclose(methods["seal"][1]["sta"], sta, rtol=1e-13)
+    wrong = (s.argmax(axis=-1) != y).mean()
+    for name, (_, terms) in methods.items():
+        np.testing.assert_allclose(terms["wrong"], wrong, rtol=1e-13, err_msg=name)
+
+
+def test_seal_passes_its_options_on(float64):
+    s, t, y = problem()
+    options = {
+        "alpha": 0.2,
+        "beta": 0.7,
+        "temperature": 2.0,
+        "top_k": 2,
+        "correct_weight": 0.5,
+        "task": "mean",
+    }
+    options |= {"score_temperature": 0.5, "confidence_threshold": 0.2}
+    value, _ = quick_jit(partial(METHODS["seal"], **options))(s, t, y)
+    direct = quick_jit(partial(losses.seal_kd_loss, **options))(s, t, y)
+    np.testing.assert_allclose(value, direct.mean(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 3, 2)], ids=str)
+def test_finite_at_huge_logits(dtype, shape, float64, strict):
+    s, t, y = problem(*shape, dtype=dtype)
+    s, t = 1e4 * np.sign(s).astype(dtype), 1e4 * np.sign(t).astype(dtype)
+    for name, (value, terms, grad) in quick_jit(every_method)(s, t, y).items():
+        assert value.dtype == grad.dtype == dtype, name
+        assert np.isfinite(value) and np.isfinite(grad).all(), name
+        assert all(np.isfinite(term) for term in terms.values()), name
+
+
+def test_finite_at_zero_logits(strict):
+    s, t, y = problem(scale=0.0, dtype="float32")
+    for name, (value, _, grad) in quick_jit(every_method)(s, t, y).items():
+        assert np.isfinite(value) and np.isfinite(grad).all(), name
+
+
+def test_a_teacher_may_have_timesteps(float64, strict):
+    """One that says the same at each is the same teacher."""
+    s, t, y = problem()
+    program = quick_jit(every_method)
+    once, tiled = program(s, t, y), program(s, np.stack([t] * 3), y)
+    for name in METHODS:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-13), tiled[name], once[name])
+
+
+@pytest.fixture
+def whole(float64):
+    s, t, y = problem()
+    return s, t, y, quick_jit(every_method)(s, t, y)
+
+
+def split(x, axis):
+    return np.stack(np.split(x, 4, axis=axis))
+
+
+def test_pmap(whole):
+    """The caller takes means over the axis; here the student's logits stand for what is local to a device."""
+    s, t, y, expected = whole
+    step = jax.pmap(partial(every_method, axis_name="data"), axis_name="data", devices=jax.devices()[:4])
+    for name, (values, terms, grads) in step(split(s, 1), split(t, 0), split(y, 0)).items():
+        value, whole_terms, grad = expected[name]
+        np.testing.assert_allclose(values.mean(), value, rtol=1e-12, err_msg=name)
+        for term in terms:
+            at = f"{name} {term}"
+            np.testing.assert_allclose(terms[term].mean(), whole_terms[term], rtol=1e-12, err_msg=at)
+        np.testing.assert_allclose(np.concatenate(grads, axis=1) / 4, grad, atol=1e-12, err_msg=name)
+
+
+def test_shard_map(whole):
+    s, t, y, expected = whole
+    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+
+    def mean_over_devices(s, t, y):
+        totals = {name: method(s, t, y, axis_name="data")[0] for name, method in METHODS.items()}
+        return jax.lax.pmean(totals, "data")
+
+    specs = (P(None, "data"), P("data"), P("data"))
+    totals = quick_jit(jax.shard_map(mean_over_devices, mesh=mesh, in_specs=specs, out_specs=P()))(s, t, y)
+    for name, total in totals.items():
+        np.testing.assert_allclose(total, expected[name][0], rtol=1e-12, err_msg=name)
+
+
+def test_vmap(float64):
+    """Over a stack of batches, each answer is that of its own batch."""
+    batches = [problem(seed=seed) for seed in (1, 2)]
+    program = lambda s, t, y: {name: method(s, t, y)[0] for name, method in METHODS.items()}  # noqa: E731
+    stacked = quick_jit(jax.vmap(program))(*map(np.stack, zip(*batches, strict=True)))
+    single = quick_jit(program)
+    for i, batch in enumerate(batches):
+        for name, value in single(*batch).items():
+            np.testing.assert_allclose(stacked[name][i], value, rtol=1e-12, err_msg=name)
