@@ -128,7 +128,7 @@ def test_equals_a_loop_with_a_hand_written_backward_pass(float64, strict, leak, 
     assert 0.02 < outputs[0].mean() < 0.98
 
 
-@pytest.mark.parametrize("leak", LEAKS, ids=repr)
+@pytest.mark.parametrize("leak", LEAKS[1:], ids=repr)
 @pytest.mark.parametrize("timesteps", [UNROLL + 1, 300])
 def test_long_sequences(float64, strict, timesteps, leak):
     x, g = random(timesteps, 7), random(timesteps, 7, seed=1)
@@ -174,10 +174,10 @@ def test_the_surrogate_is_the_derivative_of_the_spike(float64, strict, surrogate
 # --- learnable parameters, state ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (4, 1)])
-@pytest.mark.parametrize("kwargs", [{}, {"decay_input": True}, {"v_reset": None}, {"v_reset": 0.2}], ids=repr)
-def test_gradient_of_a_learnable_decay_and_threshold(float64, strict, shape, kwargs):
-    x, g, gv = random(6, 4, 5), random(6, 4, 5, seed=1), random(4, 5, seed=2)
+@pytest.mark.parametrize(("timesteps", "shape"), [(6, ()), (6, (5,)), (6, (4, 1)), (UNROLL + 1, (5,))])
+@pytest.mark.parametrize("kwargs", [{"decay_input": True}, {"v_reset": None}, {"v_reset": 0.2}], ids=repr)
+def test_gradient_of_a_learnable_decay_and_threshold(float64, strict, timesteps, shape, kwargs):
+    x, g, gv = random(timesteps, 4, 5), random(timesteps, 4, 5, seed=1), random(4, 5, seed=2)
     decay, threshold = (np.random.default_rng(seed).uniform(0.4, 0.9, shape) for seed in (3, 4))
     outputs, grads = pullback(
         lambda d, t: lif(jnp.asarray(x), decay=d, threshold=t, **kwargs),
@@ -267,7 +267,7 @@ def test_vmap_and_pmap_agree_with_jit(float64):
 @pytest.mark.parametrize("checked", [True, False])
 def test_shard_map_agrees(float64, checked):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    x, decay, batch = jnp.asarray(random(4, 8, 3)), jnp.asarray([0.3, 0.5, 0.9]), P(None, "data")
+    x, decay, batch = jnp.asarray(random(UNROLL + 1, 8, 3)), jnp.asarray([0.3, 0.5, 0.9]), P(None, "data")
 
     def local(x, decay):
         value, (gx, gd) = value_and_grads(x, decay)
@@ -280,7 +280,7 @@ def test_shard_map_agrees(float64, checked):
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_sharded_arrays_agree(float64, kind):
-    x, decay = jnp.asarray(random(4, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
+    x, decay = jnp.asarray(random(UNROLL + 1, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
     expected = value_and_grads(x, decay)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     with jax.set_mesh(mesh):
