@@ -16,9 +16,11 @@ from sealkd_jax.losses.paper import (
     sta_loss,
     sta_weights,
 )
+from sealkd_jax.losses.rivals import UNCONFIRMED
 
 __all__ = [
     "METHODS",
+    "UNCONFIRMED",
     "Method",
     "card_seal_kd_loss",
     "ce_loss",

@@ -70,6 +70,13 @@ def as_scalar(name: str, value: ArrayLike, like: jax.Array, *, above: float | No
     return jnp.asarray(value, like.dtype)
 
 
+def as_share(name: str, value: ArrayLike, like: jax.Array) -> jax.Array:
+    """A hyper-parameter in [0, 1], checked where concrete."""
+    if not isinstance(value, jax.core.Tracer) and jnp.shape(value) == () and not 0 <= float(value) <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
+    return as_scalar(name, value, like)
+
+
 def as_count(name: str, value: int) -> int:
     """A number of things, at least one, known at trace time."""
     try:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from jax.typing import ArrayLike
 
+from sealkd_jax.losses import rivals
 from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.checks import as_choice
@@ -217,10 +218,14 @@ def card(
 
 
 METHODS: dict[str, Method] = {
-    method.__name__: method for method in (none, mean_ce, uniform_kd, mean_kd, self_distillation, ela, sta, seal, card)
+    method.__name__: method
+    for method in (
+        *(none, mean_ce, uniform_kd, mean_kd, self_distillation, ela, sta, seal, card),
+        *(rivals.tet, rivals.twkd, rivals.tser, rivals.hta_kl, rivals.tks, rivals.dkd),
+    )
 }
 
-_WITHOUT_TEACHER = frozenset({"none", "mean_ce", "self_distillation", "sta"})
+_WITHOUT_TEACHER = frozenset({"none", "mean_ce", "self_distillation", "sta", "tet", "tks"})
 
 
 def needs_teacher(name: str) -> bool:

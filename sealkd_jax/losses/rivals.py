@@ -1,0 +1,287 @@
+"""The losses of other papers on spiking networks, as methods of `METHODS`, which says what all of them take
+and return.
+
+Axes: T timesteps, B batch, C classes. In the equations s are the student's logits and z their mean over
+timesteps, t the teacher's (their mean over timesteps where only z is distilled), y the label, τ the
+temperature; sg stops the gradient, means are over T and B, and KD_τ(s, t) = τ² KL(softmax(sg(t)/τ) ‖
+softmax(s/τ)).
+
+Where a formula could not be checked against the authors' code, its docstring says "unconfirmed" and
+`UNCONFIRMED` has its name; what is in doubt is a parameter.
+"""
+
+from collections.abc import Hashable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sealkd_jax.losses.baselines import self_distillation_loss, uniform_kd_loss
+from sealkd_jax.losses.checks import as_choice, as_label_mask, as_scalar, as_share, as_student, as_teacher
+from sealkd_jax.losses.divergence import kl, softened
+from sealkd_jax.losses.masks import value_at, wrong_mask
+from sealkd_jax.losses.outcome import Outcome, outcome
+from sealkd_jax.losses.paper import Task, ce_loss, mean_ce_loss, task_loss
+
+UNCONFIRMED = frozenset({"tser", "hta_kl"})
+"""Methods whose formula rests on second-hand accounts of the paper; a table of results should mark them."""
+
+
+def tet(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike | None,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    lam: float = 1e-3,
+    phi: float = 1.0,
+) -> Outcome:
+    """Temporal efficient training: cross-entropy of every timestep, and all logits drawn to one value; no
+    teacher.
+
+    (1 − λ) mean CE(s[i], y) + λ mean (s[i, b, c] − φ)²
+
+    Args:
+      lam: λ. The authors' code has 1e-3; re-uses of the loss often 0.05.
+      phi: φ.
+
+    Reference:
+      arXiv 2202.11946; checked against the authors' code.
+    """
+    student = as_student(student_logits)
+    spread = (student - as_scalar("phi", phi, student)) ** 2
+    return outcome(student, labels, ce=(1 - lam, ce_loss(student, labels)), mse=(lam, spread))
+
+
+def twkd(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    alpha: float = 0.2,
+    beta: float = 0.5,
+    temperature: float = 3.0,
+    target: Literal["correct_mean", "ensemble"] = "correct_mean",
+) -> Outcome:
+    """Temporal-wise distillation from the teacher and from the student's own output.
+
+    mean CE(s[i], y) + α mean KD_τ(s[i], t) + β mean KD_τ(s[i], g)
+
+    Args:
+      alpha: α.
+      beta: β.
+      temperature: τ. The authors use 3, and 1 for ImageNet.
+      target: g. "correct_mean" is the authors' code: the mean of the timesteps whose prediction is right,
+        and 0, so a uniform distribution, where none is. "ensemble" is the paper's text, z (unconfirmed).
+
+    Reference:
+      arXiv 2501.15925; "correct_mean" checked against the authors' code.
+    """
+    student = as_student(student_logits)
+    kd = uniform_kd_loss(student, teacher_logits, temperature=temperature)
+    if as_choice("target", target, ("correct_mean", "ensemble")) == "ensemble":
+        sd = self_distillation_loss(student, temperature=temperature)
+    else:
+        total, count = _correct_sum(student, labels)
+        sd = uniform_kd_loss(student, total / jnp.maximum(count, 1), temperature=temperature)
+    return outcome(student, labels, ce=(1.0, ce_loss(student, labels)), kd=(alpha, kd), sd=(beta, sd))
+
+
+def tser(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    lam: float = 0.5,
+    gamma: float = 0.1,
+    temperature: float = 4.0,
+    ce_temperature: float = 1.0,
+) -> Outcome:
+    """Temporal separation with entropy regularisation (unconfirmed).
+
+    (1 − λ) mean CE(s[i]/τ_ce, y) + λ mean KD_τ(s[i], t) − γ mean H(softmax(s[i]/τ))
+
+    The formula is that of a re-implementation by others, which takes the same temperature in the
+    cross-entropy; the natural reading of the paper is ce_temperature=1. The paper's weights are not known:
+    λ and γ here are ours. It reports stable results for τ from 2 to 6.
+
+    Args:
+      lam: λ, the balance of cross-entropy and distillation.
+      gamma: γ, the weight of the entropy H, which is made large.
+      temperature: τ.
+      ce_temperature: τ_ce.
+
+    Reference:
+      arXiv 2503.03144.
+    """
+    student = as_student(student_logits)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    kd = uniform_kd_loss(student, teacher_logits, temperature=tau)
+    log_q = softened(student, tau)
+    entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
+    ce = ce_loss(student / as_scalar("ce_temperature", ce_temperature, student, above=0), labels)
+    return outcome(student, labels, ce=(1 - lam, ce), kd=(lam, kd), entropy=(-gamma, entropy))
+
+
+def hta_kl(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    lam: float = 1.0,
+    delta: float = 0.5,
+    temperature: float = 4.0,
+    head_inclusive: bool = False,
+    task: Task = "mean",
+) -> Outcome:
+    """Head-tail aware distillation of the final output (unconfirmed).
+
+    mean CE + λ mean τ² (w_h KL(P ‖ Q) + w_t KL(Q ‖ P)),  P = softmax(sg(t)/τ),  Q = softmax(z/τ)
+
+    The teacher's classes, most probable first, are its head while their cumulated probability is below δ;
+    the others are its tail. w_h is the share of the head in Σ_c |P − Q|, and w_t = 1 − w_h; both without
+    gradient. The masks are known from a review, the weights from the method it builds on (arXiv
+    2404.02657); λ, τ and the task are not known.
+
+    Args:
+      lam: λ.
+      delta: δ.
+      temperature: τ.
+      head_inclusive: whether the class that reaches δ belongs to the head. If not, a teacher whose first
+        class alone does has no head, and the loss is the reverse divergence KL(Q ‖ P).
+      task: whether CE judges the "mean" of the logits, as the distillation does, or every "timestep".
+
+    Reference:
+      arXiv 2504.20445.
+    """
+    student, teacher = _mean_logits(student_logits, teacher_logits)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    log_p, log_q = softened(jax.lax.stop_gradient(teacher), tau), softened(student, tau)
+
+    p, q = jnp.exp(log_p), jnp.exp(jax.lax.stop_gradient(log_q))
+    best_first = jnp.argsort(p, axis=-1, descending=True)
+    p, q = (jnp.take_along_axis(x, best_first, axis=-1) for x in (p, q))
+    cumulated = jnp.cumsum(p, axis=-1) - (p if head_inclusive else 0)
+    gap = jnp.abs(p - q)
+    in_head = jnp.sum(jnp.where(cumulated < as_share("delta", delta, student), gap, 0), axis=-1)
+    head = in_head / jnp.maximum(gap.sum(axis=-1), 1e-12)
+
+    loss = tau**2 * (head * kl(log_p, log_q) + (1 - head) * kl(log_q, log_p))
+    ce = task_loss(student_logits, labels, task)
+    return outcome(student_logits, labels, ce=(1.0, ce), hta=(lam, loss))
+
+
+def tks(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike | None,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    alpha: float = 0.7,
+    temperature: float = 3.0,
+    detach_target: bool = False,
+) -> Outcome:
+    """Temporal knowledge sharing: the timesteps that are right teach all of them, more and more; no teacher.
+
+    w CE(z, y) + (1 − w) τ² mean Σ_c −softmax(g/τ)_c log softmax(s[i])_c,  w = 1 − progress · α
+
+    g is the sum of the logits of the timesteps whose prediction is right, 0 where none is. There is no
+    temperature on the student's side, and g carries gradient.
+
+    Args:
+      alpha: α, the weight of the shared knowledge at the end of training.
+      temperature: τ.
+      detach_target: stops the gradient of g, which the authors' code does not.
+
+    Reference:
+      arXiv 2304.06540; checked against the authors' code.
+    """
+    student = as_student(student_logits)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    target, _ = _correct_sum(student, labels)
+    target = jax.lax.stop_gradient(target) if detach_target else target
+    shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
+    share = as_share("progress", progress, student) * as_scalar("alpha", alpha, student)
+    ce = mean_ce_loss(student, labels)
+    return outcome(student, labels, ce=(1 - share, ce), tks=(share, tau**2 * shared))
+
+
+def dkd(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    warmup: float = 1 / 12,
+) -> Outcome:
+    """Decoupled distillation of the final output: the label against the rest, and the rest among themselves.
+
+    CE(z, y) + min(progress/warmup, 1) (α TCKD + β NCKD)
+
+    with p = softmax(·/τ): TCKD = τ² KL of [p(y), 1 − p(y)], teacher to student; NCKD = KD_τ(z, t) with
+    class y left out.
+
+    Args:
+      alpha: α.
+      beta: β. The authors use 8 for most pairs on CIFAR-100, 0.5 on ImageNet.
+      temperature: τ.
+      warmup: the share of training in which the distillation rises from 0; the authors' 20 of 240 epochs.
+
+    Reference:
+      arXiv 2203.08679; checked against the authors' code, which is for networks without timesteps.
+    """
+    student, teacher = _mean_logits(student_logits, teacher_logits)
+    is_label = as_label_mask(labels, student)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    target_q, others_q = _decoupled(student, is_label, tau)
+    target_p, others_p = _decoupled(jax.lax.stop_gradient(teacher), is_label, tau)
+
+    progress = as_share("progress", progress, student)
+    warmup = as_share("warmup", warmup, student)
+    warm = jnp.where(progress < warmup, progress / jnp.where(warmup > 0, warmup, 1), 1)
+    return outcome(
+        student_logits,
+        labels,
+        ce=(1.0, ce_loss(student, labels)),
+        tckd=(warm * as_scalar("alpha", alpha, student), tau**2 * kl(target_p, target_q)),
+        nckd=(warm * as_scalar("beta", beta, student), tau**2 * kl(others_p, others_q)),
+    )
+
+
+def _mean_logits(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The final outputs of student and teacher, each as a single timestep `[1, B, C]`."""
+    student = as_student(student_logits)
+    teacher = as_teacher(teacher_logits, student)
+    return student.mean(axis=0, keepdims=True), teacher.mean(axis=0, keepdims=True)
+
+
+def _correct_sum(student: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The sum `[B, C]` of the logits of the timesteps whose prediction is right, and their number `[B, 1]`."""
+    correct = ~wrong_mask(student, as_label_mask(labels, student))[:, :, None]
+    return jnp.where(correct, student, 0).sum(axis=0), correct.sum(axis=0, dtype=student.dtype)
+
+
+def _decoupled(logits: jax.Array, is_label: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities of the label and of all others together `[1, B, 2]`, and of the others without it
+    `[1, B, C]`.
+
+    The label is 0 among the others, in student and teacher alike, where it adds exp(0) (0 − 0) = 0 to a
+    divergence.
+    """
+    log_p = softened(logits, tau)
+    rest = jax.nn.logsumexp(log_p, axis=-1, keepdims=True, where=~is_label)
+    target = jnp.concatenate([value_at(is_label, log_p)[..., None], rest], axis=-1)
+    return target, jnp.where(is_label, 0, log_p - rest)
