@@ -7,6 +7,7 @@ Axes everywhere: student logits `[T, B, C]`, T timesteps first, B examples, C cl
 from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.methods import METHODS, hyperparameters, needs_teacher
+from sealkd_jax.losses.outcome import Method
 from sealkd_jax.losses.paper import (
     ce_loss,
     ela_loss,
@@ -21,6 +22,7 @@ from sealkd_jax.losses.rivals import UNCONFIRMED
 __all__ = [
     "METHODS",
     "UNCONFIRMED",
+    "Method",
     "card_seal_kd_loss",
     "ce_loss",
     "ela_loss",

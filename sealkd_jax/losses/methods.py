@@ -18,7 +18,7 @@ Example:
 """
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any, Literal
 
 from jax.typing import ArrayLike
@@ -27,7 +27,7 @@ from sealkd_jax.losses import rivals
 from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.checks import as_choice
-from sealkd_jax.losses.outcome import Outcome, outcome
+from sealkd_jax.losses.outcome import Method, Outcome, outcome
 from sealkd_jax.losses.paper import Task, ce_loss, ela_loss, mean_ce_loss, sta_loss, task_loss
 
 
@@ -210,7 +210,7 @@ def card(
     return outcome(student_logits, labels, ce=ce, card=(1.0, loss))
 
 
-METHODS: dict[str, Callable[..., Outcome]] = {
+METHODS: dict[str, Method] = {
     method.__name__: method
     for method in (
         *(none, mean_ce, uniform_kd, mean_kd, self_distillation, ela, sta, seal, card),

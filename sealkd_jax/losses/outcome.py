@@ -3,6 +3,8 @@
 Axes: T timesteps, B batch, C classes.
 """
 
+from collections.abc import Callable
+
 import jax
 from jax.typing import ArrayLike
 
@@ -10,6 +12,7 @@ from sealkd_jax.losses.checks import as_label_mask, as_scalar, as_student
 from sealkd_jax.losses.masks import wrong_mask
 
 Outcome = tuple[jax.Array, dict[str, jax.Array]]
+Method = Callable[..., Outcome]
 
 
 def outcome(student_logits: ArrayLike, labels: ArrayLike, **terms: tuple[ArrayLike, jax.Array]) -> Outcome:

@@ -1,5 +1,4 @@
-"""The losses of other papers on spiking networks, as methods of `METHODS`, which says what all of them take
-and return.
+"""The losses of other papers on spiking networks, as methods of `METHODS`.
 
 Axes: T timesteps, B batch, C classes. In the equations s are the student's logits and z their mean over
 timesteps, t the teacher's (their mean over timesteps where only z is distilled), y the label, τ the
@@ -38,8 +37,7 @@ def tet(
     lam: float = 1e-3,
     phi: float = 1.0,
 ) -> Outcome:
-    """Temporal efficient training: cross-entropy of every timestep, and all logits drawn to one value; no
-    teacher.
+    """Temporal efficient training: the cross-entropy of every timestep, and all logits drawn to one value.
 
     (1 − λ) mean CE(s[i], y) + λ mean (s[i, b, c] − φ)²
 
