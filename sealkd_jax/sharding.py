@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sealkd_jax.errors import InputError
@@ -69,14 +70,11 @@ class Parallel:
         """Compiles (state, ...) -> (state, metrics), written with `axis_name` and `split_batch` of this object."""
         if self.mode == "jit":
             return jax.jit(epoch_fn, donate_argnums=0, out_shardings=self.replicated)
-        return jax.pmap(
-            epoch_fn,
-            axis_name=DATA_AXIS,
-            devices=self.devices,
-            in_axes=None,
-            out_axes=None,
-            axis_size=len(self.devices),
+        mapped = jax.pmap(
+            lambda _, args: epoch_fn(*args), DATA_AXIS, devices=self.devices, in_axes=(0, None), out_axes=None
         )
+        numbers = np.arange(len(self.devices))  # pmap wants an argument to map over
+        return lambda *args: mapped(numbers, args)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles a program without collectives of its own, such as an evaluation with `constrain_batch`."""

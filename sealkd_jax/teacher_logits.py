@@ -123,7 +123,7 @@ def _open(path: Path) -> tuple[Callable[..., np.ndarray], tuple[int, ...], str, 
         raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 array = file["logits"]
             return array.__getitem__, array.shape, str(array.dtype), {}
         file = safe_open(path, framework="numpy")

@@ -23,10 +23,10 @@ from sealkd_jax.losses import needs_teacher
 from sealkd_jax.models import create_student
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, pick_devices
-from sealkd_jax.training import Plan, Trained, compile_evaluation, on_devices, params_digest, train
+from sealkd_jax.training import Plan, Trained, compile_evaluation, on_devices, params_digest, steps_per_epoch, train
 from sealkd_jax.weights import save_weights
-from train.options import DistillOptions, parse
-from train.precompute import obtain_logits, open_logits, pick_teacher, student_recipe
+from train.options import DistillOptions, bind_method, parse
+from train.precompute import obtain_logits, own_logits, pick_teacher, student_recipe
 from train.program import facts, progress, run
 from train.teacher import Teacher
 
@@ -36,38 +36,20 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     name, preset = parse("distill", "Distils a spiking student from an ANN.", argv)
     options = preset.distill
-    method = options.bound_method
     out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
     _check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         dataset = load(options.dataset)
+        plan = _plan(options, dataset)
         teacher, teacher_logits = None, None
         if options.teacher_logits is not None:
-            teacher_logits = open_logits(options.teacher_logits, options, dataset)
+            teacher_logits = own_logits(options.teacher_logits, options, dataset)
             accuracy = teacher_logits.accuracy(dataset.train.labels)
             print(f"{teacher_logits.path}: {teacher_logits.views} views, {accuracy:.2%} right on the training labels")
         elif needs_teacher(options.method):
             teacher = pick_teacher(preset, dataset, parallel)
             teacher_logits = obtain_logits(options, teacher, dataset, parallel)
-        plan = Plan(
-            network=create_student(
-                options.student,
-                len(dataset.classes),
-                neuron=options.neuron,
-                decay=options.decay,
-                precision=options.precision,
-                remat=options.remat,
-            ),
-            method=method,
-            recipe=student_recipe(options),
-            timesteps=options.timesteps,
-            seed=options.seed,
-            optimizer=options.optimizer,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            warmup_epochs=options.warmup_epochs,
-        )
         with locked(out, wait=False):
             _write_config(out, name, options)
             with progress("student", options.epochs) as show:
@@ -75,6 +57,36 @@ def main(argv: list[str] | None = None) -> None:
             summary = _finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out)
     _print_table(summary, teacher, report, time.perf_counter() - started)
+
+
+def _plan(options: DistillOptions, dataset: Dataset) -> Plan:
+    """What will be computed; complains here of what would fail only when it is traced."""
+    plan = Plan(
+        network=create_student(
+            options.student,
+            len(dataset.classes),
+            neuron=options.neuron,
+            decay=options.decay,
+            precision=options.precision,
+            remat=options.remat,
+        ),
+        method=bind_method(options.method, options.hyper),
+        recipe=student_recipe(options),
+        timesteps=options.timesteps,
+        seed=options.seed,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_epochs=options.warmup_epochs,
+    )
+    steps_per_epoch(plan.recipe, dataset)
+    logits = jax.ShapeDtypeStruct((options.batch_size, len(dataset.classes)), np.float32)
+    student = jax.ShapeDtypeStruct((options.timesteps, *logits.shape), np.float32)
+    try:
+        jax.eval_shape(plan.method, student, logits, jax.ShapeDtypeStruct(logits.shape[:1], np.int32))
+    except ValueError as error:
+        raise InputError(f"--hyper: {error}") from error
+    return plan
 
 
 def _check_out(out: Path, resume: bool) -> None:

@@ -33,7 +33,7 @@ class TrainingOptions:
     weight_decay: float
     """On kernels only."""
     warmup_epochs: int = 0
-    """Epochs over which the learning rate rises from 0."""
+    """Epochs over which the learning rate rises from 0; fewer where --epochs leaves no room."""
     crop: int
     """Augmentation: zero pixels padded to every side before cropping back; 0 switches it off."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -90,11 +90,6 @@ class DistillOptions(TrainingOptions):
     resume: bool = False
     """Go on with what is in --out; begin where nothing is there."""
 
-    @property
-    def bound_method(self) -> Method:
-        """The loss with its hyper-parameters bound."""
-        return bind_method(self.method, self.hyper)
-
 
 class Preset(NamedTuple):
     """A data set with a student and a teacher that suit it."""
@@ -116,6 +111,7 @@ def parse(options: Literal["distill", "teacher"], description: str, argv: list[s
     usage = f"{description} A preset may come first: {', '.join(PRESETS)}; "
     chosen = tyro.cli(
         type(default),
+        prog=f"python -m train.{options}",
         default=default,
         args=argv,
         description=f"{usage}the values below are those of {name}.",
@@ -131,7 +127,7 @@ def _check(options: TrainingOptions) -> None:
         "batch_size": ("at least 1", lambda x: x >= 1),
         "learning_rate": ("a positive number", lambda x: 0 < x < float("inf")),
         "weight_decay": ("0 or a positive number", lambda x: 0 <= x < float("inf")),
-        "warmup_epochs": ("0 to less than epochs", lambda x: 0 <= x < options.epochs),
+        "warmup_epochs": ("at least 0", lambda x: x >= 0),
         "crop": ("at least 0", lambda x: x >= 0),
         "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),

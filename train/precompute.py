@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from sealkd_jax.data import Dataset, load
+from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked
+from sealkd_jax.models import TEACHERS
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.training import Recipe, compile_evaluation, on_devices
@@ -25,21 +27,22 @@ def student_recipe(options: DistillOptions) -> Recipe:
 
 
 def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teacher:
-    """The teacher that the options name: a directory, or a network of the preset's recipe."""
+    """The teacher that the options name: a directory, or a network trained by the preset's recipe.
+
+    Raises:
+        InputError: if it is neither.
+    """
     name = preset.distill.teacher
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
+    if name not in TEACHERS:
+        raise InputError(f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or a teacher's directory")
     return obtain_teacher(replace(preset.teacher, teacher=name, dataset=preset.distill.dataset), dataset, parallel)
 
 
 def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:
     """The teacher's logits for the student's views: computed now, or found where an earlier run left them."""
-    fingerprints = {
-        "teacher": teacher.digest,
-        "data": dataset.fingerprint,
-        "augmentation": fingerprint(options.crop),
-        "seed": str(options.view_seed),
-    }
+    fingerprints = _view_fingerprints(options, dataset) | {"teacher": teacher.digest}
     path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
     with locked(teacher.directory, wait=True):
         if not path.exists():
@@ -53,13 +56,24 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
                     return logits
 
                 write_teacher_logits(path, view, options.views, fingerprints)
-    return open_logits(path, options, dataset, fingerprints)
+    return _open(path, options, dataset, fingerprints)
 
 
-def open_logits(
-    path: Path, options: DistillOptions, dataset: Dataset, fingerprints: dict[str, str] | None = None
-) -> TeacherLogits:
-    """A file of logits that fits these options and data."""
+def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> TeacherLogits:
+    """The user's file; where it is one of ours, it must be of the same data and views, whoever the teacher."""
+    return _open(path, options, dataset, _view_fingerprints(options, dataset))
+
+
+def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, str]:
+    """What the views are views of: the data, how it is augmented, and the seed."""
+    return {
+        "data": dataset.fingerprint,
+        "augmentation": fingerprint(options.crop),
+        "view seed": str(options.view_seed),
+    }
+
+
+def _open(path: Path, options: DistillOptions, dataset: Dataset, fingerprints: dict[str, str]) -> TeacherLogits:
     return TeacherLogits(
         path,
         examples=len(dataset.train.labels),

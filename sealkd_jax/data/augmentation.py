@@ -21,7 +21,7 @@ def pad_and_crop(padding: int) -> Augmentation:
     def apply(key: jax.Array, image: jax.Array) -> jax.Array:
         padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
         row, column = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
-        return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+        return jax.lax.dynamic_slice(padded, (row, column, jnp.int32(0)), image.shape)
 
     return apply
 

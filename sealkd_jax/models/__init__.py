@@ -57,8 +57,9 @@ class Network:
 
     def init(self, key: jax.Array, images: jax.Array) -> Variables:
         """Fresh variables for images of this shape. They serve any number of timesteps."""
-        variables = self.module.init(key, images, timesteps=1)
-        return Variables(variables["params"], variables.get("batch_stats", {}))
+        variables = jax.jit(partial(self.module.init, timesteps=1))(key, images)
+        stats = variables.get("batch_stats", {})  # Flax begins them in float32, whatever they become
+        return Variables(variables["params"], jax.tree.map(lambda x: x.astype(self.module.param_dtype), stats))
 
     def train(
         self, variables: Variables, images: jax.Array, *, timesteps: int, axis_name: str | None = None

@@ -58,7 +58,7 @@ def conv3x3(features: int, **kwargs: Any) -> nn.Conv:
 
 
 def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any, **kwargs: Any) -> nn.BatchNorm:
-    """BatchNorm as PyTorch has it by default: eps 1e-5, running statistics keep 0.9; over all devices of `axis_name`."""
+    """BatchNorm with PyTorch's defaults: eps 1e-5, running statistics keep 0.9. Over all devices of `axis_name`."""
     return nn.BatchNorm(
         use_running_average=not train,
         axis_name=axis_name,

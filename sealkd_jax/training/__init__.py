@@ -1,7 +1,7 @@
 """Training: a pure step, an epoch as one compiled program, and the loop around it with its checkpoints."""
 
 from sealkd_jax.training.epoch import DeviceData, Evaluation, Recipe, make_epoch, make_evaluation, view_batch
-from sealkd_jax.training.loop import Plan, Trained, compile_evaluation, on_devices, train
+from sealkd_jax.training.loop import Plan, Trained, compile_evaluation, on_devices, steps_per_epoch, train
 from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning_rate_schedule
 from sealkd_jax.training.state import TrainState, init_state, params_digest
 from sealkd_jax.training.step import Batch, make_step
@@ -24,6 +24,7 @@ __all__ = [
     "make_step",
     "on_devices",
     "params_digest",
+    "steps_per_epoch",
     "train",
     "view_batch",
 ]

@@ -76,6 +76,18 @@ def on_devices(dataset: Dataset, split: Split, parallel: Parallel) -> DeviceData
     return parallel.put(DeviceData(*map(jnp.asarray, (*split, dataset.mean, dataset.std))))
 
 
+def steps_per_epoch(recipe: Recipe, dataset: Dataset) -> int:
+    """How many whole batches the training split holds.
+
+    Raises:
+        InputError: if it holds none.
+    """
+    examples = len(dataset.train.labels)
+    if not 1 <= recipe.batch_size <= examples:
+        raise InputError(f"--batch-size {recipe.batch_size}: expected 1 to {examples}, the training examples")
+    return examples // recipe.batch_size
+
+
 def train(
     plan: Plan,
     dataset: Dataset,
@@ -94,13 +106,9 @@ def train(
         FloatingPointError: if a loss term or the gradient is no longer finite; says which came first. The last
             good checkpoint is kept.
     """
-    recipe, examples = plan.recipe, len(dataset.train.labels)
-    if not 1 <= recipe.batch_size <= examples:
-        raise InputError(f"batch-size {recipe.batch_size}: expected 1 to {examples}, the training examples")
-    steps = examples // recipe.batch_size
-    schedule = learning_rate_schedule(
-        plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=plan.warmup_epochs * steps
-    )
+    recipe, steps = plan.recipe, steps_per_epoch(plan.recipe, dataset)
+    warmup = min(plan.warmup_epochs, recipe.epochs - 1)
+    schedule = learning_rate_schedule(plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=warmup * steps)
     optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
     step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
     run_epoch = parallel.compile_epoch(make_epoch(step, recipe, split_batch=parallel.split_batch))
@@ -167,9 +175,10 @@ def _check_finite(metrics: dict[str, Any], epoch: int, directory: Path) -> None:
     if first_bad:
         name = min(first_bad, key=first_bad.__getitem__)
         step = first_bad[name]
+        kept = f"the checkpoint of epoch {epoch - 1} in {directory}" if epoch > 1 else "no checkpoint"
         raise FloatingPointError(
-            f"epoch {epoch}, step {step + 1}: {name} is {series[name][step]}; training stopped, the last good "
-            f"checkpoint in {directory / 'checkpoints'} is kept; try a lower --learning-rate"
+            f"epoch {epoch}, step {step + 1}: {name} is {series[name][step]}; training stopped with {kept}; "
+            "try a lower --learning-rate"
         )
 
 

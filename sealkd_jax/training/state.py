@@ -22,11 +22,8 @@ def init_state(
 ) -> TrainState:
     """A fresh state for images `[B, H, W, C]` of this shape, already normalised."""
 
-    def init(key: jax.Array, images: jax.Array) -> TrainState:
-        variables = network.init(key, images)
-        return TrainState(variables, optimizer.init(variables.params))
-
-    return jax.jit(init)(key, images)
+    variables = network.init(key, images)
+    return TrainState(variables, jax.jit(optimizer.init)(variables.params))
 
 
 def params_digest(variables: Variables) -> str:

@@ -1,0 +1,253 @@
+"""The programs as a user runs them: whole jobs on the digits, and what they say to wrong input."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train.presets
+from sealkd_jax.data import load
+from sealkd_jax.files import locked
+from sealkd_jax.losses import METHODS
+from train import distill, precompute, program, teacher
+
+pytestmark = pytest.mark.xdist_group("distill")  # one process: the run below is made once
+ROOT = Path(__file__).parents[1]
+SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A current directory in which the digits preset has a hurried teacher."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("distill"))
+        preset = train.presets.PRESETS["digits"]
+        hurried = replace(preset.teacher, epochs=2, warmup_epochs=0)
+        patch.setitem(train.presets.PRESETS, "digits", preset._replace(teacher=hurried))
+        yield Path.cwd()
+
+
+@pytest.fixture(scope="module")
+def run(workplace):
+    distill.main([*SMALL, "--out", "run"])
+    return workplace / "run"
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def contents(directory):
+    """Every file's bytes, so that a change of any can be seen."""
+    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def test_the_run_directory_holds_what_is_promised(run):
+    config, summary = read(run / "config.json"), read(run / "summary.json")
+    assert config["options"] | {"epochs": 2, "method": "seal", "timesteps": 3} == config["options"]
+    assert {"python", "jax", "flax", "optax"} <= config["versions"].keys()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2] and {"ce", "ela", "sta", "wrong"} <= lines[0]["terms"].keys()
+    assert (run / "report.html").stat().st_size > 0 and list((run / "plots").glob("*.png"))
+    promised = (
+        "preset dataset method seed timesteps epochs_done test_accuracy accuracy_by_timestep accuracy_of_timestep "
+        "teacher_accuracy train_seconds examples_per_second params_digest"
+    )
+    assert set(promised.split()) <= summary.keys()
+    assert summary["best_epoch"] == max(lines, key=lambda line: (line["val_accuracy"], line["epoch"]))["epoch"]
+    assert summary["train_seconds"] == pytest.approx(sum(line["seconds"] for line in lines))
+
+
+def test_the_summary_follows_from_the_predictions(run):
+    summary, labels = read(run / "summary.json"), load("digits").test.labels
+    with np.load(run / "predictions.npz") as predictions:
+        logits, said = predictions["logits"], predictions["teacher_logits"]
+        np.testing.assert_array_equal(predictions["labels"], labels)
+    accumulated = (np.cumsum(logits, 0).argmax(-1) == labels).mean(1)
+    np.testing.assert_allclose(summary["accuracy_by_timestep"], accumulated, rtol=1e-6)
+    np.testing.assert_allclose(summary["accuracy_of_timestep"], (logits.argmax(-1) == labels).mean(1), rtol=1e-6)
+    assert summary["test_accuracy"] == summary["accuracy_by_timestep"][-1]
+    assert summary["teacher_accuracy"] == pytest.approx((said.argmax(-1) == labels).mean())
+    assert all(len(rates) == 3 and 0 < min(rates) <= max(rates) < 1 for rates in summary["firing_rates"].values())
+    layers = list(summary["firing_rates"].values())  # both layers of the MLP are equally wide
+    assert summary["firing_rate"] == pytest.approx(np.mean(layers), rel=1e-5)
+    assert summary["test_accuracy"] > 0.5 and summary["teacher_accuracy"] > 0.8  # two epochs: far beyond chance
+
+
+def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, capsys):
+    before = contents(run)
+    assert refusal(["--out", "run", *SMALL], capsys) == (
+        "error: --out run: not empty; go on with it by --resume, or choose another --out"
+    )
+    assert contents(run) == before
+    distill.main([*SMALL, "--out", "run", "--resume"])
+    words = capsys.readouterr()
+    assert "teacher (ANN)" in words.out and "student (SNN)" in words.out and "run/report.html" in words.out
+    assert read(run / "summary.json") == json.loads(before[run / "summary.json"])
+    assert (run / "weights.safetensors").read_bytes() == before[run / "weights.safetensors"]
+
+
+def test_resume_with_other_options_is_refused(run, capsys):
+    before = contents(run)
+    words = refusal([*SMALL, "--out", "run", "--resume", "--decay", "0.7"], capsys)
+    assert "--decay 0.7: run was begun with 0.5; resume with the same options" in words
+    assert contents(run) == before
+
+
+def test_the_same_seed_gives_the_same_student_and_the_teacher_is_shared(run, workplace):
+    teachers = contents(workplace / "runs" / "teachers")
+    distill.main([*SMALL, "--out", "again", "--resume"])  # resume where nothing is there begins
+    assert read(workplace / "again" / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
+    assert contents(workplace / "runs" / "teachers") == teachers
+    distill.main([*SMALL, "--seed", "1"])
+    other = workplace / "runs" / "digits-seal-s1"
+    assert read(other / "summary.json")["params_digest"] != read(run / "summary.json")["params_digest"]
+    assert contents(workplace / "runs" / "teachers") == teachers
+
+
+def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
+    teacher.main(["--devices", "1"])
+    precompute.main([*SMALL])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("runs/teachers/digits-convnet-") and "test accuracy" in said[0]
+    path = Path(said[1].split(":")[0])
+    assert path.is_file() and "2 views, accuracy" in said[1]
+    directory = str(path.parent)  # a teacher's directory can be named, and its logits file too
+    distill.main([*SMALL, "--teacher", directory, "--out", "by-directory"])
+    distill.main([*SMALL, "--teacher-logits", str(path), "--out", "by-file"])
+    digest = read(run / "summary.json")["params_digest"]
+    assert read(workplace / "by-directory" / "summary.json")["params_digest"] == digest
+    assert read(workplace / "by-file" / "summary.json")["params_digest"] == digest
+    assert read(workplace / "by-file" / "summary.json")["teacher_accuracy"] is None
+    words = refusal([*SMALL, "--teacher-logits", str(path), "--crop", "2", "--out", "new"], capsys)
+    assert "made for another augmentation" in words and not (workplace / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "none", "--neuron", "plif", "--parallel", "pmap", "--devices", "2"],
+        ["--method", "card", "--precision", "float64", "--neuron", "iaf", "--remat", "full", "--timesteps", "1"],
+        ["--method", "uniform_kd", "--hyper", "alpha=1", "--precision", "bfloat16", "--remat", "spikes"],
+    ],
+)
+def test_options_that_every_preset_understands(workplace, options):
+    out = "-".join(options[1:2])
+    distill.main([*SMALL, *options, "--epochs", "1", "--warmup-epochs", "0", "--optimizer", "sgd", "--out", out])
+    summary = read(workplace / out / "summary.json")
+    assert summary["epochs_done"] == 1 and len(summary["accuracy_by_timestep"]) == summary["timesteps"]
+    assert (summary["teacher_accuracy"] is None) == (options[1] == "none")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains(workplace, method):
+    """One epoch of a tiny network with somebody's own logits: the loss is finite and every term is on record."""
+    labels = load("digits").train.labels
+    np.savez(workplace / "own.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
+    out = workplace / f"every-{method}"
+    own = ["--teacher-logits", "own.npz", "--method", method, "--epochs", "1", "--warmup-epochs", "0"]
+    distill.main([*SMALL, *own, "--out", str(out)])
+    line = json.loads((out / "metrics.jsonl").read_text())
+    assert np.isfinite(line["loss"]) and np.isfinite(list(line["terms"].values())).all()
+    assert line["train_accuracy"] > 0.3
+
+
+def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
+    words = refusal([*SMALL, "--method", "none", "--learning-rate", "1e38", "--out", "nan"], capsys)
+    assert re.search(r"epoch 1, step \d+: \w+ is (nan|inf); training stopped with no checkpoint", words)
+    assert not (workplace / "nan" / "summary.json").exists()
+
+
+def refusal(arguments, capsys, main=distill.main) -> str:
+    """What a program says on stderr when it refuses: one line, exit status 2, no traceback, nothing on stdout."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit:
+        program.run(lambda: main(arguments))
+    assert exit.value.code == 2
+    words = capsys.readouterr()
+    lines = [line for line in words.err.splitlines() if "-:--:--" not in line]  # but the bar
+    assert len(lines) == 1 and words.out == ""
+    return lines[0]
+
+
+NEW = ["--out", "new"]
+BAD = [
+    (["mnist"], "preset 'mnist': unknown; expected one of digits"),
+    (["--method", "seel"], "--method seel: unknown; expected one of none, mean_ce"),
+    (["--hyper", "gamma=1"], "--hyper gamma=1: expected NAME=VALUE; seal has alpha=0.6"),
+    (["--hyper", "alpha"], "--hyper alpha: expected NAME=VALUE"),
+    (["--hyper", "alpha=much"], "--hyper alpha=much: expected a float, as in alpha=0.6"),
+    (["--hyper", "top_k=1.5"], "--hyper top_k=1.5: expected a int"),
+    (["--hyper", "temperature=-1"], "temperature"),
+    (["--hyper", "task=final"], "task"),
+    (["--epochs", "0"], "--epochs 0: expected at least 1"),
+    (["--batch-size", "0"], "--batch-size 0: expected at least 1"),
+    (["--batch-size", "1258", "--devices", "1"], "--batch-size 1258: expected 1 to 1257, the training examples"),
+    (["--batch-size", "63", "--devices", "2"], "2 devices do not divide it; the nearest that fits is 64"),
+    (["--devices", "99"], "devices 99: expected 1 to 8"),
+    (["--learning-rate", "0"], "--learning-rate 0.0: expected a positive number"),
+    (["--learning-rate", "nan"], "--learning-rate nan: expected a positive number"),
+    (["--weight-decay", "-1"], "--weight-decay -1.0: expected 0 or a positive number"),
+    (["--warmup-epochs", "-1"], "--warmup-epochs -1: expected at least 0"),
+    (["--timesteps", "0"], "--timesteps 0: expected at least 1"),
+    (["--views", "0"], "--views 0: expected at least 1"),
+    (["--crop", "-1"], "--crop -1: expected at least 0"),
+    (["--seed", "-1"], "--seed -1: expected 0 to"),
+    (["--decay", "1"], "--decay 1.0: expected a number between 0 and 1"),
+    (["--student", "resnet"], "student 'resnet': unknown; expected one of spiking-conv, spiking-mlp"),
+    (["--dataset", "mnist"], "dataset 'mnist': unknown; expected one of digits"),
+    (["--teacher", "resnet"], "--teacher resnet: expected one of convnet, or a teacher's directory"),
+    (["--teacher", "."], "no teacher there"),
+    (["--teacher-logits", "none.npz"], "none.npz: no such file"),
+    (["--teacher-logits", "short.npz"], "short.npz: logits: expected [K, 1257, 10] or [K, 1257, 4, 10]"),
+    (["--teacher-logits", "nan.npz"], "nan.npz: logits: view 0, example 7 is NaN or infinite"),
+    (["--out", "file"], "--out file: cannot be used as a directory"),
+    (["--out", "file/run"], "--out file/run: cannot be made"),
+    (["--out", "other", "--resume"], "--out other: not empty, and no run to resume"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_wrong_input_is_named_and_nothing_is_written(workplace, capsys, arguments, words):
+    (workplace / "file").write_text("mine")
+    (workplace / "other").mkdir(exist_ok=True)
+    (workplace / "other" / "mine").write_text("mine")
+    logits = np.zeros((1257, 10), np.float32)
+    np.savez(workplace / "short.npz", logits=logits[:5])
+    logits[7, 3] = np.nan
+    np.savez(workplace / "nan.npz", logits=logits)
+    before = contents(workplace)
+    out = [] if "--out" in arguments else NEW
+    assert words in refusal([*arguments, *out], capsys)
+    assert contents(workplace) == before and not (workplace / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--epoch", "3"], ["--neuron", "izhikevich"], ["--epochs", "three"], ["digits", "digits"]]
+)
+def test_what_the_command_line_parser_refuses(workplace, capsys, arguments):
+    with pytest.raises(SystemExit) as exit:
+        program.run(lambda: distill.main([*arguments, *NEW]))
+    assert exit.value.code == 2 and arguments[-1] in capsys.readouterr().err
+    assert not (workplace / "new").exists()
+
+
+def test_two_runs_cannot_share_a_directory(workplace, capsys):
+    holder = (
+        "from sealkd_jax.files import locked; from pathlib import Path; import sys\n"
+        "with locked(Path('held'), wait=False): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], cwd=workplace, env={"PYTHONPATH": str(ROOT)}, stdin=-1, stdout=-1, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        words = refusal([*SMALL, "--method", "none", "--out", "held"], capsys)
+        assert "held: another process is writing to it" in words
+        process.communicate()
+    with locked(workplace / "held", wait=False):  # the lock went with its process
+        pass

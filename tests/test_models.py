@@ -1,0 +1,199 @@
+"""Networks: shapes, time, neurons, memory for recomputation, precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.models import NEURONS, STUDENTS, TEACHERS, Network, SpikingNet, create_student, create_teacher
+from sealkd_jax.models.convolution import conv_general_dilated
+from sealkd_jax.training.state import flatten
+
+IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+
+
+def small(**kwargs) -> Network:
+    return Network(SpikingNet(5, features=(4, 6), pool=(True, False), **kwargs))
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("name", STUDENTS)
+def test_every_student_with_every_neuron_gives_logits_and_gradients(name, neuron):
+    network = create_student(name, 10, neuron=neuron)
+    variables = network.init(jax.random.key(0), IMAGES)
+
+    def loss(params):
+        logits, _ = network.train(variables._replace(params=params), IMAGES, timesteps=2)
+        return jnp.square(logits).mean()
+
+    assert network.predict(variables, IMAGES, timesteps=2).shape == (2, 3, 10)
+    grads = flatten(variables._replace(params=jax.jit(jax.grad(loss))(variables.params), stats={}))
+    assert all(jnp.isfinite(g).all() for g in grads.values())
+    assert all(jnp.any(g != 0) for path, g in grads.items() if path.endswith("kernel"))
+    assert sum(path.endswith("decay_logit") and bool(g != 0) for path, g in grads.items()) == (
+        len(STUDENTS[name]["features"]) if neuron == "plif" else 0
+    )
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teacher_is_a_network_of_one_timestep(name):
+    network = create_teacher(name, 10)
+    variables = network.init(jax.random.key(0), IMAGES)
+    assert network.predict(variables, IMAGES, timesteps=4).shape == (1, 3, 10)
+    logits, spikes = network.spikes(variables, IMAGES, timesteps=1)
+    assert logits.shape == (1, 3, 10) and spikes == {}
+
+
+def test_one_set_of_variables_serves_any_number_of_timesteps():
+    network = small()
+    variables = network.init(jax.random.key(0), IMAGES)
+    long = network.predict(variables, IMAGES, timesteps=7)
+    for timesteps in (1, 2, 5):  # causal: the first timesteps do not know how many follow
+        np.testing.assert_array_equal(network.predict(variables, IMAGES, timesteps=timesteps), long[:timesteps])
+
+
+def test_a_static_image_equals_the_same_frame_at_every_timestep():
+    network = small()
+    variables = network.init(jax.random.key(0), IMAGES)
+    frames = jnp.broadcast_to(IMAGES, (4, *IMAGES.shape))
+    static = network.predict(variables, IMAGES, timesteps=4)
+    np.testing.assert_allclose(network.predict(variables, frames, timesteps=4), static, rtol=1e-5, atol=1e-6)
+    logits, stats = network.train(variables, IMAGES, timesteps=4)
+    logits_of_frames, stats_of_frames = network.train(variables, frames, timesteps=4)
+    np.testing.assert_allclose(logits_of_frames, logits, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stats_of_frames, stats)
+
+
+def test_the_stem_runs_once_for_a_static_image_and_per_timestep_for_frames():
+    network = small()
+    variables = network.init(jax.random.key(0), IMAGES)
+
+    def convolved(images):
+        _, seen = network.module.apply(
+            {"params": variables.params, "batch_stats": variables.stats},
+            images,
+            timesteps=4,
+            capture_intermediates=lambda module, _: type(module).__name__ == "Conv",
+        )
+        return [leaf.shape[0] for leaf in jax.tree.leaves(seen["intermediates"])]
+
+    assert convolved(IMAGES) == [3, 4 * 3]
+    assert convolved(jnp.broadcast_to(IMAGES, (4, *IMAGES.shape))) == [4 * 3, 4 * 3]
+
+
+def test_spikes_of_every_layer_can_be_read_and_are_zero_or_one():
+    network = small()
+    variables = network.init(jax.random.key(0), IMAGES)
+    logits, spikes = network.spikes(variables, IMAGES, timesteps=3)
+    np.testing.assert_array_equal(logits, network.predict(variables, IMAGES, timesteps=3))
+    assert {name: layer.shape for name, layer in spikes.items()} == {
+        "block_0/neuron": (3, 3, 8, 8, 4),
+        "block_1/neuron": (3, 3, 4, 4, 6),
+    }
+    assert all(jnp.isin(layer, jnp.array([0.0, 1.0])).all() for layer in spikes.values())
+    assert network.neurons(variables, (8, 8, 1)) == {"block_0/neuron": 8 * 8 * 4, "block_1/neuron": 4 * 4 * 6}
+
+
+def test_plif_starts_as_lif_with_its_decay():
+    lif, plif = small(neuron="lif", decay=0.3), small(neuron="plif", decay=0.3)
+    variables = plif.init(jax.random.key(0), IMAGES)
+    params = jax.tree.map(lambda x: x, variables.params)
+    for block in ("block_0", "block_1"):
+        del params[block]["neuron"]
+    expected = lif.predict(variables._replace(params=params), IMAGES, timesteps=3)
+    np.testing.assert_allclose(plif.predict(variables, IMAGES, timesteps=3), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("remat", ["spikes", "full"])
+@pytest.mark.usefixtures("float64")
+def test_recomputing_changes_memory_not_values(remat):
+    images = IMAGES.astype(jnp.float64)
+    double = {"dtype": jnp.float64, "param_dtype": jnp.float64}
+    plain = small(**double)
+    other = Network(small(remat_blocks=remat == "full", **double).module, keep_spikes_only=remat == "spikes")
+    variables = plain.init(jax.random.key(0), images)
+
+    def gradient(network):
+        def loss(params):
+            logits, stats = network.train(variables._replace(params=params), images, timesteps=4)
+            return jnp.square(logits).mean(), stats
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables.params)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-13), gradient(plain), gradient(other)
+    )
+
+    def kept(network):
+        """Numbers that the forward pass keeps for the backward pass."""
+        _, vjp = jax.vjp(
+            lambda p: network.train(variables._replace(params=p), images, timesteps=4)[0], variables.params
+        )
+        return sum(leaf.size for leaf in jax.tree.leaves(vjp))
+
+    assert kept(other) < kept(plain) / 2
+
+
+def test_bfloat16_keeps_parameters_and_statistics_in_float32():
+    network = create_student("spiking-conv", 10, precision="bfloat16")
+    variables = network.init(jax.random.key(0), IMAGES)
+    assert {leaf.dtype for leaf in flatten(variables).values()} == {jnp.dtype("float32")}
+    logits, _ = network.train(variables, IMAGES, timesteps=2)
+    assert logits.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "resnet"}, "student 'resnet': unknown; expected one of spiking-conv"),
+        ({"neuron": "izhikevich"}, "neuron 'izhikevich': unknown; expected one of lif, iaf, plif"),
+        ({"precision": "float8"}, "precision 'float8'"),
+        ({"remat": "all"}, "remat 'all'"),
+    ],
+)
+def test_unknown_choices_are_named(arguments, words):
+    with pytest.raises(InputError, match=words):
+        create_student(**{"name": "spiking-conv", "classes": 10} | arguments)
+
+
+CONVOLUTIONS = [
+    (8, 3, 1, "SAME"),
+    (8, 3, 2, "SAME"),
+    (9, 3, 2, ((1, 1), (1, 1))),
+    (8, 1, 2, "VALID"),
+    (7, 5, 3, ((2, 1), (0, 2))),
+    (4, 3, 1, ((3, 3), (3, 3))),
+]
+
+
+@pytest.mark.parametrize(("size", "width", "stride", "padding"), CONVOLUTIONS)
+def test_convolution_and_its_gradients_equal_those_of_jax(float64, size, width, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
+    kernel = jax.random.normal(jax.random.key(1), (width, width, 3, 4))
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def both(convolve):
+        def loss(x, kernel):
+            return jnp.sin(convolve(x, kernel, (stride, stride), padding, **layout)).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(x, kernel)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
+        both(conv_general_dilated),
+        both(lax.conv_general_dilated),
+    )
+
+
+def test_convolution_under_vmap_over_kernels(float64):
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+    kernels = jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 4))
+
+    def loss(kernel, convolve):
+        return jnp.sin(convolve(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))).sum()
+
+    together = jax.vmap(jax.grad(loss), (0, None))(kernels, conv_general_dilated)
+    apart = jnp.stack([jax.grad(loss)(kernel, lax.conv_general_dilated) for kernel in kernels])
+    np.testing.assert_allclose(together, apart, rtol=1e-12)

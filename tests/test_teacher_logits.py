@@ -1,0 +1,186 @@
+"""Teacher logits on disk, and that they are what an online teacher would have said."""
+
+import json
+import multiprocessing
+import struct
+from concurrent.futures import ProcessPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from sealkd_jax.data import load, pad_and_crop
+from sealkd_jax.errors import InputError
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import ConvNet, Network, SpikingNet
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.training import (
+    Recipe,
+    compile_evaluation,
+    create_optimizer,
+    init_state,
+    make_epoch,
+    make_step,
+    on_devices,
+    params_digest,
+)
+
+N, C, T = 6, 3, 2
+PRINTS = {"teacher": "a", "data": "b"}
+VIEWS = np.random.default_rng(0).normal(size=(4, N, C)).astype(np.float32)
+
+
+def read(path, **kwargs):
+    return TeacherLogits(path, **{"examples": N, "classes": C, "timesteps": T, "views": 4} | kwargs)
+
+
+def test_views_on_disk_equal_an_online_teacher_bit_for_bit(tmp_path):
+    """In a process of its own: conftest's eight simulated devices make XLA split work, and round, by program."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        stored, online = fresh.submit(digests_of_stored_and_online, tmp_path).result()
+    assert stored == online
+
+
+def digests_of_stored_and_online(directory):
+    """After four epochs on stored views, and after four epochs that ask the teacher at every step."""
+    digits, parallel = load("digits"), Parallel("jit", jax.devices()[:1])
+    teacher = Network(ConvNet(10, features=(4, 8), pool=(True, True)))
+    student = Network(SpikingNet(10, features=(4, 8), pool=(True, True)))
+    recipe = Recipe(pad_and_crop(1), view_seed=3, views=4, batch_size=64, epochs=4)
+    optimizer = create_optimizer("sgd", 0.1, weight_decay=1e-4)
+    step = make_step(student, METHODS["seal"], optimizer, timesteps=2)
+    data = on_devices(digits, digits.train, parallel)
+    image = jnp.zeros((1, 8, 8, 1))
+    said_by = teacher.init(jax.random.key(7), image)
+
+    def online(said_by):
+        def step_online(state, batch, progress):
+            logits = teacher.predict(said_by, batch.images, timesteps=1)[0]
+            return step(state, batch._replace(teacher_logits=logits), progress)
+
+        return step_online
+
+    evaluate = compile_evaluation(teacher, recipe, 1, parallel)
+    path = directory / "logits.safetensors"
+    write_teacher_logits(path, lambda k: np.asarray(evaluate(said_by, data, np.int32(k)).logits[0]), 4, PRINTS)
+    stored = read(path, examples=len(digits.train.labels), classes=10)
+
+    def digest(step_of, logits_of):
+        def epoch_fn(state, said_by, *args):
+            return make_epoch(step_of(said_by), recipe, split_batch=parallel.split_batch)(state, *args)
+
+        run_epoch = parallel.compile_epoch(epoch_fn)
+        state = parallel.put(init_state(student, optimizer, jax.random.key(0), image))
+        for epoch in range(recipe.epochs):
+            state, _ = run_epoch(state, said_by, data, logits_of(epoch), jax.random.key(1), jnp.int32(epoch))
+        return params_digest(state.variables)
+
+    return digest(lambda _: step, stored.view), digest(online, lambda _: None)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("shape", [(N, C), (N, T, C)])
+def test_what_is_written_is_read_back_view_by_view(tmp_path, shape, dtype):
+    views = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
+    path = tmp_path / "logits.safetensors"
+    write_teacher_logits(path, views.__getitem__, 4, PRINTS, dtype)
+    logits = read(path, fingerprints=PRINTS)
+    assert logits.views == 4 and not logits.own
+    for k in range(4):
+        np.testing.assert_array_equal(logits.view(k), views[k].astype(dtype).astype(np.float32))
+    np.testing.assert_array_equal(load_file(path)["logits"], views.astype(dtype))  # the library reads what we wrote
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path):
+    def view(k):
+        if k == 2:
+            raise RuntimeError("power cut")
+        return VIEWS[k]
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_teacher_logits(tmp_path / "logits.safetensors", view, 4, PRINTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(N, C), (1, N, C), (4, N, C), (4, N, T, C)])
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_users_own_file_is_accepted_by_its_shape(tmp_path, suffix, shape):
+    array = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    path = tmp_path / f"own.{suffix}"
+    np.savez(path, logits=array) if suffix == "npz" else save_file({"logits": array}, path)
+    logits = read(path, fingerprints=PRINTS)
+    assert logits.own
+    by_view = array[None] if array.ndim == 2 else array
+    for k in range(4):
+        np.testing.assert_array_equal(logits.view(k), by_view[k % len(by_view)])
+
+
+def test_accuracy_is_of_the_mean_over_timesteps(tmp_path):
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    array = np.zeros((N, T, C), np.float32)
+    array[np.arange(N), 0, labels] = 1
+    array[:3, 1, 0] = 3  # drowns the first three: only label 0 stays right
+    path = tmp_path / "own.npz"
+    np.savez(path, logits=array[None])
+    assert read(path).accuracy(labels) == pytest.approx(4 / 6)
+
+
+def not_finite(value):
+    array = VIEWS.copy()
+    array[2, 4, 1] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (VIEWS[:, :5], r"expected \[K, 6, 3\] or \[K, 6, 2, 3\].*got \[4, 5, 3\]"),
+        (VIEWS[..., :2], r"got \[4, 6, 2\]"),
+        (VIEWS[0, 0], r"got \[3\]"),
+        (np.zeros((4, N, T + 1, C), np.float32), r"got \[4, 6, 3, 3\]"),
+        (VIEWS[:3], "expected 1 or 4 views, got 3; see --views"),
+        (VIEWS.astype(np.float64), "expected float16 or float32, got float64"),
+        (VIEWS.astype(np.int64), "got int64"),
+        (not_finite(np.nan), "view 2, example 4 is NaN or infinite"),
+        (not_finite(np.inf), "view 2, example 4 is NaN or infinite"),
+    ],
+)
+def test_wrong_logits_are_named(tmp_path, array, words):
+    np.savez(tmp_path / "own.npz", logits=array)
+    with pytest.raises(InputError, match=words):
+        read(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize("key", PRINTS)
+def test_logits_of_another_teacher_or_other_data_are_refused(tmp_path, key):
+    path = tmp_path / "logits.safetensors"
+    write_teacher_logits(path, VIEWS.__getitem__, 4, PRINTS)
+    with pytest.raises(InputError, match=f"made for another {key}"):
+        read(path, fingerprints=PRINTS | {key: "other"})
+
+
+def test_files_that_are_none_are_named(tmp_path):
+    def refused(name, content, words):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            read(path)
+
+    header = json.dumps({"logits": {"dtype": "F32", "shape": [4, N, C], "data_offsets": [0, 4 * N * C * 4]}}).encode()
+    refused("none.npz", None, "no such file")
+    refused("none.safetensors", None, "no such file")
+    refused("logits.pt", b"", r"expected a .safetensors or .npz file")
+    refused("text.npz", b"hello", "cannot be read")
+    refused("text.safetensors", b"hello", "cannot be read")
+    refused("cut.safetensors", struct.pack("<Q", len(header)) + header + b"\0" * 7, "cannot be read")
+    np.savez(tmp_path / "other.npz", predictions=VIEWS)
+    refused("other.npz", None, "expected the key logits")
+    np.savez(tmp_path / "pickled.npz", logits=np.array([{"a": 1}], object))
+    refused("pickled.npz", None, "cannot be read")
+    np.savez(tmp_path / "whole.npz", logits=VIEWS)
+    refused("cut.npz", (tmp_path / "whole.npz").read_bytes()[:-30], "cannot be read")

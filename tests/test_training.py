@@ -1,0 +1,354 @@
+"""Optimiser, step, epoch, devices, checkpoints and the loop around them."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sealkd_jax.checkpoints import Checkpoints
+from sealkd_jax.data import Dataset, Split, pad_and_crop
+from sealkd_jax.errors import InputError
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import Network, SpikingNet
+from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.training import (
+    Batch,
+    Plan,
+    Recipe,
+    create_optimizer,
+    init_state,
+    learning_rate_schedule,
+    make_epoch,
+    make_evaluation,
+    make_step,
+    on_devices,
+    params_digest,
+    train,
+    view_batch,
+)
+from sealkd_jax.training.optimizer import kernels
+from sealkd_jax.weights import load_weights, save_weights
+
+CLASSES = 3
+
+
+def make_dataset(examples=40, seed=0) -> Dataset:
+    """Three classes: which third of the image is bright."""
+    rng = np.random.default_rng(seed)
+
+    def split(n):
+        labels = rng.integers(0, CLASSES, n).astype(np.int32)
+        images = rng.integers(0, 120, (n, 6, 6, 1)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 2] += 120
+        return Split(images, labels)
+
+    return Dataset("thirds", split(examples), split(13), split(17), ("a", "b", "c"))
+
+
+def make_network(**kwargs) -> Network:
+    return Network(SpikingNet(CLASSES, features=(4,), pool=(True,), **kwargs))
+
+
+def make_plan(method="none", **kwargs) -> Plan:
+    method = METHODS[method] if isinstance(method, str) else method
+    recipe = Recipe(pad_and_crop(1), view_seed=0, views=2, batch_size=8, epochs=4)
+    return Plan(make_network(), method, recipe, 2, seed=0, **{**RECIPE, **kwargs})
+
+
+RECIPE = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-3, "warmup_epochs": 1}
+
+
+def one_device() -> Parallel:
+    return Parallel("jit", jax.devices()[:1])
+
+
+class Interrupted(Exception):
+    pass
+
+
+# ---- optimiser
+
+
+def test_weight_decay_is_on_kernels_only():
+    params = make_network(neuron="plif").init(jax.random.key(0), jnp.zeros((1, 6, 6, 1))).params
+    assert jax.tree.map(bool, kernels(params)) == {
+        "block_0": {
+            "Conv_0": {"kernel": True},
+            "BatchNorm_0": {"scale": False, "bias": False},
+            "neuron": {"decay_logit": False},
+        },
+        "readout": {"kernel": True, "bias": False},
+    }
+
+
+def test_sgd_is_nesterov_momentum_with_weight_decay_in_the_gradient(float64):
+    """v = 0.9 v + g, p = p - lr (g + 0.9 v), with g = gradient + decay * p: PyTorch's SGD(nesterov=True)."""
+    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=0.01)
+    params, v = {"kernel": jnp.array(2.0)}, 0.0
+    state, expected = optimizer.init(params), 2.0
+    for gradient in (1.0, -0.5, 0.25):
+        updates, state = optimizer.update({"kernel": jnp.array(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+        g = gradient + 0.01 * expected
+        v = 0.9 * v + g
+        expected -= 0.1 * (g + 0.9 * v)
+        assert float(params["kernel"]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_adamw_decays_weights_apart_from_the_gradient(float64):
+    """With no gradient only the decay acts: p = p (1 - lr * decay)."""
+    optimizer = create_optimizer("adamw", lambda _: 0.1, weight_decay=0.01)
+    params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    params = optax.apply_updates(params, updates)
+    assert float(params["kernel"]) == pytest.approx(2 * (1 - 0.1 * 0.01), rel=1e-12)
+    assert float(params["bias"]) == 2.0
+
+
+def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
+    schedule = learning_rate_schedule(0.4, steps=100, warmup_steps=20)
+    for step in (0, 5, 20):
+        assert float(schedule(step)) == pytest.approx(0.4 * step / 20, abs=1e-7)
+    for step in (40, 60, 99, 100):
+        assert float(schedule(step)) == pytest.approx(0.2 * (1 + np.cos(np.pi * (step - 20) / 80)), abs=1e-7)
+    assert float(learning_rate_schedule(0.4, steps=100, warmup_steps=0)(0)) == pytest.approx(0.4)
+
+
+def test_unknown_optimizer_is_named():
+    with pytest.raises(InputError, match="optimizer 'adam': unknown; expected one of sgd, adamw"):
+        create_optimizer("adam", lambda _: 0.1, weight_decay=0)
+
+
+# ---- step and epoch
+
+
+def test_a_step_is_the_gradient_of_the_method_and_the_optimiser(float64):
+    network = make_network(dtype=jnp.float64, param_dtype=jnp.float64)
+    optimizer = optax.sgd(0.5)
+    images = jax.random.normal(jax.random.key(0), (8, 6, 6, 1))
+    labels, teacher = jnp.arange(8) % CLASSES, jax.random.normal(jax.random.key(1), (8, CLASSES))
+    state = init_state(network, optimizer, jax.random.key(2), images)
+    step = make_step(network, METHODS["tks"], optimizer, timesteps=3)  # tks: one that depends on progress
+    new, metrics = jax.jit(step)(state, Batch(images, labels, teacher), 0.25)
+
+    def loss(params):
+        logits, stats = network.train(state.variables._replace(params=params), images, timesteps=3)
+        return METHODS["tks"](logits, teacher, labels, progress=0.25)[0], stats
+
+    (value, stats), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(state.variables.params)
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.variables.params, grads)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), new.variables.params, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), new.variables.stats, stats)
+    assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-12)
+    assert float(metrics["grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-10)
+
+
+def test_an_epoch_shows_each_example_at_most_once_in_an_order_of_its_own():
+    """The step is replaced by one that writes down what it is given."""
+    dataset = make_dataset(examples=21)
+    recipe = Recipe(pad_and_crop(1), view_seed=5, views=3, batch_size=4, epochs=10)
+    data = on_devices(dataset, dataset.train, one_device())
+
+    def write_down(state, batch, progress):
+        return state, {"batch": batch, "progress": progress}
+
+    run = jax.jit(make_epoch(write_down, recipe))
+    index = jnp.arange(21)
+    orders = []
+    for epoch in (0, 3, 4):
+        _, seen = run(None, data, index[:, None].astype(jnp.float32), jax.random.key(0), jnp.int32(epoch))
+        order = np.asarray(seen["batch"].teacher_logits[..., 0], int)  # the teacher says the example's index
+        assert order.shape == (5, 4) and len(set(order.ravel())) == 20
+        np.testing.assert_array_equal(seen["batch"].labels, dataset.train.labels[order])
+        views = jnp.stack([view_batch(recipe, data, jnp.asarray(row), epoch % 3) for row in order])
+        np.testing.assert_allclose(seen["batch"].images, views, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(seen["progress"], (epoch + np.arange(5) / 5) / 10, rtol=1e-6)
+        orders.append(tuple(order.ravel()))
+    assert len(set(orders)) == 3
+
+
+def test_logits_per_timestep_reach_the_loss_time_first():
+    dataset = make_dataset(examples=8)
+    recipe = Recipe(pad_and_crop(0), view_seed=0, views=1, batch_size=4, epochs=1)
+    teacher = np.random.default_rng(0).normal(size=(8, 5, CLASSES)).astype(np.float32)
+    run = jax.jit(make_epoch(lambda state, batch, _: (state, batch), recipe))
+    data = on_devices(dataset, dataset.train, one_device())._replace(labels=jnp.arange(8))
+    _, seen = run(None, data, jnp.asarray(teacher), jax.random.key(0), jnp.int32(0))
+    np.testing.assert_array_equal(seen.teacher_logits, np.swapaxes(teacher[np.asarray(seen.labels)], 1, 2))
+
+
+@pytest.mark.parametrize("batch_size", [4, 16, 40])
+def test_evaluation_counts_every_example_once(batch_size):
+    dataset, network = make_dataset(), make_network()
+    recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=batch_size, epochs=1)
+    test = on_devices(dataset, dataset.test, one_device())
+    images = view_batch(recipe, test, jnp.arange(17), 0)
+    variables = network.init(jax.random.key(0), images)
+    evaluation = jax.jit(make_evaluation(network, recipe, timesteps=3))(variables, test)
+    logits, spikes = network.spikes(variables, images, timesteps=3)
+    np.testing.assert_allclose(evaluation.logits, logits, rtol=1e-5, atol=1e-6)
+    rate = spikes["block_0/neuron"].reshape(3, 17, -1).mean(-1)
+    np.testing.assert_allclose(evaluation.firing_rates["block_0/neuron"], rate, rtol=1e-6)
+
+
+# ---- devices
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize("method", ["seal", "card"])
+def test_four_devices_train_as_one(float64, tmp_path, method, mode):
+    """Twenty steps; card couples the whole batch, so its devices must see each other's examples."""
+    dataset = make_dataset(examples=80)
+    np.savez(tmp_path / "own.npz", logits=np.random.default_rng(0).normal(size=(80, CLASSES)).astype(np.float32))
+    teacher = TeacherLogits(tmp_path / "own.npz", examples=80, classes=CLASSES, timesteps=2, views=2)
+    network = make_network(dtype=jnp.float64, param_dtype=jnp.float64)
+    plan = replace(make_plan(method), network=network)
+    plan = replace(plan, recipe=plan.recipe._replace(epochs=2))
+
+    def parameters(parallel, name):
+        return train(plan, dataset, tmp_path / name, parallel, teacher_logits=teacher).variables
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "four").mkdir()
+    one = parameters(one_device(), "one")
+    four = parameters(Parallel(mode, jax.devices()[:4]), "four")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), one, four)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "words"),
+    [
+        (9, 72, "devices 9: expected 1 to 8"),
+        (0, 8, "devices 0: expected 1 to 8"),
+        (3, 64, "batch-size 64: 3 devices do not divide it; the nearest that fits is 63"),
+        (8, 3, "nearest that fits is 8"),
+    ],
+)
+def test_devices_that_do_not_fit_are_named(count, batch_size, words):
+    with pytest.raises(InputError, match=words):
+        pick_devices(count, batch_size)
+
+
+# ---- the loop
+
+
+def test_training_learns_reports_each_epoch_and_is_repeatable(tmp_path):
+    dataset, plan, seen = make_dataset(examples=240), make_plan(), []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first = train(plan, dataset, tmp_path / "a", one_device(), on_epoch=seen.append)
+    again = train(plan, dataset, tmp_path / "b", one_device())
+    assert params_digest(first.variables) == params_digest(again.variables)
+    other = replace(plan, seed=1)
+    (tmp_path / "c").mkdir()
+    assert params_digest(train(other, dataset, tmp_path / "c", one_device()).variables) != params_digest(
+        first.variables
+    )
+
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert lines == seen == first.records
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert first.best["val_accuracy"] == max(line["val_accuracy"] for line in lines) > 0.9
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path):
+    dataset, plan = make_dataset(), make_plan()
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+
+    def stop(record):
+        if record["epoch"] in (1, 3):
+            raise Interrupted
+
+    whole = train(plan, dataset, tmp_path / "whole", one_device())
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train(plan, dataset, tmp_path / "parts", one_device(), on_epoch=stop)
+    # a crash between the line and the checkpoint, and half a line
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": 4}) + '\n{"epoch": 5, "lo')
+    parts = train(plan, dataset, tmp_path / "parts", one_device())
+    assert params_digest(parts.variables) == params_digest(whole.variables)
+    assert [record["epoch"] for record in parts.records] == [1, 2, 3, 4]
+    assert [r["loss"] for r in parts.records] == [r["loss"] for r in whole.records]
+    finished = train(plan, dataset, tmp_path / "parts", one_device(), on_epoch=stop)  # nothing is left to do
+    assert params_digest(finished.variables) == params_digest(whole.variables)
+
+
+def test_a_run_that_goes_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path):
+    def method(student_logits, teacher_logits, labels, *, progress, axis_name):
+        loss, terms = METHODS["none"](student_logits, teacher_logits, labels)
+        bad = jnp.where(progress > 0.59, jnp.nan, 1.0)  # from the third epoch of four, its third step of five
+        return loss + bad, terms | {"made up": bad}
+
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 3, step 3: made up is nan; training stopped with the checkpoint of epoch 2"
+    ):
+        train(make_plan(method), make_dataset(), tmp_path, one_device())
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.newest == 2
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_gradient_that_is_not_finite_is_named(tmp_path):
+    def method(student_logits, teacher_logits, labels, *, progress, axis_name):
+        return jnp.sqrt(jnp.abs(student_logits - student_logits)).sum(), {"fine": jnp.zeros(())}
+
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1: gradient is nan"):
+        train(make_plan(method), make_dataset(), tmp_path, one_device())
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+    plan = make_plan()
+    plan = replace(plan, recipe=plan.recipe._replace(batch_size=41))
+    with pytest.raises(InputError, match="--batch-size 41: expected 1 to 40"):
+        train(plan, make_dataset(), tmp_path, one_device())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_keep_the_newest_and_the_best_of_equals_the_later(tmp_path):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch, score in enumerate((0.5, 0.9, 0.9, 0.1, 0.2), start=1):
+            checkpoints.save(epoch, {"x": jnp.full(3, epoch)}, score)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.newest == 5
+        for epoch in (3, 5):
+            np.testing.assert_array_equal(checkpoints.restore(epoch, {"x": jnp.zeros(3, int)})["x"], [epoch] * 3)
+    assert sorted(int(path.name) for path in (tmp_path / "c").iterdir()) == [3, 5]
+
+
+# ---- weights
+
+
+def test_digest_follows_every_number_and_name():
+    variables = make_network().init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    bumped = jax.tree.map(lambda x: x, variables)
+    bumped.params["readout"]["bias"] = bumped.params["readout"]["bias"].at[0].add(1e-7)
+    renamed = variables._replace(params={**variables.params, "other": variables.params["readout"]})
+    del renamed.params["readout"]
+    assert len({params_digest(v) for v in (variables, bumped, renamed)}) == 3
+    assert params_digest(variables) == params_digest(jax.tree.map(np.asarray, variables))
+
+
+def test_weights_are_read_back_bit_for_bit_and_those_of_another_network_are_refused(tmp_path):
+    network, image = make_network(), jnp.zeros((1, 6, 6, 1))
+    variables = network.init(jax.random.key(0), image)
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, variables, {"note": "x"})
+    assert params_digest(load_weights(path, variables)) == params_digest(variables)
+    plif = make_network(neuron="plif").init(jax.random.key(0), image)
+    with pytest.raises(InputError, match="decay_logit is missing; the file belongs to another network"):
+        load_weights(path, plif)
+    wider = Network(SpikingNet(CLASSES, features=(5,), pool=(True,))).init(jax.random.key(0), image)
+    with pytest.raises(InputError, match=r"expected float32 \[5\], got float32 \[4\]"):
+        load_weights(path, wider)
+    path.write_bytes(b"not weights")
+    with pytest.raises(InputError, match="cannot be read as safetensors"):
+        load_weights(path, variables)
