@@ -1,7 +1,13 @@
 """Eight CPU devices for the sharding tests; float64 and strict promotion are switched on where a test asks."""
 
 import os
+from importlib.metadata import version
 
+# A test runs its programs once or twice: optimising them would take more than half of the suite's time.
+_QUICK = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):  # newer ones end the process where they do not know a flag
+    _QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", _QUICK)
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several test processes share one GPU
 
 import jax

@@ -67,7 +67,7 @@ def test_unknown_dataset_is_named():
 
 def test_normalise_gives_zero_mean_and_unit_deviation():
     digits = load("digits")
-    normal = normalise(jnp.asarray(digits.train.images), digits.mean, digits.std)
+    normal = normalise(jnp.asarray(digits.train.images), jnp.asarray(digits.mean), jnp.asarray(digits.std))
     np.testing.assert_allclose(normal.mean(), 0, atol=1e-5)
     np.testing.assert_allclose(normal.std(), 1, atol=1e-5)
 

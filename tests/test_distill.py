@@ -13,7 +13,6 @@ import pytest
 import train.presets
 from sealkd_jax.data import load
 from sealkd_jax.files import locked
-from sealkd_jax.losses import METHODS
 from train import distill, precompute, program, teacher
 
 pytestmark = pytest.mark.xdist_group("distill")  # one process: the run below is made once
@@ -144,17 +143,12 @@ def test_options_that_every_preset_understands(workplace, options):
     assert (summary["teacher_accuracy"] is None) == (options[1] == "none")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(workplace, method):
-    """One epoch of a tiny network with somebody's own logits: the loss is finite and every term is on record."""
+def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):
     labels = load("digits").train.labels
     np.savez(workplace / "own.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
-    out = workplace / f"every-{method}"
-    own = ["--teacher-logits", "own.npz", "--method", method, "--epochs", "1", "--warmup-epochs", "0"]
-    distill.main([*SMALL, *own, "--out", str(out)])
-    line = json.loads((out / "metrics.jsonl").read_text())
-    assert np.isfinite(line["loss"]) and np.isfinite(list(line["terms"].values())).all()
-    assert line["train_accuracy"] > 0.3
+    distill.main([*SMALL, "--teacher-logits", "own.npz", "--epochs", "1", "--out", "own"])
+    assert "own.npz: 1 views, 100.00% right on the training labels" in capsys.readouterr().out
+    assert read(workplace / "own" / "summary.json")["teacher_accuracy"] is None
 
 
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):

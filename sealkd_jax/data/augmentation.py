@@ -60,5 +60,5 @@ def augment(
 
 
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """uint8 `[..., C]` to float32 with zero mean and unit deviation; `mean` and `std` are `[C]`, pixels in [0, 1]."""
-    return (images.astype(jnp.float32) / 255 - mean) / std
+    """uint8 `[..., C]` to zero mean and unit deviation, in the dtype of `mean` and `std` `[C]` (pixels in [0, 1])."""
+    return (images.astype(mean.dtype) / 255 - mean) / std

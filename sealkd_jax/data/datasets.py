@@ -41,13 +41,13 @@ class Dataset:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """Mean of each channel over the training images, float32 `[C]`, with pixels in [0, 1]."""
-        return (self.train.images.mean((0, 1, 2), dtype=np.float64) / 255).astype(np.float32)
+        """Mean of each channel over the training images, float64 `[C]`, with pixels in [0, 1]."""
+        return self.train.images.mean((0, 1, 2), dtype=np.float64) / 255
 
     @cached_property
     def std(self) -> np.ndarray:
-        """Standard deviation of each channel over the training images, float32 `[C]`, with pixels in [0, 1]."""
-        return (self.train.images.std((0, 1, 2), dtype=np.float64) / 255).astype(np.float32)
+        """Standard deviation of each channel over the training images, float64 `[C]`, with pixels in [0, 1]."""
+        return self.train.images.std((0, 1, 2), dtype=np.float64) / 255
 
     @cached_property
     def fingerprint(self) -> str:

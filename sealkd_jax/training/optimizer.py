@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from sealkd_jax.errors import InputError
@@ -17,12 +18,14 @@ def kernels(params: Any) -> Any:
 
 def learning_rate_schedule(peak: float, *, steps: int, warmup_steps: int) -> optax.Schedule:
     """From 0 up to `peak` in a straight line over `warmup_steps`, then along half a cosine to 0 at `steps`."""
-    return optax.warmup_cosine_decay_schedule(
+    schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup_steps else peak,
         peak_value=peak,
         warmup_steps=warmup_steps,
         decay_steps=steps,
     )
+    # optax would compute in float32 whatever the precision, since its counts are int32
+    return lambda count: schedule(jnp.asarray(count, jnp.result_type(float)))
 
 
 def create_optimizer(

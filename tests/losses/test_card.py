@@ -11,7 +11,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sealkd_jax.losses import METHODS, card_seal_kd_loss, ce_loss, mean_ce_loss
-from tests.losses.quick import quick_jit
 
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("card_*.npz"))
 
@@ -20,7 +19,7 @@ def test_the_vectors_are_there():
     assert len(FILES) == 6
 
 
-@quick_jit
+@jax.jit
 def value_and_grads(z, t, y, temperature):
     loss = lambda z, t: card_seal_kd_loss(z, t, y, temperature=temperature)  # noqa: E731
     return jax.value_and_grad(loss, argnums=(0, 1))(z, t)
@@ -39,13 +38,13 @@ def test_golden(path, float64, strict):
 
 def test_all_correct_at_one_timestep_is_zero():
     student = jnp.array([[[3.0, 0.0], [0.0, 2.0]]])
-    assert quick_jit(card_seal_kd_loss)(student, -student, jnp.array([0, 1])) == 0
+    assert jax.jit(card_seal_kd_loss)(student, -student, jnp.array([0, 1])) == 0
 
 
 def test_confidence_gradient_on_ties_goes_to_the_lowest_index():
     """With q = softmax(z/τ) and the prediction 0, d q_0 / d z_k = q_0 (1[k = 0] − q_k) / τ, ties or not."""
     z = jnp.array([[[2.0, 2.0, 0.0]], [[2.0, 2.0, 0.0]]])  # the same twice: cosine 1, gradient 0
-    grad = quick_jit(jax.grad(lambda z: card_seal_kd_loss(z, z, jnp.array([0]))))(z)[1, 0]  # all right: no KD
+    grad = jax.jit(jax.grad(lambda z: card_seal_kd_loss(z, z, jnp.array([0]))))(z)[1, 0]  # all right: no KD
     q = np.exp(z[1, 0] / 2) / np.exp(z[1, 0] / 2).sum()
     expected = 0.01 / (1 + np.exp(-1)) * q[0] * (np.array([1, 0, 0]) - q) / 2
     np.testing.assert_allclose(grad, expected, atol=1e-8)
@@ -53,14 +52,14 @@ def test_confidence_gradient_on_ties_goes_to_the_lowest_index():
 
 def test_method_with_a_task_loss():
     s, t, y, _ = problem()
-    parts = quick_jit(lambda: (card_seal_kd_loss(s, t, y), ce_loss(s, y).mean(), mean_ce_loss(s, y).mean()))
+    parts = jax.jit(lambda: (card_seal_kd_loss(s, t, y), ce_loss(s, y).mean(), mean_ce_loss(s, y).mean()))
     card, ce, mean_ce = parts()
     for task, total, reported in (
         ("none", card, ce),
         ("timestep", card + ce, ce),
         ("mean", card + mean_ce, mean_ce),
     ):
-        result, terms = quick_jit(partial(METHODS["card"], task=task))(s, t, y)
+        result, terms = jax.jit(partial(METHODS["card"], task=task))(s, t, y)
         np.testing.assert_allclose(result, total, rtol=1e-6)
         np.testing.assert_allclose(terms["ce"], reported, rtol=1e-6)
         np.testing.assert_allclose(terms["card"], card, rtol=1e-6)
@@ -83,7 +82,7 @@ def linear_loss(weights, x, t, y, axis_name=None):
 def linear(float64):
     _, t, y, x = problem()
     weights = np.random.default_rng(9).normal(size=(x.shape[-1], t.shape[-1]))
-    value, grad = quick_jit(jax.value_and_grad(linear_loss))(weights, x, t, y)
+    value, grad = jax.jit(jax.value_and_grad(linear_loss))(weights, x, t, y)
     return weights, x, t, y, value, grad
 
 
@@ -96,7 +95,7 @@ def test_pmap(linear, per_timestep):
     weights, x, t, y, value, grad = linear
     if not per_timestep:
         t = t[0]
-        value, grad = quick_jit(jax.value_and_grad(linear_loss))(weights, x, t, y)
+        value, grad = jax.jit(jax.value_and_grad(linear_loss))(weights, x, t, y)
 
     def step(x, t, y):
         value, grad = jax.value_and_grad(linear_loss)(weights, x, t, y, "data")
@@ -121,7 +120,7 @@ def test_shard_map(linear):
         )
         return mapped(weights, x, t, y)
 
-    mapped_value, mapped_grad = quick_jit(jax.value_and_grad(whole_loss))(weights, x, t, y)
+    mapped_value, mapped_grad = jax.jit(jax.value_and_grad(whole_loss))(weights, x, t, y)
     np.testing.assert_allclose(mapped_value, value, rtol=0, atol=1e-12)
     np.testing.assert_allclose(mapped_grad, grad, rtol=0, atol=1e-12)
 
@@ -139,7 +138,7 @@ def test_jit_with_a_sharded_batch(linear):
 def test_named_vmap(linear):
     weights, x, t, y, value, _ = linear
     one = jax.vmap(lambda x, t, y: linear_loss(weights, x, t, y, "data"), axis_name="data")
-    values = quick_jit(one)(split(x, 1), split(t, 1), split(y, 0))
+    values = jax.jit(one)(split(x, 1), split(t, 1), split(y, 0))
     np.testing.assert_allclose(values, np.full(4, value), rtol=0, atol=1e-12)
 
 
@@ -147,7 +146,7 @@ def test_without_the_axis_name_a_shard_has_its_own_loss(linear):
     """The loss is coupled over the batch: what the gathering is for."""
     weights, x, t, y, value, _ = linear
     alone = jax.vmap(lambda x, t, y: linear_loss(weights, x, t, y))
-    values = quick_jit(alone)(split(x, 1), split(t, 1), split(y, 0))
+    values = jax.jit(alone)(split(x, 1), split(t, 1), split(y, 0))
     assert abs(values.mean() - value) > 1e-4
 
 

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from sealkd_jax import losses
 from tests.losses import reference
-from tests.losses.quick import quick_jit
+from tests.optimised import optimised_jit
 
 TAU = 3.0
 
@@ -34,7 +34,7 @@ def correct_everywhere(s, y):
 
 
 def values(*problem, **options):
-    return quick_jit(lambda s, t, y: losses.ela_loss(s, t, y, temperature=TAU, **options))(*problem)
+    return jax.jit(lambda s, t, y: losses.ela_loss(s, t, y, temperature=TAU, **options))(*problem)
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (1, 3, 2), (2, 5, 2)], ids=str)
@@ -43,7 +43,7 @@ def test_naive_reference(shape, ties, float64, strict):
     s, t, y = problem(*shape, ties=ties)
     tasks = ("timestep", "mean")
     knobs = {"score_temperature": 0.4, "confidence_threshold": 0.3}
-    results = quick_jit(
+    results = jax.jit(
         lambda s, t, y: {
             "ce": losses.ce_loss(s, y),
             "mean": losses.mean_ce_loss(s, y),
@@ -72,7 +72,7 @@ def test_naive_reference(shape, ties, float64, strict):
 def test_hand_values():
     student = jnp.log(jnp.array([[[0.5, 0.25, 0.25]], [[0.25, 0.5, 0.25]]]))
     teacher, labels = jnp.log(jnp.array([[0.25, 0.5, 0.25]])), jnp.array([0])
-    ce, ela, sta = quick_jit(
+    ce, ela, sta = jax.jit(
         lambda: (
             losses.ce_loss(student, labels),
             losses.ela_loss(student, teacher, labels, temperature=1.0),
@@ -92,7 +92,7 @@ def test_hand_values():
 def test_ela_gradient(float64, strict):
     """g = τ(q − p) with respect to s', so that d/ds[y] = g[y] + g[w] and d/ds[w] = 0 at a wrong timestep."""
     s, t, y = problem()
-    grad = quick_jit(jax.grad(lambda s: losses.ela_loss(s, t, y, temperature=TAU).sum()))(s)
+    grad = jax.jit(jax.grad(lambda s: losses.ela_loss(s, t, y, temperature=TAU).sum()))(s)
     for i, b in np.ndindex(s.shape[:2]):
         student, teacher, w, label = s[i, b].copy(), t[i, b].copy(), s[i, b].argmax(), y[b]
         student[w] = student[label]
@@ -107,11 +107,11 @@ def test_ela_gradient(float64, strict):
 def test_ela_is_uniform_distillation_where_all_is_correct(float64):
     s, t, y = problem()
     s = correct_everywhere(s, y)
-    uniform = quick_jit(lambda s, t: losses.uniform_kd_loss(s, t, temperature=TAU))(s, t)
+    uniform = jax.jit(lambda s, t: losses.uniform_kd_loss(s, t, temperature=TAU))(s, t)
     np.testing.assert_allclose(values(s, t, y), uniform, rtol=1e-14)
 
 
-@pytest.mark.parametrize("compiled", [jax.jit, quick_jit], ids=["jit", "quick"])
+@pytest.mark.parametrize("compiled", [jax.jit, optimised_jit], ids=["jit", "optimised"])
 def test_ela_is_exactly_zero_for_two_classes_where_wrong(compiled):
     """Both sides are then uniform, and stay so however the compiler fuses and rounds."""
     s, t, y = problem(classes=2, batch=50)
@@ -127,10 +127,10 @@ def test_ela_is_exactly_zero_for_two_classes_where_wrong(compiled):
 def test_correct_weight_zero_leaves_correct_timesteps_alone(float64):
     s, t, y = problem()
     wrong = s.argmax(axis=-1) != y
-    weighted = quick_jit(lambda s, w: losses.ela_loss(s, t, y, correct_weight=w))
+    weighted = jax.jit(lambda s, w: losses.ela_loss(s, t, y, correct_weight=w))
     np.testing.assert_array_equal(weighted(s, 0.0)[~wrong], 0)
     np.testing.assert_array_equal(weighted(s, 0.0)[wrong], weighted(s, 1.0)[wrong])
-    grad = quick_jit(jax.grad(lambda s: losses.ela_loss(s, t, y, correct_weight=0.0).sum()))(s)
+    grad = jax.jit(jax.grad(lambda s: losses.ela_loss(s, t, y, correct_weight=0.0).sum()))(s)
     np.testing.assert_array_equal(grad[~wrong], 0)
     assert grad[wrong].any()
 
@@ -150,26 +150,26 @@ def test_sta_gradient_treats_the_target_as_constant(float64, strict):
     s, _, _ = problem()
     weights = reference.over_batch(reference.weights, s)
     target = np.einsum("ijb,jbc->ibc", weights, s)
-    grad = quick_jit(jax.grad(lambda s: losses.sta_loss(s, temperature=TAU).sum()))(s)
+    grad = jax.jit(jax.grad(lambda s: losses.sta_loss(s, temperature=TAU).sum()))(s)
     np.testing.assert_allclose(grad, TAU * (softmax(s / TAU) - softmax(target / TAU)), atol=1e-14)
 
 
 def test_sta_of_one_timestep_is_zero():
     s, _, _ = problem(timesteps=1)
-    value, grad = quick_jit(jax.value_and_grad(lambda s: losses.sta_loss(s).sum()))(s)
+    value, grad = jax.jit(jax.value_and_grad(lambda s: losses.sta_loss(s).sum()))(s)
     assert value == 0 and not grad.any()
 
 
 def test_sta_of_equal_timesteps_is_zero(float64):
     s, _, _ = problem(timesteps=1)
-    np.testing.assert_allclose(quick_jit(losses.sta_loss)(np.repeat(s, 4, axis=0)), 0, atol=1e-14)
+    np.testing.assert_allclose(jax.jit(losses.sta_loss)(np.repeat(s, 4, axis=0)), 0, atol=1e-14)
 
 
 def test_confidence_threshold(float64):
     s, _, _ = problem(timesteps=5, batch=20)
-    weights = quick_jit(lambda s, threshold: losses.sta_weights(s, confidence_threshold=threshold))
+    weights = jax.jit(lambda s, threshold: losses.sta_weights(s, confidence_threshold=threshold))
     confidence = reference.over_batch(lambda s: np.array([reference.confidence(step) for step in s]), s)
-    np.testing.assert_array_equal(weights(s, 0.0), quick_jit(losses.sta_weights)(s))
+    np.testing.assert_array_equal(weights(s, 0.0), jax.jit(losses.sta_weights)(s))
     np.testing.assert_array_equal(weights(s, 2.0), weights(s, 0.0))  # nobody reaches it: as without it
     silent = confidence < 0.5
     somebody_else = (~silent).sum(axis=0) >= 2  # so that every listener has a source left
@@ -182,14 +182,14 @@ def test_confidence_threshold(float64):
 def test_predictions_close_to_uniform_pass_the_default_threshold():
     """Their confidence is 0 but for rounding, which can take it below."""
     s = 1e-4 * np.random.default_rng(0).normal(size=(3, 1000, 10)).astype("float32")
-    assert (quick_jit(losses.sta_confidence)(s) < 0).any()
-    weights = quick_jit(losses.sta_weights)(s)
+    assert (jax.jit(losses.sta_confidence)(s) < 0).any()
+    weights = jax.jit(losses.sta_weights)(s)
     assert (weights > 0).sum() == 3 * 2 * 1000
 
 
 def test_a_colder_score_is_more_selective(float64):
     s, _, _ = problem()
-    weights = quick_jit(lambda s, temperature: losses.sta_weights(s, score_temperature=temperature))
+    weights = jax.jit(lambda s, temperature: losses.sta_weights(s, score_temperature=temperature))
     assert weights(s, 1.0).max() / weights(s, 1.0)[~np.eye(4, dtype=bool)].min() <= np.exp(2)
     assert (weights(s, 0.1).max(axis=1) >= weights(s, 1.0).max(axis=1)).all()
 
@@ -200,7 +200,7 @@ def test_a_colder_score_is_more_selective(float64):
 def test_permuting_the_classes_changes_nothing(float64):
     s, t, y = problem()
     order = np.random.default_rng(1).permutation(s.shape[-1])
-    everything = quick_jit(lambda s, t, y: (losses.seal_kd_loss(s, t, y, top_k=2), losses.card_seal_kd_loss(s, t, y)))
+    everything = jax.jit(lambda s, t, y: (losses.seal_kd_loss(s, t, y, top_k=2), losses.card_seal_kd_loss(s, t, y)))
     before, after = everything(s, t, y), everything(s[..., order], t[..., order], np.argsort(order)[y])
     for a, b in zip(before, after, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
@@ -229,5 +229,5 @@ def test_the_teacher_gets_no_gradient():
 
 def test_a_hidden_label_out_of_range_gives_nan():
     s, t, _ = problem(batch=3)
-    loss = quick_jit(losses.seal_kd_loss)(s, t, np.array([-1, 0, 5]))
+    loss = jax.jit(losses.seal_kd_loss)(s, t, np.array([-1, 0, 5]))
     assert np.isnan(loss).tolist() == [True, False, True]

@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 
 from sealkd_jax import losses
 from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
-from tests.losses.quick import quick_jit
 
 
 def problem(timesteps=3, batch=8, classes=5, scale=3.0, dtype="float64", seed=0):
@@ -72,7 +71,7 @@ def test_the_teacher_is_used_or_not(name):
 def test_the_ladder_is_made_of_its_terms(float64, strict):
     s, t, y = problem()
 
-    @quick_jit
+    @jax.jit
     def both(s, t, y):
         totals = {name: METHODS[name](s, t, y) for name in ("none", "mean_ce", "ela", "sta", "seal", "uniform_kd")}
         return totals, losses.ela_loss(s, t, y).mean(), losses.sta_loss(s).mean(), losses.ce_loss(s, y).mean()
@@ -105,8 +104,8 @@ def test_seal_passes_its_options_on(float64):
         "task": "mean",
     }
     options |= {"score_temperature": 0.5, "confidence_threshold": 0.2}
-    value, _ = quick_jit(partial(METHODS["seal"], **options))(s, t, y)
-    direct = quick_jit(partial(losses.seal_kd_loss, **options))(s, t, y)
+    value, _ = jax.jit(partial(METHODS["seal"], **options))(s, t, y)
+    direct = jax.jit(partial(losses.seal_kd_loss, **options))(s, t, y)
     np.testing.assert_allclose(value, direct.mean(), rtol=1e-13)
 
 
@@ -114,7 +113,7 @@ def test_seal_passes_its_options_on(float64):
 @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 3, 2)], ids=str)
 def test_finite_at_huge_and_zero_logits(dtype, shape, float64, strict):
     s, t, y = problem(*shape, dtype=dtype)
-    program = quick_jit(every_method)
+    program = jax.jit(every_method)
     for scale in (1e4, 0):
         logits = [(scale * np.sign(x)).astype(dtype) for x in (s, t)]
         for name, (value, terms, grad) in program(*logits, y).items():
@@ -126,7 +125,7 @@ def test_finite_at_huge_and_zero_logits(dtype, shape, float64, strict):
 def test_a_teacher_may_have_timesteps(float64, strict):
     """One that says the same at each is the same teacher."""
     s, t, y = problem()
-    program = quick_jit(lambda s, t, y: {name: METHODS[name](s, t, y) for name in METHODS if needs_teacher(name)})
+    program = jax.jit(lambda s, t, y: {name: METHODS[name](s, t, y) for name in METHODS if needs_teacher(name)})
     once, tiled = program(s, t, y), program(s, np.stack([t] * 3), y)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-13), tiled, once)
 
@@ -134,7 +133,7 @@ def test_a_teacher_may_have_timesteps(float64, strict):
 @pytest.fixture
 def whole(float64):
     s, t, y = problem()
-    return s, t, y, quick_jit(every_method)(s, t, y)
+    return s, t, y, jax.jit(every_method)(s, t, y)
 
 
 def split(x, axis):
@@ -160,7 +159,7 @@ def test_shard_map(whole):
         return jax.tree.map(lambda x: x[None], every_method(s, t, y, axis_name="data"))
 
     mapped = jax.shard_map(one_device, mesh=mesh, in_specs=specs, out_specs=P("data"))
-    agree(quick_jit(mapped)(s, t, y), expected)
+    agree(jax.jit(mapped)(s, t, y), expected)
 
 
 def test_pmap(whole):
@@ -175,8 +174,8 @@ def test_vmap(float64):
     """Over a stack of batches, each answer is that of its own batch."""
     batches = [problem(seed=seed) for seed in (1, 2)]
     program = lambda s, t, y: {name: method(s, t, y)[0] for name, method in METHODS.items()}  # noqa: E731
-    stacked = quick_jit(jax.vmap(program))(*map(np.stack, zip(*batches, strict=True)))
-    single = quick_jit(program)
+    stacked = jax.jit(jax.vmap(program))(*map(np.stack, zip(*batches, strict=True)))
+    single = jax.jit(program)
     for i, batch in enumerate(batches):
         for name, value in single(*batch).items():
             np.testing.assert_allclose(stacked[name][i], value, rtol=1e-12, err_msg=name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax import losses
-from tests.losses.quick import quick_jit
+from tests.optimised import optimised_jit
 
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("seal_*.npz"))
 
@@ -19,7 +19,7 @@ def golden(request):
         return {key: file[key] for key in file} | {"huge": "huge" in request.param.stem}
 
 
-@quick_jit
+@optimised_jit
 def all_losses(s, t, y, alpha, beta, temperature):
     """The four losses of a file with their gradients, compiled together."""
     functions = {
@@ -61,7 +61,7 @@ def test_fully_optimised(float64, strict):
     """The other tests compile quickly; this is the program a user runs."""
     with np.load(FILES[0].parent / "seal_random_T4_B16_C10.npz") as file:
         s, t, y = file["student"], file["teacher"], file["labels"]
-        value, grad = jax.jit(jax.value_and_grad(lambda s: losses.seal_kd_loss(s, t, y).mean()))(s)
+        value, grad = optimised_jit(jax.value_and_grad(lambda s: losses.seal_kd_loss(s, t, y).mean()))(s)
         np.testing.assert_allclose(value, file["total"], rtol=1e-11)
         np.testing.assert_allclose(grad, file["grad_total"], rtol=0, atol=1e-12)
 
@@ -70,13 +70,13 @@ def test_confidence_and_weights(golden, float64, strict):
     if golden["student"].shape[0] == 1:
         assert not losses.sta_weights(golden["student"]).any()
         return
-    confidence = quick_jit(losses.sta_confidence)(golden["student"])
-    weights = quick_jit(losses.sta_weights)(golden["student"])
+    confidence = jax.jit(losses.sta_confidence)(golden["student"])
+    weights = jax.jit(losses.sta_weights)(golden["student"])
     np.testing.assert_allclose(confidence, golden["sta_confidence"], rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(weights, golden["sta_weights"], rtol=1e-11, atol=1e-14)
 
 
 def test_wrong_timesteps(golden, float64):
     s, t, y = golden["student"], golden["teacher"], golden["labels"]
-    _, terms = quick_jit(losses.METHODS["seal"])(s, t, y)
+    _, terms = jax.jit(losses.METHODS["seal"])(s, t, y)
     np.testing.assert_allclose(terms["wrong"], golden["wrong_mask"].mean(), rtol=1e-14)

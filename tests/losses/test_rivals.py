@@ -11,7 +11,6 @@ from jax.test_util import check_grads
 
 from sealkd_jax.losses import METHODS, UNCONFIRMED
 from tests.losses import reference
-from tests.losses.quick import quick_jit
 
 FILES = sorted((Path(__file__).parents[1] / "golden" / "rivals").glob("*.npz"))
 HYPERPARAMETERS = ("alpha", "beta", "temperature", "lam", "phi", "progress")
@@ -26,7 +25,7 @@ def problem(timesteps=4, batch=6, classes=5, seed=0):
 
 
 def run(name, *problem, **options):
-    return quick_jit(partial(METHODS[name], **options))(*problem)
+    return jax.jit(partial(METHODS[name], **options))(*problem)
 
 
 def test_the_vectors_are_there():
@@ -45,7 +44,7 @@ def test_golden(path, float64, strict):
     options |= next((extra for start, extra in OPTIONS.items() if stem.startswith(start)), {})
 
     s, t, y = (golden[key] for key in ("student", "teacher", "labels"))
-    loss = quick_jit(jax.value_and_grad(lambda s: METHODS[name](s, t, y, **options)[0]))
+    loss = jax.jit(jax.value_and_grad(lambda s: METHODS[name](s, t, y, **options)[0]))
     value, grad = loss(s)
     np.testing.assert_allclose(value, golden["loss"], rtol=1e-9)
     np.testing.assert_allclose(grad, golden["grad"], rtol=0, atol=1e-9)
@@ -138,7 +137,7 @@ def test_tks_detached_has_the_same_value_and_no_gradient_through_its_target(floa
     """With the target constant, d/ds = τ² (1 − w) (softmax(s) − softmax(g/τ)) / (T B), plus that of the task loss."""
     s, _, y = problem()
     free, detached = (
-        quick_jit(jax.value_and_grad(lambda s, d=d: METHODS["tks"](s, None, y, detach_target=d)[0]))(s)
+        jax.jit(jax.value_and_grad(lambda s, d=d: METHODS["tks"](s, None, y, detach_target=d)[0]))(s)
         for d in (False, True)
     )
     np.testing.assert_allclose(free[0], detached[0], rtol=1e-14)
@@ -155,7 +154,7 @@ def test_tks_detached_has_the_same_value_and_no_gradient_through_its_target(floa
 )
 def test_dkd_warms_up(progress, warmup, factor, float64):
     s, t, y = problem()
-    loss = quick_jit(lambda progress: METHODS["dkd"](s, t, y, progress=progress, warmup=warmup))
+    loss = jax.jit(lambda progress: METHODS["dkd"](s, t, y, progress=progress, warmup=warmup))
     value, terms = loss(float(progress))
     np.testing.assert_allclose(value, terms["ce"] + factor * (terms["tckd"] + 8 * terms["nckd"]), rtol=1e-12)
 
@@ -169,7 +168,7 @@ def test_dkd_ignores_what_the_label_does_among_the_others(float64):
     s, t, y = problem()
     changed = s.copy()
     changed[:, np.arange(len(y)), y] += 7
-    loss = quick_jit(METHODS["dkd"])
+    loss = jax.jit(METHODS["dkd"])
     np.testing.assert_allclose(loss(changed, t, y)[1]["nckd"], loss(s, t, y)[1]["nckd"], rtol=1e-12)
 
 
@@ -184,7 +183,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(float64):
 def test_permuting_the_classes_changes_nothing(float64):
     s, t, y = problem()
     order = np.random.default_rng(1).permutation(s.shape[-1])
-    everything = quick_jit(lambda s, t, y: {name: METHODS[name](s, t, y)[0] for name in NAMES})
+    everything = jax.jit(lambda s, t, y: {name: METHODS[name](s, t, y)[0] for name in NAMES})
     before, after = everything(s, t, y), everything(s[..., order], t[..., order], np.argsort(order)[y])
     for name in NAMES:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-12, err_msg=name)
