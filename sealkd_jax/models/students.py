@@ -88,6 +88,6 @@ class SpikingNet(nn.Module):
 
 
 STUDENTS = {
-    "spiking-conv": {"features": (32, 64, 64), "pool": (False, True, True)},
+    "spiking-conv": {"features": (16, 32, 32), "pool": (False, True, True)},
     "spiking-mlp": {"features": (256, 256), "pool": (False, False), "convolution": False},
 }

@@ -8,7 +8,7 @@ from train.options import DistillOptions, Preset, TeacherOptions
 PRESET = Preset(
     distill=DistillOptions(
         dataset="digits",
-        epochs=30,
+        epochs=20,
         batch_size=64,
         optimizer="adamw",
         learning_rate=3e-3,
