@@ -80,7 +80,8 @@ class TeacherLogits:
         if len(shape) == 2:
             read, shape = self._read, (1, *shape)
             self._read = lambda _: read(slice(None))
-        self.views, self.own = shape[0] if shape else 0, not header
+        fingerprints = fingerprints or {}
+        self.views, self.own = shape[0] if shape else 0, not header.keys() & fingerprints.keys()
         wanted = f"[K, {examples}, {classes}] or [K, {examples}, {timesteps}, {classes}]"
         if shape[1:] not in ((examples, classes), (examples, timesteps, classes)):
             raise InputError(
@@ -91,7 +92,7 @@ class TeacherLogits:
             raise InputError(f"{path}: logits: expected float16 or float32, got {dtype}")
         if self.views not in (1, views):
             raise InputError(f"{path}: logits: expected 1 or {views} views, got {self.views}; see --views")
-        for key, value in (fingerprints or {}).items() if header else ():
+        for key, value in {}.items() if self.own else fingerprints.items():
             if header.get(key) != value:
                 raise InputError(
                     f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "

@@ -113,7 +113,10 @@ def test_a_failure_half_way_leaves_nothing(tmp_path):
 def test_a_users_own_file_is_accepted_by_its_shape(tmp_path, suffix, shape):
     array = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     path = tmp_path / f"own.{suffix}"
-    np.savez(path, logits=array) if suffix == "npz" else save_file({"logits": array}, path)
+    if suffix == "npz":
+        np.savez(path, logits=array)
+    else:
+        save_file({"logits": array}, path, metadata={"format": "pt"})  # as PyTorch's users write it
     logits = read(path, fingerprints=PRINTS)
     assert logits.own
     by_view = array[None] if array.ndim == 2 else array

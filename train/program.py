@@ -28,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
-        print("interrupted; go on with --resume", file=sys.stderr)
+        print("interrupted; what is finished is kept: go on with the same command (train.distill: and --resume)", file=sys.stderr)
         sys.exit(130)
     else:
         return
