@@ -3,6 +3,7 @@
 from sealkd_jax.training.epoch import DeviceData, Evaluation, Recipe, make_epoch, make_evaluation, view_batch
 from sealkd_jax.training.loop import Plan, Trained, compile_evaluation, on_devices, steps_per_epoch, train
 from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning_rate_schedule
+from sealkd_jax.training.seeds import train_seeds
 from sealkd_jax.training.state import TrainState, init_state, params_digest
 from sealkd_jax.training.step import Batch, make_step
 
@@ -26,5 +27,6 @@ __all__ = [
     "params_digest",
     "steps_per_epoch",
     "train",
+    "train_seeds",
     "view_batch",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from sealkd_jax.checkpoints import SCORE, Checkpoints
 from sealkd_jax.data import Dataset, Split
@@ -25,8 +26,8 @@ from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training.epoch import DeviceData, Evaluation, Recipe, make_epoch, make_evaluation, view_batch
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
-from sealkd_jax.training.state import init_state
-from sealkd_jax.training.step import make_step
+from sealkd_jax.training.state import TrainState, init_state
+from sealkd_jax.training.step import Metrics, make_step
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,61 @@ def steps_per_epoch(recipe: Recipe, dataset: Dataset) -> int:
     return examples // recipe.batch_size
 
 
+@dataclass(frozen=True)
+class Program:
+    """What a plan comes to on given data and devices, before anything is compiled.
+
+    Attributes:
+        epoch: see `make_epoch`.
+        schedule: step -> learning rate.
+        steps: of an epoch.
+    """
+
+    plan: Plan
+    epoch: Callable[..., tuple[TrainState, Metrics]]
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    steps: int
+
+    def begin(self, data: DeviceData, seed: jax.typing.ArrayLike) -> tuple[TrainState, jax.Array]:
+        """The state before the first epoch, and the key of the examples' order."""
+        init_key, order_key = jax.random.split(jax.random.key(seed))
+        example = view_batch(self.plan.recipe, data, jnp.zeros(1, jnp.int32), 0)
+        return init_state(self.plan.network, self.optimizer, init_key, example), order_key
+
+    def record(self, epoch: int, metrics: Metrics, score: jax.typing.ArrayLike, seconds: float) -> dict[str, Any]:
+        """What is written down of epoch `epoch` (0-based): means of its metrics `[steps]`, and its validation."""
+
+        def mean(values: np.ndarray) -> float:
+            return float(values.mean(dtype=np.float64))
+
+        return {
+            "epoch": epoch + 1,
+            "loss": mean(metrics["loss"]),
+            "terms": {name: mean(values) for name, values in metrics["terms"].items()},
+            "train_accuracy": mean(metrics["accuracy"]),
+            SCORE: float(score),
+            "learning_rate": float(self.schedule(epoch * self.steps + self.steps - 1)),
+            "grad_norm": mean(metrics["grad_norm"]),
+            "seconds": seconds,
+            "examples_per_second": self.steps * self.plan.recipe.batch_size / seconds,
+        }
+
+
+def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> Program:
+    """Puts step, optimiser and epoch together.
+
+    Raises:
+        InputError: if the batch is larger than the training split.
+    """
+    recipe, steps = plan.recipe, steps_per_epoch(plan.recipe, dataset)
+    warmup = min(plan.warmup_epochs, recipe.epochs - 1)
+    schedule = learning_rate_schedule(plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=warmup * steps)
+    optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
+    step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
+    return Program(plan, make_epoch(step, recipe, split_batch=parallel.split_batch), optimizer, schedule, steps)
+
+
 def train(
     plan: Plan,
     dataset: Dataset,
@@ -106,19 +162,15 @@ def train(
         FloatingPointError: if a loss term or the gradient is no longer finite; says which came first. The last
             good checkpoint is kept.
     """
-    recipe, steps = plan.recipe, steps_per_epoch(plan.recipe, dataset)
-    warmup = min(plan.warmup_epochs, recipe.epochs - 1)
-    schedule = learning_rate_schedule(plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=warmup * steps)
-    optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
-    step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
-    run_epoch = parallel.compile_epoch(make_epoch(step, recipe, split_batch=parallel.split_batch))
+    recipe = plan.recipe
+    program = prepare(plan, dataset, parallel)
+    run_epoch = parallel.compile_epoch(program.epoch)
     evaluate = compile_evaluation(plan.network, recipe, plan.timesteps, parallel)
 
     data = on_devices(dataset, dataset.train, parallel)
     validation = on_devices(dataset, dataset.validation, parallel)
-    init_key, order_key = jax.random.split(jax.random.key(plan.seed))
-    example = view_batch(recipe, data, jnp.zeros(1, jnp.int32), 0)
-    state = parallel.put(init_state(plan.network, optimizer, init_key, example))
+    state, order_key = program.begin(data, plan.seed)
+    state = parallel.put(state)
 
     metrics_file = directory / "metrics.jsonl"
     with Checkpoints(directory / "checkpoints") as checkpoints:
@@ -133,20 +185,13 @@ def train(
             teacher = None if teacher_logits is None else jnp.asarray(teacher_logits.view(epoch % recipe.views))
             state, metrics = run_epoch(state, data, teacher, order_key, jnp.int32(epoch))
             metrics = jax.tree.map(np.asarray, metrics)
-            _check_finite(metrics, epoch + 1, directory)
-            logits = evaluate(state.variables, validation).logits
-            seconds = time.perf_counter() - start
-            record = {
-                "epoch": epoch + 1,
-                "loss": _mean(metrics["loss"]),
-                "terms": {name: _mean(values) for name, values in metrics["terms"].items()},
-                "train_accuracy": _mean(metrics["accuracy"]),
-                SCORE: float(accuracy_by_timestep(logits, validation.labels)[-1]),
-                "learning_rate": float(schedule(epoch * steps + steps - 1)),
-                "grad_norm": _mean(metrics["grad_norm"]),
-                "seconds": seconds,
-                "examples_per_second": steps * recipe.batch_size / seconds,
-            }
+            if bad := first_not_finite(metrics):
+                kept = f"the checkpoint of epoch {epoch} in {directory}" if epoch else "no checkpoint"
+                raise FloatingPointError(
+                    f"epoch {epoch + 1}, {bad}; training stopped with {kept}; try a lower --learning-rate"
+                )
+            score = accuracy_by_timestep(evaluate(state.variables, validation).logits, validation.labels)[-1]
+            record = program.record(epoch, metrics, score, time.perf_counter() - start)
             with metrics_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             records.append(record)
@@ -164,22 +209,15 @@ def compile_evaluation(
     return parallel.compile(make_evaluation(network, recipe, timesteps=timesteps, split_batch=parallel.constrain_batch))
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean(dtype=np.float64))
-
-
-def _check_finite(metrics: dict[str, Any], epoch: int, directory: Path) -> None:
+def first_not_finite(metrics: dict[str, Any]) -> str | None:
     """Names the loss term that was not finite first; the gradient where every term was still finite then."""
     series = metrics["terms"] | {"total loss": metrics["loss"], "gradient": metrics["grad_norm"]}
     first_bad = {name: int(np.argmin(np.isfinite(v))) for name, v in series.items() if not np.isfinite(v).all()}
-    if first_bad:
-        name = min(first_bad, key=first_bad.__getitem__)
-        step = first_bad[name]
-        kept = f"the checkpoint of epoch {epoch - 1} in {directory}" if epoch > 1 else "no checkpoint"
-        raise FloatingPointError(
-            f"epoch {epoch}, step {step + 1}: {name} is {series[name][step]}; training stopped with {kept}; "
-            "try a lower --learning-rate"
-        )
+    if not first_bad:
+        return None
+    name = min(first_bad, key=first_bad.__getitem__)
+    step = first_bad[name]
+    return f"step {step + 1}: {name} is {series[name][step]}"
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:
