@@ -37,11 +37,11 @@ def main(argv: list[str] | None = None) -> None:
     name, preset = parse("distill", "Distils a spiking student from an ANN.", argv)
     options = preset.distill
     out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
-    _check_out(out, options.resume)
+    check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         dataset = load(options.dataset)
-        plan = _plan(options, dataset)
+        plan = make_plan(options, dataset)
         teacher, teacher_logits = None, None
         if options.teacher_logits is not None:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     _print_table(summary, teacher, report, time.perf_counter() - started)
 
 
-def _plan(options: DistillOptions, dataset: Dataset) -> Plan:
+def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     """What will be computed; complains here of what would fail only when it is traced."""
     plan = Plan(
         network=create_student(
@@ -89,7 +89,7 @@ def _plan(options: DistillOptions, dataset: Dataset) -> Plan:
     return plan
 
 
-def _check_out(out: Path, resume: bool) -> None:
+def check_out(out: Path, resume: bool) -> None:
     """Refuses a place that is taken or cannot be written to, before any work is done. Writes nothing."""
     try:
         taken = out.exists() and any(path.name != ".lock" for path in out.iterdir())
@@ -105,7 +105,7 @@ def _check_out(out: Path, resume: bool) -> None:
 
 
 # What may change between the starts of one run: where it is and what it runs on.
-_FREE = ("out", "resume", "parallel", "devices", "data_dir")
+FREE = ("out", "resume", "parallel", "devices", "data_dir")
 
 
 def _write_config(out: Path, preset: str, options: DistillOptions) -> None:
@@ -114,7 +114,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions) -> None:
     chosen = json.loads(json.dumps({"preset": preset} | asdict(options), default=str))
     if path.exists():
         before = json.loads(path.read_text())["options"]
-        for key in chosen.keys() - set(_FREE):
+        for key in chosen.keys() - set(FREE):
             if before.get(key) != chosen[key]:
                 flag = "--" + key.replace("_", "-")
                 raise InputError(

@@ -98,8 +98,18 @@ class Preset(NamedTuple):
     teacher: TeacherOptions
 
 
-def parse(options: Literal["distill", "teacher"], description: str, argv: list[str] | None) -> tuple[str, Preset]:
-    """Reads `[PRESET] [--option value …]`: the preset's name, and the preset with those options changed."""
+def parse(
+    options: Literal["distill", "teacher"],
+    description: str,
+    argv: list[str] | None,
+    *,
+    program: str | None = None,
+    kind: type[DistillOptions] | None = None,
+) -> tuple[str, Preset]:
+    """Reads `[PRESET] [--option value …]`: the preset's name, and the preset with those options changed.
+
+    `program` is that of `options` where not given. `kind` adds options of its own, with defaults, to a student's.
+    """
     from train.presets import DEFAULT, PRESETS
 
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -108,20 +118,32 @@ def parse(options: Literal["distill", "teacher"], description: str, argv: list[s
         raise InputError(f"preset {name!r}: unknown; expected one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     default = getattr(preset, options)
+    if kind is not None:
+        default = as_kind(kind, default)
     usage = f"{description} A preset may come first: {', '.join(PRESETS)}; "
     chosen = tyro.cli(
         type(default),
-        prog=f"python -m train.{options}",
+        prog=f"python -m train.{program or options}",
         default=default,
         args=argv,
         description=f"{usage}the values below are those of {name}.",
     )
-    _check(chosen)
+    check(chosen)
     return name, preset._replace(**{options: chosen})
 
 
-def _check(options: TrainingOptions) -> None:
-    """Ranges that the types do not say."""
+def as_kind(kind: type[DistillOptions], options: DistillOptions) -> Any:
+    """These options as another kind: what it does not know is dropped, what it adds has its default."""
+    known = {field.name for field in fields(kind)} & {field.name for field in fields(options)}
+    return kind(**{name: getattr(options, name) for name in known})
+
+
+def check(options: TrainingOptions) -> None:
+    """Ranges that the types do not say.
+
+    Raises:
+        InputError: for a value outside.
+    """
     ranges: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "epochs": ("at least 1", lambda x: x >= 1),
         "batch_size": ("at least 1", lambda x: x >= 1),
@@ -134,6 +156,8 @@ def _check(options: TrainingOptions) -> None:
         "timesteps": ("at least 1", lambda x: x >= 1),
         "views": ("at least 1", lambda x: x >= 1),
         "decay": ("a number between 0 and 1", lambda x: 0 < x < 1),
+        "seeds": ("at least 1", lambda x: x >= 1),
+        "seeds_at_once": ("at least 1", lambda x: x is None or x >= 1),
     }
     for field in fields(options):
         value = getattr(options, field.name)

@@ -1,0 +1,326 @@
+"""Compares methods on one preset: `python -m train.compare [PRESET] --methods none,uniform_kd,seal --seeds 5`.
+
+A cell is one method with its options; all its seeds train together in one compiled program. A finished cell is kept
+in `cells/` under a fingerprint of everything that decides it, so it is not run again, and a changed one is.
+"""
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from sealkd_jax.data import Dataset, load
+from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import locked, replacing, write_json
+from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, needs_teacher
+from sealkd_jax.report import write_comparison_report
+from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.training import Plan, compile_evaluation, on_devices, params_digest, train_seeds
+from train.distill import FREE, check_out, make_plan
+from train.options import DistillOptions, as_kind, check, parse
+from train.precompute import obtain_logits, own_logits, pick_teacher
+from train.program import facts, progress, run
+from train.teacher import Teacher, fingerprint
+
+REFERENCE = "uniform_kd"
+RESAMPLES = 9999
+# Options that do not change from cell to cell: where and on what it runs, what is compared, and against which teacher.
+FIXED = (*FREE, "method", "hyper", "seed", "dataset", "teacher", "teacher_logits", "precision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(DistillOptions):
+    """What is compared, and how each student is distilled."""
+
+    methods: str = "none,uniform_kd,ela,sta,seal"
+    """Names of sealkd_jax.METHODS, separated by commas."""
+    seeds: int = 5
+    """How many seeds a method is trained with: --seed and those that follow it."""
+    sweep: tuple[str, ...] = ()
+    """Options and hyper-parameters to vary, NAME=VALUE,VALUE each, such as temperature=2,3,4; all combinations."""
+    seeds_at_once: int | None = None
+    """How many seeds are computed side by side; where not given, 1 on a CPU and all on an accelerator."""
+    method: tyro.conf.Suppress[str] = "none"
+    seed: int = 0
+    """The first seed."""
+    hyper: tuple[str, ...] = ()
+    """Hyper-parameters, NAME=VALUE each, for every method that has them."""
+    out: Path | None = None
+    """Directory of the comparison; runs/<preset>-compare where not given."""
+    resume: bool = False
+    """Go on in --out: cells that are finished there are not run again."""
+
+
+class Cell(NamedTuple):
+    """One method with its options. `swept` holds what of `--sweep` it was given, as it was written."""
+
+    name: str
+    swept: dict[str, str]
+    options: DistillOptions
+    plan: Plan
+    parallel: Parallel
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The whole comparison."""
+    started = time.perf_counter()
+    name, preset = parse("distill", "Compares methods.", argv, program="compare", kind=CompareOptions)
+    options = preset.distill
+    out = options.out or Path("runs") / f"{name}-compare"
+    check_out(out, options.resume)
+    with jax.enable_x64(options.precision == "float64"):
+        dataset = load(options.dataset)
+        cells = make_cells(options, dataset)
+        teacher = None
+        if options.teacher_logits is None and any(needs_teacher(cell.options.method) for cell in cells):
+            teacher = pick_teacher(preset, dataset, cells[0].parallel)
+        for cell in cells:  # made, or refused, before the bar
+            _teacher_logits(cell, teacher, dataset)
+        with locked(out, wait=False):
+            chosen = json.loads(json.dumps({"preset": name} | asdict(options), default=str))
+            write_json(out / "config.json", {"options": chosen} | facts())
+            results = run_cells(out, cells, options, teacher, dataset)
+            comparison = {
+                "preset": name,
+                "n_seeds": options.seeds,
+                "reference": REFERENCE,
+                "rows": rows_of(cells, results),
+                "teacher_accuracy": teacher.test_accuracy if teacher else None,
+                "n_test": len(dataset.test.labels),
+            }
+            write_json(out / "comparison.json", comparison | facts())
+            _write_csv(out / "comparison.csv", comparison["rows"], options.seed)
+            report = write_comparison_report(out)
+    _print_table(comparison)
+    print(f"{time.perf_counter() - started:.0f} s in all. Numbers: {out / 'comparison.csv'}. Report: {report}")
+
+
+def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
+    """Every method with every combination of the swept options that it has.
+
+    A hyper-parameter is varied for those methods that have it; the others run once.
+
+    Raises:
+        InputError: for an unknown method, option or hyper-parameter, or a value that does not fit.
+    """
+    methods = list(dict.fromkeys(options.methods.split(",")))
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise InputError(f"--methods {unknown[0]}: unknown; expected some of {','.join(METHODS)}")
+    varied = [field.name for field in fields(DistillOptions) if field.name not in FIXED]
+    known = {name for method in methods for name in hyperparameters(method)}
+    sweeps = {}
+    for item in options.sweep:
+        name, _, texts = (part.strip() for part in item.partition("="))
+        name = name.replace("-", "_")
+        if name not in {*varied, *known} or "" in texts.split(",") or name in sweeps:
+            raise InputError(
+                f"--sweep {item}: expected NAME=VALUE,VALUE, each NAME once, of "
+                f"{', '.join(sorted(known))} (hyper-parameters of these methods), {', '.join(varied)}"
+            )
+        sweeps[name] = list(dict.fromkeys(texts.split(",")))
+    for item in options.hyper:
+        if item.partition("=")[0] not in known:
+            raise InputError(f"--hyper {item}: expected NAME=VALUE; these methods have {', '.join(sorted(known))}")
+    cells = []
+    for method in methods:
+        own = hyperparameters(method)
+        names = [name for name in sweeps if name in own or name in varied]
+        for values in product(*(sweeps[name] for name in names)):
+            swept = dict(zip(names, values, strict=True))
+            hyper = [item for item in options.hyper if item.partition("=")[0] in own]
+            hyper += [f"{name}={text}" for name, text in swept.items() if name in own]
+            changes = {name: _read(name, text) for name, text in swept.items() if name not in own}
+            chosen = as_kind(DistillOptions, options)
+            chosen = replace(chosen, method=method, hyper=tuple(hyper), **changes)
+            check(chosen)
+            parallel = Parallel(chosen.parallel, pick_devices(chosen.devices, chosen.batch_size))
+            name = " ".join([method, *(f"{name}={text}" for name, text in swept.items())])
+            cells.append(Cell(name, swept, chosen, make_plan(chosen, dataset), parallel))
+    return cells
+
+
+def _read(name: str, text: str) -> Any:
+    """The text as a value of that option."""
+    kind = get_type_hints(DistillOptions)[name]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    try:
+        if choices and text not in choices:
+            raise ValueError
+        return text if choices else kind(text)
+    except ValueError as error:
+        expected = f"one of {', '.join(choices)}" if choices else f"a {kind.__name__}"
+        raise InputError(f"--sweep {name}={text}: expected {expected}") from error
+
+
+def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset):
+    """What this cell distils from; None where it needs no teacher."""
+    if not needs_teacher(cell.options.method):
+        return None
+    if cell.options.teacher_logits is not None:
+        return own_logits(cell.options.teacher_logits, cell.options, dataset)
+    return obtain_logits(cell.options, teacher, dataset, cell.parallel)
+
+
+def decided_by(cell: Cell, seeds: Sequence[int], teacher: Teacher | None, dataset: Dataset) -> dict[str, Any]:
+    """Everything that a cell's result follows from, as JSON facts."""
+    options = asdict(cell.options)
+    for name in (*FREE, "hyper", "seed", "teacher", "teacher_logits"):
+        del options[name]
+    source = None
+    if needs_teacher(cell.options.method):
+        own = cell.options.teacher_logits
+        source = teacher.digest if own is None else hashlib.sha256(own.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for array in (*dataset.train, *dataset.validation, *dataset.test):
+        digest.update(np.ascontiguousarray(array))
+    hyper = hyperparameters(cell.options.method) | cell.plan.method.keywords
+    return {"options": options, "hyper": hyper, "seeds": list(seeds), "teacher": source, "data": digest.hexdigest()}
+
+
+def run_cells(
+    out: Path, cells: Sequence[Cell], options: CompareOptions, teacher: Teacher | None, dataset: Dataset
+) -> list[dict[str, Any]]:
+    """The result of every cell: read where it is finished, trained and written where it is not."""
+    (out / "cells").mkdir(exist_ok=True)
+    seeds, results = range(options.seed, options.seed + options.seeds), []
+    with progress("cells", sum(cell.options.epochs for cell in cells)) as show:
+        done = 0
+        for cell in cells:
+            decided = decided_by(cell, seeds, teacher, dataset)
+            path = out / "cells" / f"{cell.options.method}-{fingerprint(decided)}.json"
+            if not path.exists():
+
+                def on_epoch(records: list[dict[str, Any]], cell: Cell = cell, done: int = done) -> None:
+                    accuracy = np.mean([record["val_accuracy"] for record in records])
+                    show({"epoch": done + records[0]["epoch"], "val_accuracy": accuracy, "what": cell.name})
+
+                logits = _teacher_logits(cell, teacher, dataset)
+                try:
+                    result = _train(cell, seeds, dataset, logits, options.seeds_at_once, on_epoch)
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"{cell.name}: {error}") from error
+                write_json(path, result | {"decided_by": decided})
+            results.append(json.loads(path.read_text()))
+            done += cell.options.epochs
+            show({"epoch": done})
+    return results
+
+
+def _train(cell: Cell, seeds: Sequence[int], dataset: Dataset, logits, at_once: int | None, on_epoch) -> dict[str, Any]:
+    """Trains all seeds of a cell, and looks at the test split with the best model of each."""
+    students = train_seeds(
+        cell.plan, seeds, dataset, cell.parallel, teacher_logits=logits, at_once=at_once, on_epoch=on_epoch
+    )
+    test = on_devices(dataset, dataset.test, cell.parallel)
+    evaluate = compile_evaluation(cell.plan.network, cell.plan.recipe, cell.plan.timesteps, cell.parallel)
+    by_timestep = [
+        accuracy_by_timestep(evaluate(cell.parallel.put(student.variables), test).logits, test.labels).tolist()
+        for student in students
+    ]
+    return {
+        "test_accuracy": [accuracies[-1] for accuracies in by_timestep],
+        "accuracy_by_timestep": by_timestep,
+        "val_accuracy": [student.best["val_accuracy"] for student in students],
+        "best_epoch": [student.best["epoch"] for student in students],
+        "params_digest": [params_digest(student.variables) for student in students],
+        "seconds": sum(student.seconds for student in students) / len(students),
+    }
+
+
+def paired_difference(accuracy: Sequence[float], reference: Sequence[float]) -> tuple[float, list[float] | None]:
+    """Mean of the differences seed by seed `[S]`, and its 95 % bootstrap interval; None for one seed.
+
+    The interval is that of the 2.5 and 97.5 percentiles of the means of resampled differences. It has few seeds to
+    go by: of five, expect it to be too narrow.
+    """
+    differences = np.subtract(accuracy, reference)
+    if len(differences) == 1:
+        return float(differences[0]), None
+    draws = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
+    return float(differences.mean()), np.percentile(differences[draws].mean(1), [2.5, 97.5]).tolist()
+
+
+def rows_of(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each cell as a row of `comparison.json`.
+
+    A cell is compared with that of `uniform_kd` to which the sweep gave the same values, where there is one alone.
+    """
+    rows = []
+    for cell, result in zip(cells, results, strict=True):
+        accuracies = result["test_accuracy"]
+        alike = [
+            results[k]["test_accuracy"]
+            for k, other in enumerate(cells)
+            if other.options.method == REFERENCE
+            and all(cell.swept.get(name, text) == text for name, text in other.swept.items())
+        ]
+        difference, interval = None, None
+        if len(alike) == 1 and cell.options.method != REFERENCE:
+            difference, interval = paired_difference(accuracies, alike[0])
+        rows.append(
+            {
+                "name": cell.name,
+                "method": cell.options.method,
+                "options": cell.swept,
+                "test_accuracy": accuracies,
+                "mean": float(np.mean(accuracies)),
+                "std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+                "difference": difference,
+                "interval": interval,
+                "seconds": result["seconds"],
+                "accuracy_by_timestep_mean": np.mean(result["accuracy_by_timestep"], 0).tolist(),
+                "unconfirmed": cell.options.method in UNCONFIRMED,
+            }
+        )
+    return rows
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]], first_seed: int) -> None:
+    """A line a cell: the numbers of the table, and every seed's test accuracy."""
+    plain = ("name", "method", "mean", "std", "difference")
+    seeds = range(first_seed, first_seed + len(rows[0]["test_accuracy"]))
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow((*plain, "low", "high", "seconds", *(f"seed_{seed}" for seed in seeds)))
+        for row in rows:
+            low, high = row["interval"] or (None, None)
+            writer.writerow((*(row[name] for name in plain), low, high, row["seconds"], *row["test_accuracy"]))
+
+
+def _print_table(comparison: dict[str, Any]) -> None:
+    seeds = comparison["n_seeds"]
+    table = Table(
+        title=f"{comparison['preset']}, test accuracy of {comparison['n_test']} examples, {seeds} "
+        f"seed{'s' * (seeds != 1)}; differences in points",
+    )
+    table.add_column("method")
+    for heading in ("mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
+        table.add_column(heading, justify="right")
+    for row in comparison["rows"]:
+        std = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
+        difference = "" if row["difference"] is None else f"{100 * row['difference']:+.2f}"
+        if row["interval"] is not None:
+            difference += " [{:+.2f}, {:+.2f}]".format(*(100 * end for end in row["interval"]))
+        name = row["name"] + " †" * row["unconfirmed"]
+        table.add_row(name, f"{row['mean']:.2%}{std}", difference, f"{row['seconds']:.1f} s")
+    if comparison["teacher_accuracy"] is not None:
+        table.add_row("teacher (ANN)", f"{comparison['teacher_accuracy']:.2%}", "", "")
+    if any(row["unconfirmed"] for row in comparison["rows"]):
+        table.caption = "† written after its paper alone: not checked against its authors’ code"
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run(main)
