@@ -28,7 +28,10 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept: go on with the same command (train.distill: and --resume)", file=sys.stderr)
+        print(
+            "interrupted; what is finished is kept: go on with the same command (and --resume, where there is an --out)",
+            file=sys.stderr,
+        )
         sys.exit(130)
     else:
         return
@@ -58,7 +61,7 @@ def _commit() -> str | None:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar on stderr, moved by each record to its `epoch`; shows the record's validation accuracy."""
+    """A bar on stderr, moved by each record to its `epoch`; shows `what` it is of, and its validation accuracy."""
     columns = (
         TextColumn("{task.description:<8}"),
         BarColumn(),
@@ -71,7 +74,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None
 
         def show(record: dict[str, Any]) -> None:
             accuracy = record.get("val_accuracy")
-            note = "" if accuracy is None else f"validation {accuracy:.1%}"
+            note = "" if accuracy is None else f"{record.get('what', '')} validation {accuracy:.1%}".strip()
             bar.update(task, completed=record["epoch"], note=note, refresh=True)
 
         yield show
