@@ -302,8 +302,8 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]], first_seed: int) -> N
 def _print_table(comparison: dict[str, Any]) -> None:
     seeds = comparison["n_seeds"]
     table = Table(
-        title=f"{comparison['preset']}, test accuracy of {comparison['n_test']} examples, {seeds} "
-        f"seed{'s' * (seeds != 1)}; differences in points",
+        title=f"{comparison['preset']}: test accuracy, n = {comparison['n_test']}, {seeds} "
+        f"seed{'s' * (seeds != 1)}; differences in points"
     )
     table.add_column("method")
     for heading in ("mean ± std", f"− {REFERENCE} [95 %]", "one seed"):

@@ -15,6 +15,7 @@ from flax import linen as nn
 from sealkd_jax.errors import InputError
 from sealkd_jax.models.layers import NEURONS, Neuron
 from sealkd_jax.models.students import STUDENTS, SpikingNet
+from sealkd_jax.models.synapses import INPUTS, Synapses, watch
 from sealkd_jax.models.teachers import TEACHERS, ConvNet
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "ConvNet",
     "Network",
     "Neuron",
+    "Observed",
     "SpikingNet",
+    "Synapses",
     "Variables",
     "create_student",
     "create_teacher",
@@ -89,15 +92,51 @@ class Network:
         self, variables: Variables, images: jax.Array, *, timesteps: int
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Logits as `predict`, and the spikes `[T, B, ...]` of every layer of neurons by its name; an ANN has none."""
-        logits, sown = self.module.apply(_collections(variables), images, timesteps=timesteps, mutable=["spikes"])
-        leaves = jax.tree_util.tree_leaves_with_path(sown.get("spikes", {}))
-        return logits, {jax.tree_util.keystr(path[:-1], simple=True, separator="/"): spikes for path, spikes in leaves}
+        return self.observe(variables, images, timesteps=timesteps)[:2]
+
+    def observe(self, variables: Variables, images: jax.Array, *, timesteps: int) -> "Observed":
+        """Logits and what the layers do, for images `[B, H, W, C]` or frames `[T, B, H, W, C]`."""
+        synapses: dict[str, Synapses] = {}
+        with nn.intercept_methods(watch(images.shape[-4], synapses)):
+            logits, sown = self.module.apply(
+                _collections(variables), images, timesteps=timesteps, mutable=["spikes", INPUTS]
+            )
+        return Observed(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})), synapses)
 
     def neurons(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, int]:
         """How many neurons each spiking layer has for images `[H, W, C]` of this shape."""
         image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         _, spikes = jax.eval_shape(partial(self.spikes, timesteps=1), variables, image)
         return {name: math.prod(layer.shape[2:]) for name, layer in spikes.items()}
+
+    def synapses(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, Synapses]:
+        """Every layer of weights by its name, input first, for images `[H, W, C]` of this shape."""
+        found: dict[str, Synapses] = {}
+        image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        jax.eval_shape(lambda v, x: found.update(self.observe(v, x, timesteps=1).synapses), variables, image)
+        return found
+
+
+class Observed(NamedTuple):
+    """What a network does with a batch.
+
+    Attributes:
+        logits: `[T, B, C]`.
+        spikes: `[T, B, ...]` of every layer of neurons.
+        inputs: of every layer of weights, the share of its inputs that is not zero, `[T, B]`; `[1, B]` where it runs
+            once for all timesteps.
+        synapses: of every layer of weights, what follows from its shape.
+    """
+
+    logits: jax.Array
+    spikes: dict[str, jax.Array]
+    inputs: dict[str, jax.Array]
+    synapses: dict[str, Synapses]
+
+
+def _by_layer(sown: Any) -> dict[str, jax.Array]:
+    leaves = jax.tree_util.tree_leaves_with_path(sown)
+    return {jax.tree_util.keystr(path[:-1], simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _collections(variables: Variables) -> dict[str, Any]:

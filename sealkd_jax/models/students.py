@@ -84,7 +84,8 @@ class SpikingNet(nn.Module):
                 name=f"block_{position}",
             )(x)
         x = x.reshape(*x.shape[:2], -1)
-        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=self.param_dtype, name="readout")(x)
+        readout = nn.Dense(self.classes, dtype=self.dtype, param_dtype=self.param_dtype, name="readout")
+        return per_timestep(readout, x)
 
 
 STUDENTS = {

@@ -6,6 +6,7 @@ from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning
 from sealkd_jax.training.seeds import train_seeds
 from sealkd_jax.training.state import TrainState, init_state, params_digest
 from sealkd_jax.training.step import Batch, make_step
+from sealkd_jax.training.survey import Survey, make_survey
 
 __all__ = [
     "OPTIMIZERS",
@@ -14,6 +15,7 @@ __all__ = [
     "Evaluation",
     "Plan",
     "Recipe",
+    "Survey",
     "TrainState",
     "Trained",
     "compile_evaluation",
@@ -23,6 +25,7 @@ __all__ = [
     "make_epoch",
     "make_evaluation",
     "make_step",
+    "make_survey",
     "on_devices",
     "params_digest",
     "steps_per_epoch",

@@ -1,0 +1,180 @@
+"""What a network's layers do, what a run writes down of it, and how train.evaluate tells it."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from sealkd_jax.data import pad_and_crop
+from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate
+from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.training import Recipe, Survey, make_survey, on_devices, view_batch
+from tests.test_distill import refusal
+from tests.test_training import make_dataset
+from train import evaluate
+from train.finish import activity, energy_of, hardest
+
+# ---- layers of weights
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_macs_are_every_weight_at_every_place_of_the_output(remat):
+    """A 3x3 convolution from I to O features on HxW is H*W*9*I*O, a dense layer from I to O is I*O."""
+    network = Network(SpikingNet(3, features=(4, 5), pool=(True, False), remat_blocks=remat))
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 6, 2)))
+    assert list(network.synapses(variables, (8, 6, 2)).items()) == [
+        ("block_0/Conv_0", Synapses(8 * 6 * 9 * 2 * 4, spikes=False)),
+        ("block_1/Conv_0", Synapses(4 * 3 * 9 * 4 * 5, spikes=True)),
+        ("readout", Synapses(4 * 3 * 5 * 3, spikes=True)),
+    ]
+
+
+def test_an_ann_has_no_layer_that_is_fed_by_spikes():
+    network = Network(ConvNet(3, features=(4,), pool=(False,)))
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    expected = {"Conv_0": Synapses(36 * 9 * 4, False), "readout": Synapses(36 * 4 * 3, False)}
+    assert network.synapses(variables, (6, 6, 1)) == expected
+
+
+@pytest.fixture(scope="module")
+def surveyed():
+    """A network of two blocks, its 17 test images, and what it does with them all at once."""
+    network = Network(SpikingNet(3, features=(4, 5), pool=(True, False)))
+    dataset = make_dataset()
+    recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=8, epochs=1)
+    test = on_devices(dataset, dataset.test, Parallel("jit", jax.devices()[:1]))
+    images = view_batch(recipe, test, jnp.arange(17), 0)
+    variables = network.init(jax.random.key(0), images)
+    observe = jax.jit(lambda v, x: network.observe(v, x, timesteps=3)[:3])
+    return network, variables, dataset, recipe, observe(variables, images)
+
+
+def test_inputs_are_counted_where_they_enter_a_layer_after_pooling(surveyed):
+    *_, (_, spikes, inputs) = surveyed
+    pooled = nn.max_pool(spikes["block_0/neuron"].reshape(-1, 6, 6, 4), (2, 2), strides=(2, 2))
+    pooled = pooled.reshape(3, 17, -1).mean(-1)
+    assert inputs["block_0/Conv_0"].shape == (1, 17)  # a static image: once for all timesteps
+    np.testing.assert_allclose(inputs["block_1/Conv_0"], pooled, rtol=1e-5)
+    np.testing.assert_allclose(inputs["readout"], spikes["block_1/neuron"].reshape(3, 17, -1).mean(-1), rtol=1e-5)
+    assert pooled.mean() > spikes["block_0/neuron"].mean() > 0
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(8, 4), (17, 1)])
+def test_a_survey_counts_every_example_once(surveyed, batch_size, devices):
+    network, variables, dataset, recipe, (logits, spikes, inputs) = surveyed
+    parallel = Parallel("jit", jax.devices()[:devices])
+    survey = make_survey(
+        network, recipe._replace(batch_size=batch_size), timesteps=3, split_batch=parallel.constrain_batch
+    )
+    survey = parallel.compile(survey)(parallel.put(variables), on_devices(dataset, dataset.test, parallel))
+    np.testing.assert_allclose(survey.logits, logits, rtol=1e-5, atol=1e-5)
+    for name, layer in spikes.items():
+        np.testing.assert_array_equal(survey.spikes[name], layer.sum(1))
+    for name, share in inputs.items():
+        np.testing.assert_allclose(survey.inputs[name], share.mean(1), rtol=1e-5)
+
+
+# ---- what a run writes down
+
+
+def test_activity_is_that_of_the_spikes():
+    """Two examples, two timesteps, four neurons: one dead, one saturated, one silent for an example, one at a time."""
+    spikes = np.array([[[0, 1, 1, 1], [0, 1, 0, 1]], [[0, 1, 0, 0], [0, 1, 0, 0]]])  # [T, B, neurons]
+    of = activity(Survey(None, {"a": spikes.sum(1), "b": np.zeros((2, 1, 4), int)}, {}), examples=2)
+    np.testing.assert_allclose(of["firing_rates"]["a"], firing_rate(spikes))
+    assert of["dead_share"] == {"a": 0.25, "b": 1.0} and of["saturated_share"] == {"a": 0.25, "b": 0.0}
+    assert of["firing_rate"] == spikes.sum() / (2 * 2 * 8)
+
+
+def test_energy_is_macs_of_the_image_once_and_accumulates_of_spikes(surveyed):
+    network, variables, *_ = surveyed
+    rates = {"block_0/Conv_0": np.ones(1), "block_1/Conv_0": np.array([0.5, 0.25, 0.0]), "readout": np.ones(3)}
+    energy = energy_of(network, variables, (6, 6, 1), Survey(None, {}, rates))
+    first, second, readout = 36 * 9 * 4, 9 * 9 * 4 * 5, 9 * 5 * 3
+    assert energy["macs"] == {"block_0/Conv_0": first, "block_1/Conv_0": second, "readout": readout}
+    snn = first * PICOJOULE_PER_MAC + (0.75 * second + 3 * readout) * PICOJOULE_PER_AC
+    assert energy["snn_picojoule"] == pytest.approx(snn, rel=1e-6)
+    assert energy["ann_picojoule"] == pytest.approx((first + second + readout) * PICOJOULE_PER_MAC)
+
+
+def test_hardest_have_most_wrong_timesteps_then_the_lowest_margin():
+    """Examples: always right; once wrong; always wrong, by little; always wrong, by much."""
+    true = np.array([[2, 2, -1, -3], [2, -1, -1, -3]], float)  # [T, N], logit of class 0, the true one, against 0
+    logits = np.stack([true, np.zeros_like(true)], -1)
+    np.testing.assert_array_equal(hardest(logits, np.zeros(4, int)), [3, 2, 1])
+    assert len(hardest(np.tile(logits, (1, 20, 1)), np.zeros(80, int))) == 12
+
+
+# ---- train.evaluate
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The smallest finished run: two timesteps, of which the second is wrong for one of four examples."""
+    logits = np.tile(np.array([4.0, 0.0], np.float32), (2, 4, 1))
+    logits[1, 3] = [0.0, 1.0]
+    np.savez(tmp_path / "predictions.npz", logits=logits, labels=np.zeros(4, np.int32), teacher_logits=logits[0])
+    summary = {
+        **dict.fromkeys(("preset", "method", "dataset"), "thirds"),
+        **{"seed": 0, "timesteps": 2, "n_test": 4, "teacher_accuracy": 1.0, "firing_rate": 0.25},
+        "firing_rates": {"stem": [0.25, 0.25]},
+        "dead_share": {"stem": 0.125},
+        "saturated_share": {"stem": 0.0625},
+        "energy": {"snn_picojoule": 500.0, "ann_picojoule": 2e6, "layers": {"c": 500.0}, "macs": {"c": 4000}},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    return tmp_path
+
+
+def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
+    evaluate.main([str(run)])
+    words = " ".join(capsys.readouterr().out.split())
+    for said in ("75.00%", "12.50%", "6.25%", "500 pJ", "2 µJ", "4,000"):
+        assert said in words
+    assert "has the timestep variance on which SeAl-KD pays. 12.5 % of the timesteps" in words
+
+
+def test_it_says_where_it_does_not_pay(run, capsys):
+    np.savez(run / "predictions.npz", logits=np.eye(2, dtype=np.float32)[None].repeat(2, 0), labels=np.arange(2))
+    evaluate.main([str(run)])
+    words = capsys.readouterr().out
+    assert "does not have the timestep variance on which SeAl-KD pays. 0.0 % of the timesteps" in words
+    assert "teacher" not in words
+
+
+def test_json_holds_the_same(run, capsys):
+    evaluate.main([str(run), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"]["worthwhile"] is True and found["verdict"]["erroneous_share"] == pytest.approx(1 / 8)
+    assert found["accuracy_of_timestep"] == [1.0, 0.75] and found["accuracy_by_timestep"] == [1.0, 1.0]
+    assert found["teacher_agreement_of_timestep"] == [1.0, 0.75] and found["right_where_wrong"] is None
+    assert found["neurons"]["stem"] == {"firing_rate": [0.25, 0.25], "dead_share": 0.125, "saturated_share": 0.0625}
+
+
+def test_what_is_no_finished_run_is_named(run, tmp_path, capsys):
+    def said(folder):
+        return refusal([str(folder)], capsys, main=evaluate.main)
+
+    summary, predictions = run / "summary.json", run / "predictions.npz"
+    assert said(tmp_path / "none").endswith("none: no run there (no summary.json)")
+    whole = predictions.read_bytes()
+    for damaged in (whole[:100], b"not arrays", b""):
+        predictions.write_bytes(damaged)
+        assert "damaged: " in said(run)
+    np.savez(predictions, logits=np.zeros((2, 4, 2), np.float32), labels=np.zeros(3, int))
+    assert "damaged: labels: expected shape" in said(run)
+    predictions.write_bytes(whole)
+    old = json.loads(summary.read_text())
+    del old["energy"]
+    summary.write_text(json.dumps(old))
+    assert "of another version: 'energy' is missing" in said(run)
+    for damaged in ("{", "[]"):
+        summary.write_text(damaged)
+        assert "damaged: " in said(run)
+    summary.unlink()
+    (run / "config.json").write_text("{}")
+    assert f"not finished; go on with it by train.distill --resume --out {run}" in said(run)

@@ -1,0 +1,116 @@
+"""The end of a run: what its reported model does on the test split, in numbers and files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sealkd_jax.data import Dataset
+from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, dead_share, energy, saturated_share
+from sealkd_jax.files import replacing, write_json
+from sealkd_jax.models import Network, Variables
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.training import Plan, Survey, Trained, make_survey, on_devices, params_digest
+from sealkd_jax.weights import save_weights
+from train.options import DistillOptions
+from train.teacher import Teacher
+
+HARDEST = 12
+
+
+def finish(
+    out: Path,
+    preset: str,
+    options: DistillOptions,
+    plan: Plan,
+    trained: Trained,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    parallel: Parallel,
+) -> dict[str, Any]:
+    """Evaluates the reported model on the test split, and writes weights, predictions, hardest examples and summary."""
+    test = on_devices(dataset, dataset.test, parallel)
+    survey = parallel.compile(
+        make_survey(plan.network, plan.recipe, timesteps=plan.timesteps, split_batch=parallel.constrain_batch)
+    )(trained.variables, test)
+    logits = np.asarray(survey.logits, np.float32)
+    summary = {
+        "preset": preset,
+        "dataset": dataset.name,
+        "method": options.method,
+        "hyper": list(options.hyper),
+        "seed": options.seed,
+        "timesteps": options.timesteps,
+        "epochs_done": len(trained.records),
+        "best_epoch": trained.best["epoch"],
+        "val_accuracy": trained.best["val_accuracy"],
+        "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
+        "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
+        "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
+        "teacher_accuracy": teacher.test_accuracy if teacher else None,
+        "train_seconds": trained.seconds,
+        "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
+        **activity(survey, len(dataset.test.labels)),
+        "energy": energy_of(plan.network, trained.variables, dataset.train.images.shape[1:], survey),
+        "n_test": len(dataset.test.labels),
+        "classes": list(dataset.classes),
+        "params_digest": params_digest(trained.variables),
+    }
+    save_weights(out / "weights.safetensors", trained.variables, {"student": options.student})
+    predictions = {"logits": logits, "labels": dataset.test.labels}
+    if teacher:
+        predictions["teacher_logits"] = teacher.test_logits
+    _write_arrays(out / "predictions.npz", predictions)
+    index = hardest(logits, dataset.test.labels)
+    if len(index):
+        _write_arrays(out / "hardest.npz", {"images": dataset.test.images[index], "index": index})
+    else:
+        (out / "hardest.npz").unlink(missing_ok=True)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def activity(survey: Survey, examples: int) -> dict[str, Any]:
+    """Firing rates, dead and saturated neurons by layer, and the rate of all neurons together.
+
+    Dead neurons fired at no timestep of any of the examples, saturated ones at every timestep of each.
+    """
+    layers = {name: np.asarray(count) for name, count in survey.spikes.items()}
+    spikes = sum(int(count.sum(dtype=np.int64)) for count in layers.values())
+    return {
+        "firing_rate": spikes / (examples * sum(count.size for count in layers.values())),
+        "firing_rates": {
+            name: (count.reshape(len(count), -1).mean(1) / examples).tolist() for name, count in layers.items()
+        },
+        "dead_share": {name: float(dead_share(count[:, None])) for name, count in layers.items()},
+        "saturated_share": {name: float(saturated_share(count[:, None] == examples)) for name, count in layers.items()},
+    }
+
+
+def energy_of(network: Network, variables: Variables, image_shape: tuple[int, ...], survey: Survey) -> dict[str, Any]:
+    """`diagnostics.energy` of the network, with the rates of what enters each layer: after pooling, not before."""
+    synapses = network.synapses(variables, image_shape)
+    macs = {name: layer.macs for name, layer in synapses.items()}
+    rates = {name: survey.inputs[name] for name, layer in synapses.items() if layer.spikes}
+    first = next(iter(synapses))
+    return energy(macs, rates, real_runs=len(survey.inputs[first])) | {"macs": macs}
+
+
+def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which examples of logits `[T, N, C]` have most wrong timesteps, worst first, at most `HARDEST`.
+
+    Examples that every timestep gets right are not among them. Of equals, the lower comes first by the margin of the
+    true class over the best other in the mean logits.
+    """
+    wrong = (logits.argmax(-1) != labels).sum(0)
+    final, rows = logits.mean(0), np.arange(len(labels))
+    true = final[rows, labels]
+    others = final.copy()
+    others[rows, labels] = -np.inf
+    order = np.lexsort((true - others.max(-1), -wrong))
+    return order[: min(HARDEST, np.count_nonzero(wrong))]
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
