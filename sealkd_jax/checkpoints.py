@@ -7,6 +7,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from sealkd_jax.errors import InputError
+
 SCORE = "val_accuracy"
 
 
@@ -45,6 +47,17 @@ class Checkpoints:
         self._manager.save(epochs_done, args=ocp.args.StandardSave(state), metrics={SCORE: score})
 
     def restore(self, epochs_done: int, like: Any) -> Any:
-        """Reads the state of that epoch into the shapes, dtypes and shardings of `like`."""
+        """Reads the state of that epoch into the shapes, dtypes and shardings of `like`.
+
+        Raises:
+            InputError: if the checkpoint is damaged, or of another network or optimiser.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(epochs_done, args=ocp.args.StandardRestore(abstract))
+        try:
+            return self._manager.restore(epochs_done, args=ocp.args.StandardRestore(abstract))
+        except (ValueError, KeyError, OSError) as error:
+            where = self._manager.directory / str(epochs_done)
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{where}: the checkpoint cannot be read ({reason}); begin anew in another --out"
+            ) from error

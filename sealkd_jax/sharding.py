@@ -3,6 +3,7 @@
 Axis legend: B batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,6 +52,10 @@ class Parallel:
         self._mesh = Mesh(self.devices, (DATA_AXIS,))
         self.replicated = NamedSharding(self._mesh, PartitionSpec())
 
+    def dividing(self, batch_size: int) -> "Parallel":
+        """The same on as many of these devices as divide `batch_size`."""
+        return Parallel(self.mode, self.devices[: math.gcd(len(self.devices), batch_size)])
+
     def put(self, tree: Any) -> Any:
         """Copies arrays to every device."""
         return jax.device_put(tree, self.replicated)
@@ -63,7 +68,9 @@ class Parallel:
         """The indices `[B]` of a batch that this device handles: `constrain_batch`, or under `pmap` its own part."""
         if self.mode == "jit":
             return self.constrain_batch(index)
-        share = len(index) // len(self.devices)
+        share, rest = divmod(len(index), len(self.devices))
+        if rest:
+            raise InputError(f"batch-size {len(index)}: {len(self.devices)} devices do not divide it")
         return jax.lax.dynamic_slice_in_dim(index, jax.lax.axis_index(DATA_AXIS) * share, share)
 
     def compile_epoch(self, epoch_fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,7 +53,7 @@ class TeacherLogits:
         examples: N, rows of the training split.
         classes: C.
         timesteps: T that per-timestep logits must have.
-        views: how many views the student sees; the file has as many, or one for all of them.
+        views: how many views the student sees; the file has as many, or, a user's own, one for all of them.
         fingerprints: what the header must say, where the file is ours; None accepts any file by its shape.
 
     Attributes:
@@ -90,8 +90,9 @@ class TeacherLogits:
             )
         if dtype not in DTYPES:
             raise InputError(f"{path}: logits: expected float16 or float32, got {dtype}")
-        if self.views not in (1, views):
-            raise InputError(f"{path}: logits: expected 1 or {views} views, got {self.views}; see --views")
+        if self.views != views and not (self.own and self.views == 1):
+            expected = f"1 or {views}" if self.own else views
+            raise InputError(f"{path}: logits: expected {expected} views, got {self.views}; see --views")
         for key, value in {}.items() if self.own else fingerprints.items():
             if header.get(key) != value:
                 raise InputError(
@@ -124,7 +125,10 @@ def _open(path: Path) -> tuple[Callable[..., np.ndarray], tuple[int, ...], str, 
         raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
     try:
         if path.suffix == ".npz":
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with path.open("rb") as stream:
+                file = np.load(stream, allow_pickle=False)
+                if not isinstance(file, np.lib.npyio.NpzFile):
+                    raise ValueError("a single array, not an archive of named ones")
                 array = file["logits"]
             return array.__getitem__, array.shape, str(array.dtype), {}
         file = safe_open(path, framework="numpy")

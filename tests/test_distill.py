@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,21 +152,59 @@ def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):
     assert read(workplace / "own" / "summary.json")["teacher_accuracy"] is None
 
 
+def test_changed_logits_and_damaged_configurations_are_not_resumed(workplace, capsys):
+    labels = load("digits").train.labels
+    np.savez(workplace / "mine.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
+    mine = [*SMALL, "--teacher-logits", "mine.npz", "--epochs", "1", "--out", "mine"]
+    distill.main(mine)
+    np.savez(workplace / "mine.npz", logits=3 * np.eye(10, dtype=np.float32)[labels])
+    before = contents(workplace / "mine")
+    said = refusal([*mine, "--resume"], capsys, chatty=True)
+    assert "begun with other teacher logits under that name" in said and contents(workplace / "mine") == before
+    for damage in ("{}", "not json"):
+        (workplace / "mine" / "config.json").write_text(damage)
+        assert "config.json: damaged" in refusal([*mine, "--resume"], capsys, chatty=True)
+
+
+def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
+    """Nor does the teacher: another batch size and precision in a fresh place give the same bytes."""
+    (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
+    (logits,) = made.parent.glob("logits-*.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        (workplace / "elsewhere").mkdir()
+        patch.chdir(workplace / "elsewhere")
+        precompute.main([*SMALL, "--batch-size", "9", "--precision", "float64"])
+    for path in (made, logits):
+        assert (workplace / "elsewhere" / path.relative_to(workplace)).read_bytes() == path.read_bytes()
+
+
+def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
+    (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
+    shutil.copytree(made.parent, workplace / "other-teacher")
+    facts = read(workplace / "other-teacher" / "teacher.json")
+    (workplace / "other-teacher" / "teacher.json").write_text(json.dumps(facts | {"data": "other"}))
+    said = refusal([*SMALL, "--teacher", "other-teacher", *NEW], capsys)
+    assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
+
+
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
     words = refusal([*SMALL, "--method", "none", "--learning-rate", "1e38", "--out", "nan"], capsys)
     assert re.search(r"epoch 1, step \d+: \w+ is (nan|inf); training stopped with no checkpoint", words)
     assert not (workplace / "nan" / "summary.json").exists()
 
 
-def refusal(arguments, capsys, main=distill.main) -> str:
-    """What a program says on stderr when it refuses: one line, exit status 2, no traceback, nothing on stdout."""
+def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
+    """What a program says on stderr when it refuses: one line, exit status 2, no traceback, nothing on stdout.
+
+    `chatty`: but for what it said of the user's logits before.
+    """
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit:
         program.run(lambda: main(arguments))
     assert exit.value.code == 2
     words = capsys.readouterr()
     lines = [line for line in words.err.splitlines() if "-:--:--" not in line]  # but the bar
-    assert len(lines) == 1 and words.out == ""
+    assert len(lines) == 1 and (chatty or words.out == "")
     return lines[0]
 
 
@@ -179,6 +218,8 @@ BAD = [
     (["--hyper", "top_k=1.5"], "--hyper top_k=1.5: expected a int"),
     (["--hyper", "temperature=-1"], "temperature"),
     (["--hyper", "task=final"], "task"),
+    (["--hyper", "alpha=nan"], "expected a finite number, got nan"),
+    (["--hyper", "temperature=inf"], "temperature: expected a finite number, got inf"),
     (["--epochs", "0"], "--epochs 0: expected at least 1"),
     (["--batch-size", "0"], "--batch-size 0: expected at least 1"),
     (["--batch-size", "1258", "--devices", "1"], "--batch-size 1258: expected 1 to 1257, the training examples"),

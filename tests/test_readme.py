@@ -31,10 +31,3 @@ def test_the_readmes_training_step_lowers_the_loss(number):
 
 def test_every_block_of_the_readme_is_one_of_these():
     assert len(blocks("README.md")) == 3
-
-
-def test_the_method_cards_page_runs(capsys):
-    names = {}
-    for block in blocks("docs/method-card.md"):
-        exec(compile(block, "docs/method-card.md", "exec"), names)
-    assert names["gradient"].shape == names["student"].shape and "card" in capsys.readouterr().out

@@ -168,6 +168,14 @@ def test_logits_of_another_teacher_or_other_data_are_refused(tmp_path, key):
         read(path, fingerprints=PRINTS | {key: "other"})
 
 
+def test_one_view_of_ours_does_not_stand_for_all_views(tmp_path):
+    path = tmp_path / "logits.safetensors"
+    write_teacher_logits(path, VIEWS.__getitem__, 1, PRINTS)
+    assert read(path, fingerprints=PRINTS, views=1).views == 1
+    with pytest.raises(InputError, match="expected 4 views, got 1; see --views"):
+        read(path, fingerprints=PRINTS)
+
+
 def test_files_that_are_none_are_named(tmp_path):
     def refused(name, content, words):
         path = tmp_path / name
@@ -187,5 +195,7 @@ def test_files_that_are_none_are_named(tmp_path):
     refused("other.npz", None, "expected the key logits")
     np.savez(tmp_path / "pickled.npz", logits=np.array([{"a": 1}], object))
     refused("pickled.npz", None, "cannot be read")
+    np.save(tmp_path / "single.npy", VIEWS)
+    refused("single.npz", (tmp_path / "single.npy").read_bytes(), "cannot be read: a single array")
     np.savez(tmp_path / "whole.npz", logits=VIEWS)
     refused("cut.npz", (tmp_path / "whole.npz").read_bytes()[:-30], "cannot be read")

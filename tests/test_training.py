@@ -216,6 +216,8 @@ def test_evaluation_counts_every_example_once(batch_size):
     np.testing.assert_allclose(evaluation.logits, logits, rtol=1e-5, atol=1e-6)
     rate = spikes["block_0/neuron"].reshape(3, 17, -1).mean(-1)
     np.testing.assert_allclose(evaluation.firing_rates["block_0/neuron"], rate, rtol=1e-6)
+    coarse = make_evaluation(make_network(dtype=jnp.bfloat16), recipe, timesteps=3)
+    assert jax.eval_shape(coarse, variables, test).firing_rates["block_0/neuron"].dtype == jnp.float32
 
 
 # ---- devices
@@ -254,6 +256,14 @@ def test_four_devices_train_as_one(float64, tmp_path, method, mode):
 def test_devices_that_do_not_fit_are_named(count, batch_size, words):
     with pytest.raises(InputError, match=words):
         pick_devices(count, batch_size)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused_not_cut(tmp_path):
+    parallel = Parallel("pmap", jax.devices()[:3])
+    plan = make_plan()
+    with pytest.raises(InputError, match="batch-size 8: 3 devices do not divide it"):
+        train(plan, make_dataset(), tmp_path, parallel)
+    assert len(parallel.dividing(9).devices) == 3 and len(parallel.dividing(8).devices) == 1
 
 
 # ---- the loop
@@ -316,6 +326,39 @@ def test_a_run_that_goes_nan_names_the_term_and_keeps_the_last_good_checkpoint(t
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.newest == 2
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_records_missing_behind_a_checkpoint_are_an_error_not_a_second_training(tmp_path):
+    dataset, plan = make_dataset(), make_plan()
+
+    def stop(record):
+        if record["epoch"] == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(plan, dataset, tmp_path, one_device(), on_epoch=stop)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text("".join(lines[:2]))
+    with pytest.raises(InputError, match=r"metrics.jsonl: expected the 3 epochs of the checkpoint, found 2"):
+        train(plan, dataset, tmp_path, one_device())
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:2])
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    train(make_plan(), make_dataset(), tmp_path, one_device())
+    for path in (tmp_path / "checkpoints").rglob("*"):
+        if path.is_file() and "d" in path.parts[-2:][0]:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"checkpoints/4: the checkpoint cannot be read"):
+        train(make_plan(), make_dataset(), tmp_path, one_device())
+
+
+def test_parameters_that_the_last_update_made_infinite_are_not_kept(tmp_path):
+    plan = make_plan(learning_rate=3e38, weight_decay=10.0, warmup_epochs=0)
+    plan = replace(plan, recipe=plan.recipe._replace(batch_size=40, epochs=1))
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step 1: parameters is .* with no checkpoint"):
+        train(plan, make_dataset(), tmp_path, one_device())
+    assert not (tmp_path / "metrics.jsonl").read_text()
 
 
 def test_a_gradient_that_is_not_finite_is_named(tmp_path):

@@ -3,6 +3,7 @@
 Trains or finds the teacher, precomputes its logits, trains the student, and ends with a table and a report.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -16,17 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from sealkd_jax.data import Dataset, load
-from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, replacing, write_json
+from sealkd_jax.files import locked, write_json
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.models import create_student
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, pick_devices
-from sealkd_jax.training import Plan, Trained, compile_evaluation, on_devices, params_digest, steps_per_epoch, train
-from sealkd_jax.weights import save_weights
+from sealkd_jax.training import Plan, steps_per_epoch, train
+from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
-from train.precompute import obtain_logits, own_logits, pick_teacher, student_recipe
+from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_recipe
 from train.program import facts, progress, run
 from train.teacher import Teacher
 
@@ -42,19 +42,23 @@ def main(argv: list[str] | None = None) -> None:
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         dataset = load(options.dataset)
         plan = make_plan(options, dataset)
-        teacher, teacher_logits = None, None
+        teacher, teacher_logits, source = None, None, None
         if options.teacher_logits is not None:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
+            source = hashlib.sha256(options.teacher_logits.read_bytes()).hexdigest()
             accuracy = teacher_logits.accuracy(dataset.train.labels)
             print(f"{teacher_logits.path}: {teacher_logits.views} views, {accuracy:.2%} right on the training labels")
         elif needs_teacher(options.method):
-            teacher = pick_teacher(preset, dataset, parallel)
-            teacher_logits = obtain_logits(options, teacher, dataset, parallel)
+            teacher = named_teacher(options.teacher, dataset, parallel)
+            source = teacher and teacher.digest
         with locked(out, wait=False):
-            _write_config(out, name, options)
+            _write_config(out, name, options, source)
+            if teacher_logits is None and needs_teacher(options.method):
+                teacher = teacher or pick_teacher(preset, dataset, parallel)
+                teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             with progress("student", options.epochs) as show:
                 trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show)
-            summary = _finish(out, name, options, plan, trained, dataset, teacher, parallel)
+            summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out)
     _print_table(summary, teacher, report, time.perf_counter() - started)
 
@@ -108,12 +112,21 @@ def check_out(out: Path, resume: bool) -> None:
 FREE = ("out", "resume", "parallel", "devices", "data_dir")
 
 
-def _write_config(out: Path, preset: str, options: DistillOptions) -> None:
-    """Writes `config.json`; of a run that goes on, checks that it is the same run."""
+def _write_config(out: Path, preset: str, options: DistillOptions, source: str | None) -> None:
+    """Writes `config.json`; of a run that goes on, checks that it is the same run and notes the new start.
+
+    `source` is a digest of the user's own teacher or logits, which may have changed under the same name.
+    """
     path = out / "config.json"
     chosen = json.loads(json.dumps({"preset": preset} | asdict(options), default=str))
+    config = {"options": chosen, "source": source, **facts(), "resumed": []}
     if path.exists():
-        before = json.loads(path.read_text())["options"]
+        try:
+            config = json.loads(path.read_text())
+            before, source_before = config["options"], config["source"]
+            config["resumed"].append(facts())
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path}: damaged ({error}); begin anew in another --out") from error
         for key in chosen.keys() - set(FREE):
             if before.get(key) != chosen[key]:
                 flag = "--" + key.replace("_", "-")
@@ -121,56 +134,9 @@ def _write_config(out: Path, preset: str, options: DistillOptions) -> None:
                     f"{flag} {chosen[key]}: {out} was begun with {before.get(key)}; "
                     "resume with the same options, or choose another --out"
                 )
-    write_json(path, {"options": chosen} | facts())
-
-
-def _finish(
-    out: Path,
-    preset: str,
-    options: DistillOptions,
-    plan: Plan,
-    trained: Trained,
-    dataset: Dataset,
-    teacher: Teacher | None,
-    parallel: Parallel,
-) -> dict[str, Any]:
-    """Evaluates the reported model on the test split, and writes weights, predictions and summary."""
-    test = on_devices(dataset, dataset.test, parallel)
-    evaluate = compile_evaluation(plan.network, plan.recipe, plan.timesteps, parallel)
-    logits, rates = evaluate(trained.variables, test)
-    by_layer = {name: rate.mean(1) for name, rate in rates.items()}
-    neurons = plan.network.neurons(trained.variables, dataset.train.images.shape[1:])
-    spikes_per_example = sum(float(by_layer[name].sum()) * count for name, count in neurons.items())
-    summary = {
-        "preset": preset,
-        "dataset": dataset.name,
-        "method": options.method,
-        "hyper": list(options.hyper),
-        "seed": options.seed,
-        "timesteps": options.timesteps,
-        "epochs_done": len(trained.records),
-        "best_epoch": trained.best["epoch"],
-        "val_accuracy": trained.best["val_accuracy"],
-        "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
-        "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
-        "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
-        "teacher_accuracy": teacher.test_accuracy if teacher else None,
-        "train_seconds": trained.seconds,
-        "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
-        "firing_rate": spikes_per_example / (options.timesteps * sum(neurons.values())),
-        "firing_rates": {name: rate.tolist() for name, rate in by_layer.items()},
-        "n_test": len(dataset.test.labels),
-        "classes": list(dataset.classes),
-        "params_digest": params_digest(trained.variables),
-    }
-    save_weights(out / "weights.safetensors", trained.variables, {"student": options.student})
-    predictions = {"logits": np.asarray(logits, np.float32), "labels": dataset.test.labels}
-    if teacher:
-        predictions["teacher_logits"] = teacher.test_logits
-    with replacing(out / "predictions.npz") as partial, partial.open("wb") as file:
-        np.savez(file, **predictions)
-    write_json(out / "summary.json", summary)
-    return summary
+        if source != source_before:
+            raise InputError(f"{out} was begun with other teacher logits under that name; choose another --out")
+    write_json(path, config)
 
 
 def _print_table(summary: dict[str, Any], teacher: Teacher | None, report: Path, seconds: float) -> None:

@@ -43,7 +43,7 @@ class TrainingOptions:
     devices: int | None = None
     """How many devices; all of this machine where not given."""
     data_dir: Path | None = None
-    """Where data sets are, for those that do not come with a package."""
+    """Where data sets are; the digits come with scikit-learn and need none."""
 
     @property
     def augmentation(self) -> Augmentation:
@@ -70,7 +70,7 @@ class DistillOptions(TrainingOptions):
     timesteps: int = 4
     """T, in training and evaluation."""
     student: str
-    """Name of the spiking network."""
+    """The spiking network: one of sealkd_jax.models.STUDENTS, such as spiking-conv and spiking-mlp."""
     neuron: Literal["lif", "iaf", "plif"] = "lif"
     """Leaky integrate-and-fire, without the leak, or with a learned leak."""
     decay: float = 0.5

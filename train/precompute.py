@@ -32,21 +32,35 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     Raises:
         InputError: if it is neither.
     """
-    name = preset.distill.teacher
+    name, recipe = preset.distill.teacher, replace(preset.teacher, dataset=preset.distill.dataset)
+    return named_teacher(name, dataset, parallel) or obtain_teacher(replace(recipe, teacher=name), dataset, parallel)
+
+
+def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
+    """The teacher in that directory; None where it is the name of a network, whose teacher may have to be trained.
+
+    Raises:
+        InputError: if it is neither.
+    """
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
     if name not in TEACHERS:
         raise InputError(f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or a teacher's directory")
-    return obtain_teacher(replace(preset.teacher, teacher=name, dataset=preset.distill.dataset), dataset, parallel)
+    return None
 
 
 def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:
-    """The teacher's logits for the student's views: computed now, or found where an earlier run left them."""
+    """The teacher's logits for the student's views: computed now, or found where an earlier run left them.
+
+    They depend on nothing else of the student, to the bit: batches and precision are the teacher's.
+    """
     fingerprints = _view_fingerprints(options, dataset) | {"teacher": teacher.digest}
     path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
-    with locked(teacher.directory, wait=True):
+    with locked(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
         if not path.exists():
-            evaluate = compile_evaluation(teacher.network, student_recipe(options), 1, parallel)
+            parallel = parallel.dividing(teacher.batch_size)
+            recipe = student_recipe(options)._replace(batch_size=teacher.batch_size)
+            evaluate = compile_evaluation(teacher.network, recipe, 1, parallel)
             data = on_devices(dataset, dataset.train, parallel)
             with progress("views", options.views) as show:
 

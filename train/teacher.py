@@ -38,6 +38,8 @@ class Teacher:
     """
 
     network: Network
+    batch_size: int
+    float64: bool
     variables: Variables
     directory: Path
     digest: str
@@ -55,14 +57,15 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     recipe = asdict(options) | {"parallel": None, "devices": None, "data_dir": None}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
-    with locked(directory, wait=True):
+    parallel = parallel.dividing(options.batch_size)
+    with locked(directory, wait=True), jax.enable_x64(options.precision == "float64"):
         if not (directory / "teacher.json").exists():
             with progress("teacher", options.epochs) as show:
                 trained = train(_plan(options, dataset), dataset, directory, parallel, on_epoch=show)
             save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
             write_json(
                 directory / "teacher.json",
-                {"options": asdict(options), "seconds": trained.seconds, **facts()},
+                {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds, **facts()},
             )
     return load_teacher(directory, dataset, parallel)
 
@@ -71,23 +74,29 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     """A finished teacher from its directory, and how it does on the test split.
 
     Raises:
-        InputError: if there is none, it is damaged, or it is for images or classes of another shape.
+        InputError: if there is none, it is damaged, or it was trained on other data.
     """
     try:
-        options = TeacherOptions(**json.loads((directory / "teacher.json").read_text())["options"])
+        made = json.loads((directory / "teacher.json").read_text())
+        options, data = TeacherOptions(**made["options"]), made["data"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{directory}: no teacher there (teacher.json: {error}); make one with train.teacher"
         ) from error
+    if data != dataset.fingerprint:
+        raise InputError(f"{directory}: a teacher of other data ({options.dataset}); make one with train.teacher")
     plan = _plan(options, dataset)
-    network = plan.network
+    parallel = parallel.dividing(options.batch_size)
     image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
-    like = jax.eval_shape(network.init, jax.random.key(0), image)
-    variables = parallel.put(load_weights(directory / "weights.safetensors", like))
-    test = on_devices(dataset, dataset.test, parallel)
-    logits = compile_evaluation(network, plan.recipe, 1, parallel)(variables, test).logits
+    with jax.enable_x64(options.precision == "float64"):
+        like = jax.eval_shape(plan.network.init, jax.random.key(0), image)
+        variables = parallel.put(load_weights(directory / "weights.safetensors", like))
+        test = on_devices(dataset, dataset.test, parallel)
+        logits = compile_evaluation(plan.network, plan.recipe, 1, parallel)(variables, test).logits
     return Teacher(
-        network,
+        plan.network,
+        options.batch_size,
+        options.precision == "float64",
         variables,
         directory,
         params_digest(variables),

@@ -93,4 +93,5 @@ def card_seal_kd_loss(
     cosine = jnp.sum(direction[1:] * direction[:-1], axis=-1)
     alignment = jnp.mean(jax.nn.sigmoid(cosine) * confidence[1:], axis=1)
 
-    return correction.sum() + ALIGNMENT_WEIGHT * alignment.sum()
+    loss = correction.sum() + ALIGNMENT_WEIGHT * alignment.sum()
+    return jnp.where(is_label.any(axis=-1).all(), loss, jnp.nan)

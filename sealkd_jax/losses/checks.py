@@ -39,7 +39,8 @@ def as_teacher(teacher_logits: ArrayLike | None, student: jax.Array) -> jax.Arra
 def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
     """Labels `[B]` as the mask `[1, B, C]` that is true at the label alone.
 
-    Their range is checked where they are concrete. A trace cannot see it: there `value_at` answers with NaN.
+    Their range is checked where they are concrete. A trace cannot see it: there the losses answer with NaN, by
+    `value_at` or where the mask is true nowhere.
     """
     _, batch, classes = student.shape
     if labels is None:
@@ -65,8 +66,11 @@ def as_scalar(name: str, value: ArrayLike, like: jax.Array, *, above: float | No
     """A hyper-parameter, number or array, in the dtype of `like`; checked against a bound where concrete."""
     if jnp.shape(value) != ():
         raise ValueError(f"{name}: expected a scalar, got shape {list(jnp.shape(value))}")
-    if above is not None and not isinstance(value, jax.core.Tracer) and not float(value) > above:
-        raise ValueError(f"{name}: expected a number above {above:g}, got {value}")
+    if not isinstance(value, jax.core.Tracer):
+        if above is not None and not float(value) > above:
+            raise ValueError(f"{name}: expected a number above {above:g}, got {value}")
+        if not np.isfinite(float(value)):
+            raise ValueError(f"{name}: expected a finite number, got {value}")
     return jnp.asarray(value, like.dtype)
 
 

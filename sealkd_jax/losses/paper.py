@@ -144,7 +144,8 @@ def ela_loss(
     aligned_teacher = jnp.where(levelled, lowest, teacher)
     aligned_student = jnp.where(competes, value_at(is_label, student)[..., None], student)
     loss = softened_kl(aligned_teacher, aligned_student, temperature)
-    return jnp.where(competes.any(axis=-1), loss, correct_weight * loss)
+    loss = jnp.where(competes.any(axis=-1), loss, correct_weight * loss)
+    return jnp.where(is_label.any(axis=-1), loss, jnp.nan)
 
 
 def sta_loss(

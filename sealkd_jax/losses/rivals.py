@@ -208,7 +208,7 @@ def tks(
     target, _ = _correct_sum(student, labels)
     target = jax.lax.stop_gradient(target) if detach_target else target
     shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
-    share = as_share("progress", progress, student) * as_scalar("alpha", alpha, student)
+    share = as_share("progress", progress, student) * as_share("alpha", alpha, student)
     ce = mean_ce_loss(student, labels)
     return outcome(student, labels, ce=(1 - share, ce), tks=(share, tau**2 * shared))
 

@@ -58,7 +58,10 @@ def conv3x3(features: int, **kwargs: Any) -> nn.Conv:
 
 
 def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any, **kwargs: Any) -> nn.BatchNorm:
-    """BatchNorm with PyTorch's defaults: eps 1e-5, running statistics keep 0.9. Over all devices of `axis_name`."""
+    """BatchNorm with PyTorch's defaults, eps 1e-5 and running statistics that keep 0.9, but Flax's biased variance.
+
+    The batch is that of all devices of `axis_name`.
+    """
     return nn.BatchNorm(
         use_running_average=not train,
         axis_name=axis_name,

@@ -114,7 +114,7 @@ def make_evaluation(
         def one_batch(index: jax.Array) -> Evaluation:
             images = view_batch(recipe, data, split_batch(index), view)
             logits, spikes = network.spikes(variables, images, timesteps=timesteps)
-            rates = {name: s.reshape(*s.shape[:2], -1).mean(-1) for name, s in spikes.items()}
+            rates = {name: s.reshape(*s.shape[:2], -1).mean(-1, dtype=jnp.float32) for name, s in spikes.items()}
             return Evaluation(logits, rates)
 
         def join(x: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ Axis legend: T timesteps, N examples, C classes.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,9 +159,9 @@ def train(
     The same plan, data and machine give the same parameters, also where the run was interrupted between.
 
     Raises:
-        InputError: if the batch is larger than the training split.
-        FloatingPointError: if a loss term or the gradient is no longer finite; says which came first. The last
-            good checkpoint is kept.
+        InputError: if the batch is larger than the training split, or what is there is damaged.
+        FloatingPointError: if a loss term, the gradient or a parameter is no longer finite; says which came
+            first. The last good checkpoint is kept.
     """
     recipe = plan.recipe
     program = prepare(plan, dataset, parallel)
@@ -178,6 +179,11 @@ def train(
         if checkpoints.newest is not None:
             state = checkpoints.restore(checkpoints.newest, state)
             records = _read_records(metrics_file)[: checkpoints.newest]
+            if len(records) < checkpoints.newest:
+                raise InputError(
+                    f"{metrics_file}: expected the {checkpoints.newest} epochs of the checkpoint, "
+                    f"found {len(records)}; the run cannot go on: put the file back, or begin anew in another --out"
+                )
         with replacing(metrics_file) as partial:  # epochs after the checkpoint will be trained again
             partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
@@ -188,12 +194,15 @@ def train(
             if bad := first_not_finite(metrics):
                 kept = f"the checkpoint of epoch {epoch} in {directory}" if epoch else "no checkpoint"
                 raise FloatingPointError(
-                    f"epoch {epoch + 1}, {bad}; training stopped with {kept}; try a lower --learning-rate"
+                    f"epoch {epoch + 1}, {bad}; training stopped with {kept}; "
+                    "try a lower --learning-rate in another --out"
                 )
             score = accuracy_by_timestep(evaluate(state.variables, validation).logits, validation.labels)[-1]
             record = program.record(epoch, metrics, score, time.perf_counter() - start)
             with metrics_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint that counts on it
             records.append(record)
             checkpoints.save(epoch + 1, state, record[SCORE])
             on_epoch(record)
@@ -210,8 +219,12 @@ def compile_evaluation(
 
 
 def first_not_finite(metrics: dict[str, Any]) -> str | None:
-    """Names the loss term that was not finite first; the gradient where every term was still finite then."""
-    series = metrics["terms"] | {"total loss": metrics["loss"], "gradient": metrics["grad_norm"]}
+    """Names the loss term that was not finite first; gradient or parameters where every term was finite then."""
+    series = metrics["terms"] | {
+        "total loss": metrics["loss"],
+        "gradient": metrics["grad_norm"],
+        "parameters": metrics["variables_norm"],
+    }
     first_bad = {name: int(np.argmin(np.isfinite(v))) for name, v in series.items() if not np.isfinite(v).all()}
     if not first_bad:
         return None

@@ -36,8 +36,9 @@ def make_step(
     """The pure function (state, batch, progress) -> (state, metrics).
 
     `progress` is the share of training done, in [0, 1]. Metrics are scalars: `loss`, the loss's own `terms`,
-    `accuracy` of the accumulated logits and `grad_norm`. Under `pmap` the batch is one device's share and
-    `axis_name` names the axis over which gradients, statistics and metrics are averaged; under `jit` it is None.
+    `accuracy` of the accumulated logits, `grad_norm` and, after the step, `variables_norm`. Under `pmap` the batch
+    is one device's share and `axis_name` names the axis over which gradients, statistics and metrics are averaged;
+    under `jit` it is None.
     """
 
     def step(state: TrainState, batch: Batch, progress: jax.Array) -> tuple[TrainState, Metrics]:
@@ -57,7 +58,8 @@ def make_step(
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.variables.params)
         params = optax.apply_updates(state.variables.params, updates)
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(Variables(params, stats), opt_state), metrics
+        variables = Variables(params, stats)
+        metrics |= {"grad_norm": optax.tree.norm(grads), "variables_norm": optax.tree.norm(variables)}
+        return TrainState(variables, opt_state), metrics
 
     return step

@@ -186,3 +186,13 @@ def test_unknown_method():
             function("sael")
     with pytest.raises(TypeError, match="temprature"):
         METHODS["seal"](*arguments(), temprature=1.0)
+
+
+@pytest.mark.parametrize("name", [*USES_LABELS, "ela_loss top_k=2"])
+def test_a_label_out_of_range_that_only_the_device_sees_gives_nan(name):
+    """A trace cannot refuse it; a plausible number would be worse than none."""
+    s, t, _ = arguments()
+    loss = partial(losses.ela_loss, top_k=2) if name == "ela_loss top_k=2" else LOSSES[name]
+    result = jax.jit(loss)(s, t, jnp.array([0, 5, 1]))
+    bad = jnp.moveaxis(result, -1, 0)[1] if result.ndim else result
+    assert jnp.isnan(bad).all()

@@ -52,8 +52,8 @@ def test_float64(golden, float64, strict):
 def test_float32(golden, strict):
     for name, (value, grad) in compute(golden, "float32").items():
         assert value.dtype == grad.dtype == jnp.float32
-        np.testing.assert_allclose(value, golden[name], rtol=1e-6, atol=1e-6, err_msg=name)
-        np.testing.assert_allclose(value, golden[f"f32_{name}"], rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(value, golden[name], rtol=1e-6, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(value, golden[f"f32_{name}"], rtol=1e-6, atol=1e-12, err_msg=name)
         np.testing.assert_allclose(grad, golden[f"grad_{name}"], rtol=0, atol=2e-6, err_msg=name)
 
 
