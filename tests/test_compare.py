@@ -1,16 +1,26 @@
 """Many seeds in one program, and the comparison of methods as a user runs it."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
+from sealkd_jax.data import load
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import train, train_seeds
+from tests.test_distill import read, refusal
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
+from train import compare
+from train.options import parse
+from train.teacher import fingerprint
+
+pytestmark = pytest.mark.xdist_group("compare")  # one process: the comparison below is made once
 
 # ---- many seeds
 
@@ -58,3 +68,176 @@ def test_a_seed_that_goes_nan_is_named():
 
     with pytest.raises(FloatingPointError, match=r"seed 5, epoch 2, step \d: total loss is nan"):
         train_seeds(make_plan(method), (5, 6), make_dataset(), one_device())
+
+
+# ---- what is compared
+
+
+def cells(*arguments):
+    """The cells that a command line comes to; nothing is trained."""
+    _, preset = parse("distill", "", list(arguments), program="compare", kind=compare.CompareOptions)
+    return compare.make_cells(preset.distill, load("digits"))
+
+
+def test_a_sweep_is_every_combination_for_the_methods_that_have_it():
+    made = cells("--methods", "none,ela", "--sweep", "temperature=2,3", "timesteps=1,4", "--hyper", "alpha=0.5")
+    assert [cell.name for cell in made] == [
+        "none timesteps=1",
+        "none timesteps=4",
+        "ela temperature=2 timesteps=1",
+        "ela temperature=2 timesteps=4",
+        "ela temperature=3 timesteps=1",
+        "ela temperature=3 timesteps=4",
+    ]
+    assert [cell.plan.timesteps for cell in made] == [1, 4] * 3
+    assert made[0].plan.method.keywords == {}
+    assert made[2].plan.method.keywords == {"alpha": 0.5, "temperature": 2.0}
+
+
+def test_what_decides_a_cell_changes_its_fingerprint_and_nothing_else_does():
+    def decided(*arguments, seeds=(0, 1), dataset=None):
+        (cell,) = cells("--methods", "none", *arguments)
+        return fingerprint(compare.decided_by(cell, seeds, None, dataset or load("digits")))
+
+    one = decided()
+    for same in (["--out", "x"], ["--resume"], ["--devices", "1"], ["--seeds-at-once", "2"], ["--methods", "none"]):
+        assert decided(*same) == one
+    for other in (["--timesteps", "3"], ["--learning-rate", "1"], ["--methods", "sta"], ["--sweep", "epochs=3"]):
+        assert decided(*other) != one
+    assert decided(seeds=(0, 1, 2)) != one
+    digits = load("digits")
+    digits.test.labels[0] = (digits.test.labels[0] + 1) % 10
+    assert decided(dataset=digits) != one
+    assert decided("--methods", "sta", "--hyper", "beta=0.15") == decided("--methods", "sta")  # its default
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_the_interval_is_the_percentile_bootstrap_of_paired_differences(seeds):
+    """scipy's, within what 9999 draws leave to chance."""
+    rng = np.random.default_rng(seeds)
+    ours, reference = rng.normal(0.9, 0.02, seeds), rng.normal(0.88, 0.02, seeds)
+    difference, interval = compare.paired_difference(ours, reference)
+    assert difference == pytest.approx(ours.mean() - reference.mean(), abs=1e-12)
+    scipys = stats.bootstrap((ours - reference,), np.mean, method="percentile").confidence_interval
+    spread = np.std(ours - reference) / np.sqrt(seeds)
+    np.testing.assert_allclose(interval, scipys, atol=0.15 * spread)
+
+
+def test_differences_of_one_seed_and_of_equal_seeds():
+    assert compare.paired_difference([0.75], [0.5]) == (0.25, None)
+    assert compare.paired_difference([0.75, 1.0], [0.5, 0.75]) == (0.25, [0.25, 0.25])
+
+
+def test_a_row_is_compared_with_the_reference_of_the_same_sweep():
+    made = cells("--methods", "none,uniform_kd,seal", "--sweep", "temperature=2,3", "top_k=1,2")
+    results = [
+        {"test_accuracy": [k / 100, k / 100], "accuracy_by_timestep": [[0, 1], [1, 2]], "seconds": 1.0}
+        for k in range(len(made))
+    ]
+    rows = {row["name"]: row for row in compare.rows_of(made, results)}
+    assert rows["none"]["difference"] is None  # to which temperature?
+    assert rows["uniform_kd temperature=2"]["difference"] is None and rows["none"]["std"] == 0
+    assert rows["seal temperature=2 top_k=2"]["difference"] == pytest.approx(0.03)  # 4 to 1
+    assert rows["seal temperature=3 top_k=1"]["difference"] == pytest.approx(0.03)  # 5 to 2
+    assert rows["none"]["accuracy_by_timestep_mean"] == [0.5, 1.5]
+
+
+# ---- the program
+
+SMALL = ["digits", "--methods", "none,uniform_kd,tser", "--seeds", "2", "--epochs", "1", "--student", "spiking-mlp"]
+SMALL += ["--timesteps", "2", "--devices", "1", "--teacher-logits", "own.npz", "--out", "out"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A current directory with somebody's own teacher logits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("compare"))
+        np.savez("own.npz", logits=4 * np.eye(10, dtype=np.float32)[load("digits").train.labels])
+        yield Path.cwd()
+
+
+@pytest.fixture(scope="module")
+def out(workplace):
+    compare.main(SMALL)
+    return workplace / "out"
+
+
+def test_a_comparison_writes_what_it_promises(out):
+    comparison, found = read(out / "comparison.json"), [read(path) for path in (out / "cells").iterdir()]
+    assert {"config.json", "comparison.csv", "report.html", "plots"} <= {path.name for path in out.iterdir()}
+    by_method = {cell["decided_by"]["options"]["method"]: cell for cell in found}
+    assert [row["name"] for row in comparison["rows"]] == ["none", "uniform_kd", "tser"]
+    assert [row["unconfirmed"] for row in comparison["rows"]] == [False, False, True]
+    for row in comparison["rows"]:
+        cell = by_method[row["method"]]
+        assert row["test_accuracy"] == cell["test_accuracy"] == [of[-1] for of in cell["accuracy_by_timestep"]]
+        assert row["mean"] == pytest.approx(np.mean(cell["test_accuracy"]))
+        assert row["std"] == pytest.approx(np.std(cell["test_accuracy"], ddof=1))
+        assert min(cell["test_accuracy"]) > 0.5 and len(set(cell["params_digest"])) == 2
+        expected = np.subtract(cell["test_accuracy"], by_method["uniform_kd"]["test_accuracy"]).mean()
+        difference = row["difference"]
+        assert difference is None if row["method"] == "uniform_kd" else difference == pytest.approx(expected)
+    with (out / "comparison.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["mean"]) for line in lines] == [row["mean"] for row in comparison["rows"]]
+    assert [float(line["seed_1"]) for line in lines] == [row["test_accuracy"][1] for row in comparison["rows"]]
+
+
+def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch, capsys):
+    """Killed in its second cell, and started again: what is finished is kept, and the rest is the same."""
+    whole, trained = read(out / "comparison.json"), []
+
+    def counted(plan, *args, **kwargs):
+        trained.append(plan.method.func.__name__)
+        if kill and len(trained) == 2:
+            raise KeyboardInterrupt
+        return train_seeds(plan, *args, **kwargs)
+
+    monkeypatch.setattr(compare, "train_seeds", counted)
+    assert refusal(SMALL, capsys, main=compare.main) == (
+        "error: --out out: not empty; go on with it by --resume, or choose another --out"
+    )
+    kill, two = True, [*SMALL, "--methods", "none,uniform_kd", "--out", "parts"]
+    with pytest.raises(KeyboardInterrupt):
+        compare.main(two)
+    kill, trained[:] = False, []
+    compare.main([*two, "--resume"])
+    assert trained == ["uniform_kd"]
+    accuracies = [row["test_accuracy"] for row in read(Path("parts/comparison.json"))["rows"]]
+    assert accuracies == [row["test_accuracy"] for row in whole["rows"][:2]]
+    trained.clear()
+    capsys.readouterr()
+    compare.main([*SMALL, "--resume", "--methods", "none,tser", "--hyper", "lam=0.1"])
+    assert trained == ["tser"]
+    said = capsys.readouterr().out
+    assert "tser †" in said and "report.html" in said and "comparison.csv" in said
+    assert all(row["difference"] is None for row in read(out / "comparison.json")["rows"])  # no uniform_kd
+
+
+BAD = [
+    (["--methods", "seel"], "--methods seel: unknown; expected some of none,mean_ce"),
+    (["--methods", "none,"], "--methods : unknown"),
+    (["--seeds", "0"], "--seeds 0: expected at least 1"),
+    (["--seeds-at-once", "0"], "--seeds-at-once 0: expected at least 1"),
+    (["--sweep", "zeta=1"], "--sweep zeta=1: expected NAME=VALUE,VALUE"),
+    (["--sweep", "temperature"], "--sweep temperature: expected NAME=VALUE,VALUE"),
+    (["--sweep", "temperature=2,"], "--sweep temperature=2,: expected NAME=VALUE,VALUE"),
+    (["--sweep", "alpha=1", "alpha=2"], "--sweep alpha=2: expected NAME=VALUE,VALUE, each NAME once"),
+    (["--sweep", "dataset=digits"], "--sweep dataset=digits: expected NAME=VALUE,VALUE"),
+    (["--sweep", "timesteps=2,x"], "--sweep timesteps=x: expected a int"),
+    (["--sweep", "timesteps=0"], "--timesteps 0: expected at least 1"),
+    (["--sweep", "neuron=izhikevich"], "--sweep neuron=izhikevich: expected one of lif, iaf, plif"),
+    (["--sweep", "student=resnet"], "student 'resnet': unknown"),
+    (["--sweep", "temperature=-1"], "temperature"),
+    (["--sweep", "temperature=hot"], "--hyper temperature=hot: expected a float"),
+    (["--hyper", "zeta=1"], "--hyper zeta=1: expected NAME=VALUE; these methods have alpha"),
+    (["--batch-size", "1258"], "--batch-size 1258: expected 1 to 1257"),
+    (["--teacher-logits", "none.npz"], "none.npz: no such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_wrong_input_is_named_and_nothing_is_written(workplace, capsys, arguments, words):
+    assert words in refusal([*SMALL, "--out", "new", *arguments], capsys, main=compare.main)
+    assert not (workplace / "new").exists()

@@ -225,7 +225,8 @@ def test_differences_are_hollow_where_the_interval_includes_zero():
 
 def test_ladder_climbs_in_the_order_of_its_ideas_with_sta_beside():
     (axis,) = plots.ladder(ROWS).axes
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["none", "uniform_kd", "seal", "sta"]
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    assert labels == ["none\n81 %", "uniform_kd\n91 %", "seal\n94 %", "sta\n90 %"]
     np.testing.assert_allclose(curves(axis)[0][1], [0.81, 0.91, 0.94])
     (axis,) = plots.ladder_by_timestep(ROWS).axes
     np.testing.assert_allclose([y for _, y in curves(axis)], [[0.71, 0.81], [0.81, 0.91], [0.84, 0.94], [0.80, 0.90]])

@@ -94,8 +94,8 @@ def ladder(rows: Sequence[dict]) -> Figure:
         seeds = np.asarray(row["test_accuracy"], float)
         axis.plot(np.full(len(seeds), x - 0.16), seeds, "o", markersize=3.5, color=colour, alpha=0.55, linewidth=0)
         _mean_and_std(axis, row, x, colour, along="y")
-        axis.text(x + 0.12, row["mean"], percent(row["mean"]), va="top", fontsize=SMALL, color=INK)
-    axis.set_xticks(range(len(names)), names, color=INK)
+    means = [percent(by_name[name]["mean"]) for name in names]
+    axis.set_xticks(range(len(names)), [f"{name}\n{mean}" for name, mean in zip(names, means, strict=True)], color=INK)
     axis.set_xlim(-0.5, len(names) - 0.2)
     axis.margins(y=0.15)
     axis.yaxis.set_major_formatter(percent)

@@ -53,11 +53,12 @@ def lead(comparison: dict) -> str:
 
 def results(comparison: dict) -> str:
     """The table of all rows, best mean first."""
-    header = ("Method", "Test accuracy", "± std", f"− {comparison['reference']}", "Interval", "Training")
+    header = ("Method", "Test accuracy", "± std", f"− {comparison['reference']}", "95 % interval", "Training")
     rows = [_result(row) for row in sorted(comparison["rows"], key=lambda row: -row["mean"])]
     note = (
         "Differences and their intervals are in percentage points, paired by seed; training time is of one "
-        "seed. The intervals take no account of how many methods are compared."
+        "seed. The intervals are bootstrapped from the seeds: of few seeds rather too narrow, and they take no account "
+        "of how many methods are compared."
     )
     if any(row.get("unconfirmed") for row in comparison["rows"]):
         note += " † Written after its paper alone: not checked against its authors’ code."
@@ -91,7 +92,8 @@ def verdicts(comparison: dict) -> str:
         )
         if names
     ]
-    lines = lines or ["One seed gives no interval: these differences may be chance."]
+    if not lines and any(row["difference"] is not None for row in comparison["rows"]):
+        lines = ["One seed gives no interval: these differences may be chance."]
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 

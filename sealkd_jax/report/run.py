@@ -89,7 +89,7 @@ def sections_of(run_dir: Path, metrics: list[dict], summary: dict) -> list[tuple
             "",
         ),
         ("How sure it is", confidence_panels(logits, labels), ""),
-        ("Spikes and energy", spike_panels(summary), ""),
+        ("Spikes and energy", spike_panels(summary), idle_neurons(summary)),
         ("Training", learning_panels(metrics, summary), ""),
     ]
     if (run_dir / "hardest.npz").exists():
@@ -121,6 +121,16 @@ def spike_panels(summary: dict) -> list[Panel]:
         figure = plots.energy(energy["snn_picojoule"], energy["ann_picojoule"], energy["layers"])
         panels.append(Panel("energy", figure))
     return panels
+
+
+def idle_neurons(summary: dict) -> str:
+    """Share of each layer's neurons that never fire, and that always do, as a table if the summary has it."""
+    if "dead_share" not in summary:
+        return ""
+    rows = [
+        (name, percent(dead), percent(summary["saturated_share"][name])) for name, dead in summary["dead_share"].items()
+    ]
+    return table(rows, ("Layer", "Never fires", "Always fires"))
 
 
 def learning_panels(metrics: list[dict], summary: dict) -> list[Panel]:
