@@ -14,7 +14,7 @@ import pytest
 import train.presets
 from sealkd_jax.data import load
 from sealkd_jax.files import locked
-from train import distill, precompute, program, teacher
+from train import distill, evaluate, precompute, program, teacher
 
 pytestmark = pytest.mark.xdist_group("distill")  # one process: the run below is made once
 ROOT = Path(__file__).parents[1]
@@ -77,6 +77,22 @@ def test_the_summary_follows_from_the_predictions(run):
     layers = list(summary["firing_rates"].values())  # both layers of the MLP are equally wide
     assert summary["firing_rate"] == pytest.approx(np.mean(layers), rel=1e-5)
     assert summary["test_accuracy"] > 0.5 and summary["teacher_accuracy"] > 0.8  # two epochs: far beyond chance
+
+
+def test_layers_energy_and_hardest_examples_are_those_of_the_run(run, capsys):
+    """An MLP of 64 pixels, 256 and 256 neurons, 10 classes: the first layer's MACs once, then a layer's spikes."""
+    summary, rates = read(run / "summary.json"), read(run / "summary.json")["firing_rates"]
+    assert rates.keys() == summary["dead_share"].keys() == summary["saturated_share"].keys()
+    assert summary["energy"]["macs"] == dict(zip(summary["energy"]["layers"], (64 * 256, 256 * 256, 2560), strict=True))
+    spikes = sum(256 * width * sum(rate) for width, rate in zip((256, 10), rates.values(), strict=True))
+    assert summary["energy"]["snn_picojoule"] == pytest.approx(64 * 256 * 4.6 + 0.9 * spikes, rel=1e-5)
+    with np.load(run / "predictions.npz") as file, np.load(run / "hardest.npz") as hardest:
+        wrong = (file["logits"].argmax(-1) != file["labels"]).sum(0)
+        index = hardest["index"]
+        np.testing.assert_array_equal(hardest["images"], load("digits").test.images[index])
+    assert len(set(index)) == 12 and sorted(wrong[index]) == sorted(wrong)[-12:]
+    evaluate.main([str(run), "--json"])
+    assert json.loads(capsys.readouterr().out)["accuracy_by_timestep"][-1] == pytest.approx(summary["test_accuracy"])
 
 
 def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, capsys):
