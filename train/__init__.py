@@ -1,1 +1,1 @@
-"""The programs: `python -m train.distill`, `train.teacher`, `train.precompute`."""
+"""The programs: `python -m train.distill`, `train.compare`, `train.evaluate`, `train.teacher`, `train.precompute`."""
