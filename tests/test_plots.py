@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax import plots
+from sealkd_jax.diagnostics import expected_calibration_error
 from sealkd_jax.plots.style import COLOURS, end_labels, new_axes, spread, to_png, to_svg
 
 
@@ -156,13 +157,21 @@ def test_confidence_by_timestep_draws_the_arrays():
 
 
 def test_reliability_bins_by_confidence():
-    confidence = np.array([0.05, 0.62, 0.64, 0.66, 0.68, 1.0])
+    confidence = np.array([0.05, 0.68, 0.69, 0.71, 0.72, 1.0])
     right = np.array([False, True, True, False, True, True])
     figure = plots.reliability(confidence, right)
     dots = figure.axes[0].collections[-1].get_offsets()
-    np.testing.assert_allclose(dots, [[0.05, 0], [0.65, 0.75], [1, 1]])
-    error = (1 * 0.05 + 4 * 0.10 + 1 * 0) / 6
+    np.testing.assert_allclose(dots, [[0.05, 0], [0.7, 0.75], [1, 1]])
+    error = (1 * 0.05 + 4 * 0.05 + 1 * 0) / 6
     assert f"expected error {100 * error:.1f} %" in figure.get_suptitle()
+
+
+def test_reliability_names_the_error_that_the_diagnostics_compute():
+    rng = np.random.default_rng(0)
+    logits, labels = 2 * rng.normal(size=(200, 5)).astype(np.float32), rng.integers(0, 5, 200)
+    confidence = np.exp(logits - np.log(np.exp(logits).sum(1, keepdims=True))).max(1)
+    figure = plots.reliability(confidence, logits.argmax(1) == labels)
+    assert f"expected error {100 * expected_calibration_error(logits, labels):.1f} %" in figure.get_suptitle()
 
 
 def test_energy_draws_totals_then_layers():

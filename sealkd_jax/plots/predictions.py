@@ -100,17 +100,17 @@ def confidence_by_timestep(confidence: np.ndarray, accuracy: np.ndarray) -> Figu
     return figure
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray, *, bins: int = 10) -> Figure:
+def reliability(confidence: np.ndarray, right: np.ndarray, *, bins: int = 15) -> Figure:
     """Accuracy of the examples of like confidence against that confidence; the dot's area is their number.
 
     The expected calibration error is in the title: the mean distance of the dots from the diagonal, weighted
-    by the number of their examples.
+    by the number of their examples. Its bins are those of `diagnostics.expected_calibration_error`.
 
     Args:
         confidence: [N], highest softmax probability of each example.
         right: [N] bool.
     """
-    which = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)
     filled = count > 0
     mean_confidence = np.bincount(which, confidence, bins)[filled] / count[filled]
