@@ -213,6 +213,14 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     said = capsys.readouterr().out
     assert "tser †" in said and "report.html" in said and "comparison.csv" in said
     assert all(row["difference"] is None for row in read(out / "comparison.json")["rows"])  # no uniform_kd
+    for damaged in ("{", "[]", '{"test_accuracy": [1.0]}'):
+        (cell,) = Path("parts/cells").glob("none-*.json")
+        cell.write_text(damaged)
+        assert f"{cell}: damaged" in refusal([*two, "--resume"], capsys, main=compare.main)
+    for other in ('{"options": {"method": "seal"}}', "{"):
+        Path("parts/config.json").write_text(other)
+        words = refusal([*two, "--resume"], capsys, main=compare.main)
+        assert "--out parts: holds something else than a comparison" in words
 
 
 BAD = [

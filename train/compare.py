@@ -8,8 +8,9 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ from sealkd_jax.files import locked, replacing, write_json
 from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, needs_teacher
 from sealkd_jax.report import write_comparison_report
 from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import Plan, compile_evaluation, on_devices, params_digest, train_seeds
 from train.distill import FREE, check_out, make_plan
 from train.options import DistillOptions, as_kind, check, parse
@@ -80,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     options = preset.distill
     out = options.out or Path("runs") / f"{name}-compare"
     check_out(out, options.resume)
+    _check_comparison(out)
     with jax.enable_x64(options.precision == "float64"):
         dataset = load(options.dataset)
         cells = make_cells(options, dataset)
@@ -105,6 +108,17 @@ def main(argv: list[str] | None = None) -> None:
             report = write_comparison_report(out)
     _print_table(comparison)
     print(f"{time.perf_counter() - started:.0f} s in all. Numbers: {out / 'comparison.csv'}. Report: {report}")
+
+
+def _check_comparison(out: Path) -> None:
+    """Refuses to write into the directory of something else."""
+    config = out / "config.json"
+    try:
+        ours = not config.exists() or "methods" in json.loads(config.read_text())["options"]
+    except (ValueError, TypeError, KeyError):
+        ours = False
+    if not ours:
+        raise InputError(f"--out {out}: holds something else than a comparison; choose another --out")
 
 
 def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
@@ -164,7 +178,7 @@ def _read(name: str, text: str) -> Any:
         raise InputError(f"--sweep {name}={text}: expected {expected}") from error
 
 
-def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset):
+def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset) -> TeacherLogits | None:
     """What this cell distils from; None where it needs no teacher."""
     if not needs_teacher(cell.options.method):
         return None
@@ -182,11 +196,17 @@ def decided_by(cell: Cell, seeds: Sequence[int], teacher: Teacher | None, datase
     if needs_teacher(cell.options.method):
         own = cell.options.teacher_logits
         source = teacher.digest if own is None else hashlib.sha256(own.read_bytes()).hexdigest()
+    hyper = hyperparameters(cell.options.method) | cell.plan.method.keywords
+    return {"options": options, "hyper": hyper, "seeds": list(seeds), "teacher": source, "data": _digest(dataset)}
+
+
+@cache
+def _digest(dataset: Dataset) -> str:
+    """SHA-256 of all three splits; `Dataset.fingerprint` is of the training split alone."""
     digest = hashlib.sha256()
     for array in (*dataset.train, *dataset.validation, *dataset.test):
         digest.update(np.ascontiguousarray(array))
-    hyper = hyperparameters(cell.options.method) | cell.plan.method.keywords
-    return {"options": options, "hyper": hyper, "seeds": list(seeds), "teacher": source, "data": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def run_cells(
@@ -212,13 +232,30 @@ def run_cells(
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{cell.name}: {error}") from error
                 write_json(path, result | {"decided_by": decided})
-            results.append(json.loads(path.read_text()))
+            results.append(_read_cell(path, options.seeds))
             done += cell.options.epochs
             show({"epoch": done})
     return results
 
 
-def _train(cell: Cell, seeds: Sequence[int], dataset: Dataset, logits, at_once: int | None, on_epoch) -> dict[str, Any]:
+def _read_cell(path: Path, seeds: int) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text())
+        if len(result["test_accuracy"]) != seeds:
+            raise ValueError(f"not of {seeds} seeds")
+        return result
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error}); remove it, and the cell is run again") from error
+
+
+def _train(
+    cell: Cell,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    logits: TeacherLogits | None,
+    at_once: int | None,
+    on_epoch: Callable[[list[dict[str, Any]]], None],
+) -> dict[str, Any]:
     """Trains all seeds of a cell, and looks at the test split with the best model of each."""
     students = train_seeds(
         cell.plan, seeds, dataset, cell.parallel, teacher_logits=logits, at_once=at_once, on_epoch=on_epoch

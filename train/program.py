@@ -29,7 +29,7 @@ def run(main: Callable[[], None]) -> None:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
         print(
-            "interrupted; what is finished is kept: go on with the same command, and --resume where there is an --out",
+            "interrupted; what is finished is kept: go on with the same command (distill, compare: and --resume)",
             file=sys.stderr,
         )
         sys.exit(130)
