@@ -33,7 +33,6 @@ from sealkd_jax.training import (
     view_batch,
 )
 from sealkd_jax.training.optimizer import kernels
-from sealkd_jax.weights import load_weights, save_weights
 
 CLASSES = 3
 
@@ -386,33 +385,3 @@ def test_checkpoints_keep_the_newest_and_the_best_of_equals_the_later(tmp_path):
         for epoch in (3, 5):
             np.testing.assert_array_equal(checkpoints.restore(epoch, {"x": jnp.zeros(3, int)})["x"], [epoch] * 3)
     assert sorted(int(path.name) for path in (tmp_path / "c").iterdir()) == [3, 5]
-
-
-# ---- weights
-
-
-def test_digest_follows_every_number_and_name():
-    variables = make_network().init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
-    bumped = jax.tree.map(lambda x: x, variables)
-    bumped.params["readout"]["bias"] = bumped.params["readout"]["bias"].at[0].add(1e-7)
-    renamed = variables._replace(params={**variables.params, "other": variables.params["readout"]})
-    del renamed.params["readout"]
-    assert len({params_digest(v) for v in (variables, bumped, renamed)}) == 3
-    assert params_digest(variables) == params_digest(jax.tree.map(np.asarray, variables))
-
-
-def test_weights_are_read_back_bit_for_bit_and_those_of_another_network_are_refused(tmp_path):
-    network, image = make_network(), jnp.zeros((1, 6, 6, 1))
-    variables = network.init(jax.random.key(0), image)
-    path = tmp_path / "weights.safetensors"
-    save_weights(path, variables, {"note": "x"})
-    assert params_digest(load_weights(path, variables)) == params_digest(variables)
-    plif = make_network(neuron="plif").init(jax.random.key(0), image)
-    with pytest.raises(InputError, match="decay_logit is missing; the file belongs to another network"):
-        load_weights(path, plif)
-    wider = Network(SpikingNet(CLASSES, features=(5,), pool=(True,))).init(jax.random.key(0), image)
-    with pytest.raises(InputError, match=r"expected float32 \[5\], got float32 \[4\]"):
-        load_weights(path, wider)
-    path.write_bytes(b"not weights")
-    with pytest.raises(InputError, match="cannot be read as safetensors"):
-        load_weights(path, variables)
