@@ -16,7 +16,6 @@ from sealkd_jax.data import load
 from sealkd_jax.files import locked
 from train import distill, evaluate, precompute, program, teacher
 
-pytestmark = pytest.mark.xdist_group("distill")  # one process: the run below is made once
 ROOT = Path(__file__).parents[1]
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
 
