@@ -20,8 +20,6 @@ from train import compare
 from train.options import parse
 from train.teacher import fingerprint
 
-pytestmark = pytest.mark.xdist_group("compare")  # one process: the comparison below is made once
-
 # ---- many seeds
 
 
