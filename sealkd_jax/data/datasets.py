@@ -1,22 +1,33 @@
-"""Data sets that fit into memory: uint8 images and integer labels, split into train, validation and test.
+"""Data sets: images, or frames of events, and integer labels, split into train, validation and test.
 
-Axis legend: N examples, H height, W width, C channels.
+Axis legend: N examples, T timesteps, H height, W width, C channels.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from sealkd_jax.errors import InputError
 
 
-class Split(NamedTuple):
-    """Images uint8 `[N, H, W, C]` and labels int32 `[N]`."""
+class Images(Protocol):
+    """What a split's images can be besides an array: read from disk one by one, uint8 `[H, W, C]` each."""
 
-    images: np.ndarray
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
+class Split(NamedTuple):
+    """Images uint8 `[N, H, W, C]`, or frames of events uint8 or uint16 `[N, T, H, W, 2]`; labels int32 `[N]`."""
+
+    images: np.ndarray | Images
     labels: np.ndarray
 
 
@@ -29,8 +40,8 @@ class Dataset:
         classes: the names of the classes; labels index into it.
 
     Raises:
-        InputError: if images are not uint8 `[N, H, W, C]`, a split is empty, or labels are not `[N]` integers
-            in `[0, len(classes))`.
+        InputError: if images are neither uint8 `[N, H, W, C]` nor counts `[N, T, H, W, 2]`, a split is empty, or
+            labels are not `[N]` integers in `[0, len(classes))`.
     """
 
     def __init__(self, name: str, train: Split, validation: Split, test: Split, classes: tuple[str, ...]):
@@ -39,32 +50,92 @@ class Dataset:
         for split_name in ("train", "validation", "test"):
             _check(f"{name}: {split_name}", getattr(self, split_name), train.images.shape[1:], len(classes))
 
-    @cached_property
-    def mean(self) -> np.ndarray:
-        """Mean of each channel over the training images, float64 `[C]`, with pixels in [0, 1]."""
-        return self.train.images.mean((0, 1, 2), dtype=np.float64) / 255
+    @property
+    def frames(self) -> int | None:
+        """T of recordings of events; None for static images."""
+        return self.train.images.shape[1] if len(self.train.images.shape) == 5 else None
 
-    @cached_property
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each channel over the training images, float64 `[C]`, with pixels in [0, 1].
+
+        0 for frames of events: where nothing happened, the network gets nothing.
+        """
+        return np.zeros_like(self._facts.mean) if self.frames else self._facts.mean
+
+    @property
     def std(self) -> np.ndarray:
         """Standard deviation of each channel over the training images, float64 `[C]`, with pixels in [0, 1]."""
-        return self.train.images.std((0, 1, 2), dtype=np.float64) / 255
+        return self._facts.std
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the training images and labels: what precomputed teacher logits belong to."""
-        digest = hashlib.sha256()
-        for array in self.train:
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
-        return digest.hexdigest()
+        return self._facts.fingerprint
+
+    @cached_property
+    def _facts(self) -> "_Facts":
+        return _facts(self.train)
+
+
+class _Facts(NamedTuple):
+    mean: np.ndarray
+    std: np.ndarray
+    fingerprint: str
+
+
+def _facts(split: Split) -> _Facts:
+    """All that needs the pixels, in one pass. Sums are exact, so mean and deviation do not depend on the blocks."""
+    images, labels = split
+    digest = hashlib.sha256(f"{np.dtype(images.dtype).str}{images.shape}".encode())
+    total, squares = np.zeros((2, images.shape[-1]))
+    for block in _blocks(images):
+        digest.update(block)
+        flat = block.reshape(-1, images.shape[-1]).astype(np.float64)
+        total += flat.sum(0)
+        squares += np.einsum("ij,ij->j", flat, flat)
+    count = np.prod(images.shape[:-1], dtype=np.float64)
+    mean = total / count
+    digest.update(f"{labels.dtype.str}{labels.shape}".encode())
+    digest.update(np.ascontiguousarray(labels))
+    return _Facts(mean / 255, np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255, digest.hexdigest())
+
+
+def _blocks(images: np.ndarray | Images, nbytes: int = 2**22) -> Iterator[np.ndarray]:
+    """The images in order, contiguous arrays of about `nbytes`."""
+    size = max(1, nbytes // int(np.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize))
+    for first in range(0, len(images), size):
+        yield take(images, range(first, min(first + size, len(images))))
+
+
+def take(images: np.ndarray | Images, index: Any) -> np.ndarray:
+    """The images at `index`, as one contiguous array."""
+    if isinstance(images, np.ndarray):
+        return np.ascontiguousarray(images[np.asarray(index)])
+    return np.stack([images[int(i)] for i in index])
+
+
+def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples stay for training and which `count` are held out for validation: stratified, always the same.
+
+    Returns:
+        two index arrays in rising order.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rest, held_out = train_test_split(np.arange(len(labels)), test_size=count, stratify=labels, random_state=0)
+    return np.sort(rest), np.sort(held_out)
 
 
 def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int) -> None:
     images, labels = split
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != image_shape or not len(images):
+    shape, dtype = images.shape, np.dtype(images.dtype)
+    static = len(shape) == 4 and dtype == np.uint8
+    events = len(shape) == 5 and shape[-1] == 2 and dtype in (np.uint8, np.uint16)
+    if not (static or events) or shape[1:] != image_shape or not shape[0]:
         raise InputError(
-            f"{where} images: expected uint8 [N, H, W, C] with N >= 1, the same H, W, C in each split; "
-            f"got {images.dtype} {list(images.shape)}"
+            f"{where} images: expected uint8 [N, H, W, C], or frames of events uint8 or uint16 [N, T, H, W, 2], with "
+            f"N >= 1 and the same shape in each split; got {dtype} {list(shape)}"
         )
     if labels.shape != images.shape[:1] or labels.dtype != np.int32:
         raise InputError(

@@ -22,6 +22,7 @@ __all__ = [
     "NEURONS",
     "PRECISIONS",
     "REMAT",
+    "SEES",
     "STUDENTS",
     "TEACHERS",
     "ConvNet",
@@ -37,6 +38,7 @@ __all__ = [
 
 PRECISIONS = ("float32", "bfloat16", "float64")
 REMAT = ("none", "spikes", "full")
+SEES = ("mean", "each")
 
 
 class Variables(NamedTuple):
@@ -59,8 +61,9 @@ class Network:
     keep_spikes_only: bool = False
 
     def init(self, key: jax.Array, images: jax.Array) -> Variables:
-        """Fresh variables for images of this shape. They serve any number of timesteps."""
-        variables = jax.jit(partial(self.module.init, timesteps=1))(key, images)
+        """Fresh variables for images `[B, H, W, C]` or frames `[T, B, H, W, C]`. They serve any number of timesteps."""
+        timesteps = images.shape[0] if images.ndim == 5 else 1
+        variables = jax.jit(partial(self.module.init, timesteps=timesteps))(key, images)
         stats = variables.get("batch_stats", {})  # Flax begins them in float32, whatever they become
         return Variables(variables["params"], jax.tree.map(lambda x: x.astype(self.module.param_dtype), stats))
 
@@ -180,10 +183,14 @@ def create_student(
     return Network(module, keep_spikes_only=remat == "spikes")
 
 
-def create_teacher(name: str, classes: int, *, precision: str = "float32") -> Network:
-    """An ANN teacher from `TEACHERS`; arguments and errors as `create_student`."""
+def create_teacher(name: str, classes: int, *, precision: str = "float32", sees: str = "mean") -> Network:
+    """An ANN teacher from `TEACHERS`; arguments and errors as `create_student`.
+
+    Of frames it sees the `mean`, or `each` and then has logits at every timestep.
+    """
     _expect("teacher", name, TEACHERS)
-    return Network(ConvNet(classes, **_dtypes(precision), **TEACHERS[name]))
+    _expect("sees", sees, SEES)
+    return Network(ConvNet(classes, sees=sees, **_dtypes(precision), **TEACHERS[name]))
 
 
 def _dtypes(precision: str) -> dict[str, Any]:

@@ -83,6 +83,17 @@ def over_time(images: jax.Array) -> jax.Array:
     return images[None] if images.ndim == 4 else images
 
 
+def on_frames(network: Callable[[jax.Array], jax.Array], images: jax.Array, sees: str) -> jax.Array:
+    """Applies an ANN, `[B, H, W, C]` -> `[B, classes]`, to static images `[B, H, W, C]` or frames `[T, B, H, W, C]`.
+
+    It sees the mean of the frames, or each of them (`sees` is `mean` or `each`): one timestep of logits
+    `[1, B, classes]`, as for a static image, or as many as there are frames, `[T, B, classes]`.
+    """
+    if images.ndim == 5 and sees == "each":
+        return per_timestep(network, images)
+    return network(images.mean(0) if images.ndim == 5 else images)[None]
+
+
 def hold(x: jax.Array, timesteps: int) -> jax.Array:
     """Repeats the one timestep of a static input; what already has `timesteps` stays as it is.
 
