@@ -150,6 +150,7 @@ def create_student(
     name: str,
     classes: int,
     *,
+    width: float = 1.0,
     neuron: str = "lif",
     decay: float = 0.5,
     precision: str = "float32",
@@ -160,6 +161,7 @@ def create_student(
     Args:
         name: a key of `STUDENTS`.
         classes: how many.
+        width: factor on the features of every layer but the last, such as 0.25 for a network small enough for a CPU.
         neuron: `lif`, `iaf` or `plif` (see `Neuron`).
         decay: share of the membrane that a timestep keeps, in (0, 1).
         precision: of activations; parameters, BatchNorm statistics, membranes and losses are float32, or float64.
@@ -172,30 +174,38 @@ def create_student(
     _expect("student", name, STUDENTS)
     _expect("neuron", neuron, NEURONS)
     _expect("remat", remat, REMAT)
-    module = SpikingNet(
-        classes,
+    module = STUDENTS[name](
+        classes=classes,
+        width=_positive_width(width),
         neuron=neuron,
         decay=decay,
         remat_blocks=remat == "full",
         **_dtypes(precision),
-        **STUDENTS[name],
     )
     return Network(module, keep_spikes_only=remat == "spikes")
 
 
-def create_teacher(name: str, classes: int, *, precision: str = "float32", sees: str = "mean") -> Network:
+def create_teacher(
+    name: str, classes: int, *, width: float = 1.0, precision: str = "float32", sees: str = "mean"
+) -> Network:
     """An ANN teacher from `TEACHERS`; arguments and errors as `create_student`.
 
     Of frames it sees the `mean`, or `each` and then has logits at every timestep.
     """
     _expect("teacher", name, TEACHERS)
     _expect("sees", sees, SEES)
-    return Network(ConvNet(classes, sees=sees, **_dtypes(precision), **TEACHERS[name]))
+    return Network(TEACHERS[name](classes=classes, width=_positive_width(width), sees=sees, **_dtypes(precision)))
 
 
 def _dtypes(precision: str) -> dict[str, Any]:
     _expect("precision", precision, PRECISIONS)
     return {"dtype": jnp.dtype(precision), "param_dtype": jnp.promote_types(precision, jnp.float32)}
+
+
+def _positive_width(width: float) -> float:
+    if not 0 < width < math.inf:
+        raise InputError(f"width {width}: expected a number above 0, such as 1 or 0.25")
+    return width
 
 
 def _expect(what: str, value: str, choices: Any) -> None:

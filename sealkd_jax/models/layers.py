@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sealkd_jax.errors import InputError
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.neurons import iaf, lif
 
@@ -74,8 +75,25 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any,
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Halves H and W of `[B, H, W, C]`; of spikes it gives spikes."""
+    """Halves H and W of `[B, H, W, C]`, rounded down; of spikes it gives spikes."""
+    _require_two_pixels(x)
     return nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def average_pool(x: jax.Array) -> jax.Array:
+    """Halves H and W of `[B, H, W, C]`, rounded down; of spikes it gives quarters."""
+    _require_two_pixels(x)
+    return nn.avg_pool(x, (2, 2), strides=(2, 2))
+
+
+def _require_two_pixels(x: jax.Array) -> None:
+    if min(x.shape[1:3]) < 2:
+        raise InputError(f"images: nothing left to pool at {x.shape[1]}x{x.shape[2]}; larger ones are needed")
+
+
+def scaled(features: int, width: float) -> int:
+    """How many features a layer has in a network of this `width`: a share, of 1 or more, of its usual number."""
+    return max(1, round(features * width))
 
 
 def over_time(images: jax.Array) -> jax.Array:

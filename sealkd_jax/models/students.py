@@ -3,17 +3,30 @@
 Axis legend: T timesteps, B batch, H height, W width, C channels, F features.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.layers import Neuron, batch_norm, conv3x3, hold, max_pool, over_time, per_timestep
+from sealkd_jax.models.layers import (
+    Neuron,
+    average_pool,
+    batch_norm,
+    conv3x3,
+    hold,
+    max_pool,
+    over_time,
+    per_timestep,
+    scaled,
+)
+from sealkd_jax.models.resnets import PYTORCH, Block, PreActBlock, ResNet, SEWBlock
 
 
 class SpikingBlock(nn.Module):
-    """Convolution (or dense layer), BatchNorm, neuron, and where asked max-pooling: `[T, B, ...]` -> `[T, B, ...]`.
+    """Convolution (or dense layer), BatchNorm, neuron, and where asked pooling: `[T, B, ...]` -> `[T, B, ...]`.
 
     A static input `[1, B, ...]` is convolved and normalised once and held for `timesteps`.
     """
@@ -24,7 +37,7 @@ class SpikingBlock(nn.Module):
     neuron: str
     decay: float
     convolution: bool = True
-    pool: bool = False
+    pool: Callable[[jax.Array], jax.Array] | None = None
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -36,7 +49,7 @@ class SpikingBlock(nn.Module):
         normalise = batch_norm(self.train, self.axis_name, self.dtype, self.param_dtype)
         currents = hold(per_timestep(lambda y: normalise(layer(y)), x), self.timesteps)
         spikes = Neuron(self.neuron, self.decay, name="neuron")(currents)
-        return per_timestep(max_pool, spikes) if self.pool else spikes
+        return per_timestep(self.pool, spikes) if self.pool else spikes
 
 
 class SpikingNet(nn.Module):
@@ -46,7 +59,9 @@ class SpikingNet(nn.Module):
         classes: how many.
         features: of each block, first to last.
         pool: which blocks halve the image.
+        average: they halve it by means; otherwise by maxima.
         convolution: 3x3 convolutions (a small VGG-like network); otherwise dense layers on the flat image (MLP).
+        width: factor on `features`.
         neuron, decay: see `layers.Neuron`.
         remat_blocks: keep only what enters each block for the backward pass and compute the rest again.
     """
@@ -54,7 +69,9 @@ class SpikingNet(nn.Module):
     classes: int
     features: tuple[int, ...]
     pool: tuple[bool, ...]
+    average: bool = False
     convolution: bool = True
+    width: float = 1.0
     neuron: str = "lif"
     decay: float = 0.5
     remat_blocks: bool = False
@@ -71,13 +88,13 @@ class SpikingNet(nn.Module):
         block = nn.remat(SpikingBlock) if self.remat_blocks else SpikingBlock
         for position, (features, pool) in enumerate(zip(self.features, self.pool, strict=True)):
             x = block(
-                features,
+                scaled(features, self.width),
                 timesteps,
                 train,
                 self.neuron,
                 self.decay,
                 self.convolution,
-                pool,
+                (average_pool if self.average else max_pool) if pool else None,
                 axis_name,
                 self.dtype,
                 self.param_dtype,
@@ -88,7 +105,36 @@ class SpikingNet(nn.Module):
         return per_timestep(readout, x)
 
 
-STUDENTS = {
-    "spiking-conv": {"features": (16, 32, 32), "pool": (False, True, True)},
-    "spiking-mlp": {"features": (256, 256), "pool": (False, False), "convolution": False},
+VGG = (64, 128, 256, 256, 512, 512, 512, 512)
+
+STUDENTS: dict[str, Callable[..., nn.Module]] = {
+    "spiking-conv": partial(SpikingNet, features=(16, 32, 32), pool=(False, True, True)),
+    "spiking-mlp": partial(SpikingNet, features=(256, 256), pool=(False, False), convolution=False),
+    # Deng et al., ICLR 2022 (arXiv 2202.11946), for frames of events of 48x48 pixels.
+    "spiking-vgg": partial(SpikingNet, features=VGG, pool=(False, True) * 4, average=True),
+    # The SeAl-KD authors' students.
+    "spiking-resnet18": partial(
+        ResNet,
+        block=Block,
+        depths=(2, 2, 2, 2),
+        features=(64, 128, 256, 512),
+        small_stem=True,
+        kernel_init=PYTORCH,
+        naming="seal-kd",
+    ),
+    "spiking-resnet19": partial(
+        ResNet,
+        block=Block,
+        depths=(3, 3, 2),
+        features=(128, 256, 512),
+        hidden=256,
+        small_stem=True,
+        kernel_init=PYTORCH,
+        naming="seal-kd",
+    ),
+    "spiking-resnet34": partial(
+        ResNet, block=PreActBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512), conv_bias=True
+    ),
+    "sew-resnet18": partial(ResNet, block=SEWBlock, depths=(2, 2, 2, 2), features=(64, 128, 256, 512)),
+    "sew-resnet34": partial(ResNet, block=SEWBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
 }

@@ -21,7 +21,7 @@ class Synapses(NamedTuple):
 
     Attributes:
         macs: multiply-accumulates for one example and one timestep, exact: every weight at every place of the output.
-        spikes: whether a layer of neurons comes before it; otherwise it is fed by real numbers.
+        spikes: whether it is fed by neurons (also by sums and means of spikes); otherwise by real numbers.
     """
 
     macs: int
@@ -42,7 +42,8 @@ def watch(batch: int, found: dict[str, Synapses]) -> Callable[..., Any]:
         if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
             kernel, x = module.get_variable("params", "kernel"), args[0]
             macs = kernel.size * math.prod(out.shape[1:-1])
-            found["/".join(module.path)] = Synapses(macs, bool(neurons_before))
+            spikes = bool(neurons_before) and module.name not in getattr(module.parent, "currents", ())
+            found["/".join(module.path)] = Synapses(macs, spikes)
             share = (x != 0).reshape(-1, batch, math.prod(x.shape[1:])).mean(-1, dtype=jnp.float32)
             module.sow(INPUTS, "share", share, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         return out

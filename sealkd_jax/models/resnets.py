@@ -1,0 +1,240 @@
+"""Residual networks, spiking and not: one skeleton, five kinds of block.
+
+All layers see `[T, B, H, W, C]`. What comes before the first neuron sees T = 1 of a static image. An ANN has ReLU in
+the place of neurons and sees its frames, one or many, as timesteps.
+
+Axis legend: T timesteps, B batch, H height, W width, C channels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sealkd_jax.models.convolution import conv_general_dilated
+from sealkd_jax.models.layers import Neuron, batch_norm, hold, over_time, per_timestep, scaled
+
+LARGE = 96
+"""Images with both sides of at least so many pixels get the stem of ImageNet's networks: a 7x7 convolution of stride 2
+and 3x3 max-pooling of stride 2. Smaller ones get a 3x3 convolution, which keeps every pixel."""
+
+HE_FAN_OUT = nn.initializers.variance_scaling(2, "fan_out", "normal")
+HE_FAN_IN = nn.initializers.variance_scaling(2, "fan_in", "normal")
+PYTORCH = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""The default of PyTorch's layers: uniform in ±1/√(inputs of an output)."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of one network; to be called inside `nn.compact`.
+
+    Attributes:
+        timesteps: of what neurons see.
+        train: BatchNorm by the statistics of the batch, that of all devices of `axis_name`.
+        neuron: see `layers.Neuron`; None: ReLU.
+        kernel_init, conv_bias: of convolutions. A bias before BatchNorm does nothing; it is there for the weights
+            of networks that have one.
+    """
+
+    timesteps: int
+    train: bool
+    axis_name: str | None
+    neuron: str | None
+    decay: float
+    kernel_init: Callable[..., jax.Array]
+    conv_bias: bool
+    dtype: Any
+    param_dtype: Any
+
+    def conv(self, x: jax.Array, name: str, features: int, size: int = 3, stride: int = 1) -> jax.Array:
+        """Convolution, padded as PyTorch's, and BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`."""
+        convolve = nn.Conv(
+            features,
+            (size, size),
+            stride,
+            padding=size // 2,
+            use_bias=self.conv_bias,
+            kernel_init=self.kernel_init,
+            conv_general_dilated=conv_general_dilated,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+        normalise = batch_norm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
+        return per_timestep(lambda y: normalise(convolve(y)), x)
+
+    def dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
+        """`[T, B, C]` -> `[T, B, features]`."""
+
+        def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+            return jax.random.uniform(key, shape, dtype, -1, 1) * x.shape[-1] ** -0.5
+
+        kwargs = {"dtype": self.dtype, "param_dtype": self.param_dtype, "name": name}
+        return per_timestep(nn.Dense(features, kernel_init=PYTORCH, bias_init=bias_init, **kwargs), x)
+
+    def activate(self, x: jax.Array, name: str) -> jax.Array:
+        """ReLU, or neurons over `timesteps`, through which a static input is held."""
+        if self.neuron is None:
+            return nn.relu(x)
+        return Neuron(self.neuron, self.decay, name=name)(hold(x, self.timesteps))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, the first of which has the stride, and a shortcut; activated after the addition.
+
+    He et al., CVPR 2016 (arXiv 1512.03385); with neurons, the block of the SeAl-KD authors' students.
+    """
+
+    features: int
+    layers: Layers
+    stride: int = 1
+
+    starts_activated: ClassVar[bool] = True  # whether what enters has been through a neuron, or ReLU
+    currents: ClassVar[tuple[str, ...]] = ()  # the layers of weights that are fed by real numbers and not by spikes
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.layers.conv(x, "conv1", self.features, stride=self.stride)
+        y = self.layers.conv(self.layers.activate(y, "neuron1"), "conv2", self.features)
+        return self.layers.activate(y + self.skip(x, self.features), "neuron2")
+
+    def skip(self, x: jax.Array, features: int) -> jax.Array:
+        """The input, brought to the shape of the output where it differs."""
+        if self.stride == 1 and x.shape[-1] == features:
+            return x
+        return self.layers.conv(x, "shortcut", features, size=1, stride=self.stride)
+
+
+class PaddedBlock(Block):
+    """`Block` whose shortcut has no weights: every second pixel, and channels of zeros on both sides (option A)."""
+
+    def skip(self, x: jax.Array, features: int) -> jax.Array:
+        more = features - x.shape[-1]
+        return jnp.pad(x[:, :, :: self.stride, :: self.stride], [(0, 0)] * 4 + [(more // 2, more - more // 2)])
+
+
+class Bottleneck(Block):
+    """Convolutions 1x1, 3x3 with the stride, and 1x1 to four times `features`; activated after the addition."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.layers.activate(self.layers.conv(x, "conv1", self.features, size=1), "neuron1")
+        y = self.layers.activate(self.layers.conv(y, "conv2", self.features, stride=self.stride), "neuron2")
+        y = self.layers.conv(y, "conv3", 4 * self.features, size=1)
+        return self.layers.activate(y + self.skip(x, 4 * self.features), "neuron3")
+
+
+class PreActBlock(Block):
+    """Neurons before each convolution, none after the addition: from block to block goes a current.
+
+    The block of the SeAl-KD authors' student for ImageNet; He et al., ECCV 2016 (arXiv 1603.05027).
+    """
+
+    starts_activated: ClassVar[bool] = False
+    currents: ClassVar[tuple[str, ...]] = ("shortcut",)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.layers.conv(self.layers.activate(x, "neuron1"), "conv1", self.features, stride=self.stride)
+        y = self.layers.conv(self.layers.activate(y, "neuron2"), "conv2", self.features)
+        return y + self.skip(x, self.features)
+
+
+class SEWBlock(Block):
+    """Spikes are added to spikes: numbers 0, 1, 2, ... go from block to block.
+
+    Fang et al., Deep residual learning in spiking neural networks, NeurIPS 2021 (arXiv 2102.04159), ADD.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.layers.conv(x, "conv1", self.features, stride=self.stride)
+        y = self.layers.conv(self.layers.activate(y, "neuron1"), "conv2", self.features)
+        y, shortcut = self.layers.activate(y, "neuron2"), self.skip(x, self.features)
+        return y + (shortcut if shortcut is x else self.layers.activate(shortcut, "shortcut_neuron"))
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks, the mean over the image, and a linear read-out of every timestep.
+
+    Static images `[B, H, W, C]` or frames `[T, B, H, W, C]` to logits `[T, B, classes]`; T of an ANN is 1, or that of
+    the frames where it `sees` each of them.
+
+    Attributes:
+        classes: how many.
+        block: the kind.
+        depths: how many blocks each stage has.
+        features: of each stage, and in the first place of the stem; every stage but the first halves the image.
+        hidden: neurons of a layer between the mean and the read-out; 0: no such layer.
+        small_stem: a 3x3 stem also for images of `LARGE` pixels.
+        width: factor on `features` and `hidden`.
+        neuron, decay: see `layers.Neuron`; neuron None: an ANN.
+        sees: see `layers.on_frames`; of an ANN only.
+        kernel_init, conv_bias: see `Layers`.
+        naming: the key of `torch_weights.NAMES` for its PyTorch names.
+        remat_blocks: keep only what enters each block for the backward pass and compute the rest again.
+    """
+
+    classes: int
+    block: type[Block]
+    depths: tuple[int, ...]
+    features: tuple[int, ...]
+    hidden: int = 0
+    small_stem: bool = False
+    width: float = 1.0
+    neuron: str | None = None
+    decay: float = 0.5
+    sees: str = "mean"
+    kernel_init: Callable[..., jax.Array] = HE_FAN_OUT
+    conv_bias: bool = False
+    naming: str = "torchvision"
+    remat_blocks: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, *, timesteps: int = 1, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        layers = Layers(
+            timesteps,
+            train,
+            axis_name,
+            self.neuron,
+            self.decay,
+            self.kernel_init,
+            self.conv_bias,
+            self.dtype,
+            self.param_dtype,
+        )
+        x = over_time(images)
+        if self.neuron is None and self.sees == "mean":
+            x = x.mean(0, keepdims=True)
+        x = self._stem(layers, x)
+        block = nn.remat(self.block) if self.remat_blocks else self.block
+        for stage, (depth, features) in enumerate(zip(self.depths, self.features, strict=True), start=1):
+            for position in range(depth):
+                stride = 2 if stage > 1 and position == 0 else 1
+                x = block(scaled(features, self.width), layers, stride, name=f"layer{stage}_{position}")(x)
+        x = x.mean((2, 3))
+        if self.hidden:
+            x = layers.activate(layers.dense(x, "hidden", scaled(self.hidden, self.width)), "hidden_neuron")
+        return layers.dense(x, "readout", self.classes)
+
+    def _stem(self, layers: Layers, x: jax.Array) -> jax.Array:
+        large = not self.small_stem and min(x.shape[2:4]) >= LARGE
+        size, stride = (7, 2) if large else (3, 1)
+        x = layers.conv(x, "stem", scaled(self.features[0], self.width), size, stride)
+        if self.block.starts_activated:
+            x = layers.activate(x, "stem_neuron")
+        if large:
+            x = per_timestep(lambda y: nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
+        return x
+
+    @property
+    def currents(self) -> tuple[str, ...]:
+        """As that of `Block`."""
+        return () if self.block.starts_activated else ("readout",)

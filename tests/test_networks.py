@@ -1,0 +1,207 @@
+"""Residual networks and the widths of all: sizes as published, time, recomputation, precision, frames."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.models import STUDENTS, TEACHERS, Network, create_student, create_teacher
+from sealkd_jax.models.resnets import Block, Bottleneck, PaddedBlock, PreActBlock, ResNet, SEWBlock
+from sealkd_jax.training.state import flatten
+
+SPIKING = (Block, PreActBlock, SEWBlock)
+IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 2))
+FRAMES = jax.random.normal(jax.random.key(2), (2, *IMAGES.shape))
+
+
+def small(block, neuron="lif", **kwargs) -> Network:
+    """One stage with the shape of its input, one that changes it."""
+    return Network(ResNet(5, block, depths=(1, 1), features=(4, 6), neuron=neuron, **kwargs))
+
+
+def shapes(network: Network, size: int, channels: int = 3):
+    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, channels)))
+
+
+def parameters(variables) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+
+
+# Parameters and multiply-accumulates in millions: He et al. (section 4.2 and table 1) and torchvision's model cards;
+# a CIFAR stem has 9 * 3 * 64 weights for 49 * 3 * 64, and a read-out of 513 * 10 for 513 * 1000.
+TEACHER_SIZES = [
+    ("resnet20", 32, 10, 269_722, 40.55),
+    ("resnet32", 32, 10, 464_154, 68.86),
+    ("resnet44", 32, 10, 658_586, 97.17),
+    ("resnet56", 32, 10, 853_018, 125.49),
+    ("resnet18", 224, 1000, 11_689_512, 1814),
+    ("resnet34", 224, 1000, 21_797_672, 3664),
+    ("resnet50", 224, 1000, 25_557_032, 4089),
+    ("resnet18", 32, 10, 11_689_512 - 40 * 3 * 64 - 513 * 990, 555.4),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "classes", "count", "millions"), TEACHER_SIZES)
+def test_teachers_have_the_published_size(name, size, classes, count, millions):
+    network = create_teacher(name, classes)
+    variables = shapes(network, size)
+    assert parameters(variables) == count
+    macs = sum(layer.macs for layer in network.synapses(variables, (size, size, 3)).values())
+    assert macs / 1e6 == pytest.approx(millions, rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "like"),
+    [("spiking-resnet18", 32, "resnet18"), ("spiking-resnet19", 32, "resnet19"), ("sew-resnet34", 224, "resnet34")],
+)
+def test_neurons_take_the_place_of_relu_and_add_no_parameters(name, size, like):
+    assert parameters(shapes(create_student(name, 10), size)) == parameters(shapes(create_teacher(like, 10), size))
+
+
+@pytest.mark.parametrize("name", [*STUDENTS, *TEACHERS])
+@pytest.mark.parametrize(("precision", "shape"), [("bfloat16", (2, 48, 48, 2)), ("float64", (3, 2, 48, 48, 2))])
+@pytest.mark.usefixtures("float64")
+def test_every_network_takes_images_and_frames(name, precision, shape):
+    network = (create_student if name in STUDENTS else create_teacher)(name, 7, width=0.25, precision=precision)
+    variables = shapes(network, 48, channels=2)
+    assert {leaf.dtype for leaf in flatten(variables).values()} == {jnp.promote_types(precision, jnp.float32)}
+    logits = jax.eval_shape(lambda v, x: network.predict(v, x, timesteps=3), variables, jnp.zeros(shape))
+    assert logits.shape == (3 if name in STUDENTS else 1, 2, 7) and logits.dtype == precision
+
+
+@pytest.mark.parametrize("block", SPIKING)
+def test_a_static_image_equals_the_same_frame_at_every_timestep(block):
+    network = small(block)
+    variables = network.init(jax.random.key(0), IMAGES)
+    static, stats = network.train(variables, IMAGES, timesteps=3)
+    frames = jnp.broadcast_to(IMAGES, (3, *IMAGES.shape))
+    of_frames, stats_of_frames = network.train(variables, frames, timesteps=3)
+    np.testing.assert_allclose(of_frames, static, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stats_of_frames, stats)
+
+
+def step(network, images):
+    """One step of gradient descent, as a body of `lax.scan`."""
+
+    def loss(params, variables):
+        logits, stats = network.train(variables._replace(params=params), images, timesteps=2)
+        return jnp.square(logits - 1).mean(), stats
+
+    def body(variables, _):
+        grads, stats = jax.grad(loss, has_aux=True)(variables.params, variables)
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, variables.params, grads)
+        return variables._replace(params=params, stats=stats), grads
+
+    return body
+
+
+@pytest.mark.parametrize("block", SPIKING)
+@pytest.mark.usefixtures("float64")
+def test_gradients_reach_every_weight_and_recomputing_changes_no_value(block):
+    double = {"dtype": jnp.float64, "param_dtype": jnp.float64}
+    images = IMAGES.astype(jnp.float64)
+    plain = small(block, **double)
+    variables = plain.init(jax.random.key(0), images)
+
+    def two_steps(network):
+        return jax.jit(lambda v: lax.scan(step(network, images), v, length=2))(variables)
+
+    expected = two_steps(plain)
+    grads = flatten(variables._replace(params=expected[1], stats={}))
+    assert all(jnp.isfinite(g).all() for g in grads.values())
+    assert all(jnp.any(g != 0) for path, g in grads.items() if path.endswith("kernel"))
+    for other in (small(block, remat_blocks=True, **double), Network(plain.module, keep_spikes_only=True)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12), expected, two_steps(other))
+
+
+@pytest.mark.parametrize("block", [Block, PaddedBlock, Bottleneck])
+def test_an_ann_sees_the_mean_of_the_frames_or_each(block):
+    mean, each = small(block, neuron=None), small(block, neuron=None, sees="each")
+    variables = mean.init(jax.random.key(0), IMAGES)
+    alone = jnp.concatenate([mean.predict(variables, frame, timesteps=1) for frame in FRAMES])
+    of_mean = mean.predict(variables, FRAMES.mean(0), timesteps=1)
+    np.testing.assert_allclose(mean.predict(variables, FRAMES, timesteps=2), of_mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(each.predict(variables, FRAMES, timesteps=2), alone, rtol=1e-5, atol=1e-6)
+    assert each.spikes(variables, FRAMES, timesteps=2)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "currents"),
+    [(Block, {0, 1}, []), (SEWBlock, {0, 1, 2}, []), (PreActBlock, None, ["layer2_0/shortcut", "readout"])],
+)
+def test_what_goes_from_block_to_block(block, values, currents):
+    network = small(block)
+    variables = network.init(jax.random.key(0), IMAGES)
+    _, seen = network.module.apply(
+        {"params": variables.params, "batch_stats": variables.stats},
+        IMAGES,
+        timesteps=4,
+        capture_intermediates=lambda module, method: isinstance(module, Block) and method == "__call__",
+    )
+    first = np.unique(seen["intermediates"]["layer1_0"]["__call__"][0])
+    assert set(first) == values if values else len(first) > 100
+    synapses = network.synapses(variables, (8, 8, 2))
+    assert [name for name, layer in synapses.items() if not layer.spikes] == ["stem", *currents]
+
+
+@pytest.mark.parametrize(("height", "features", "stride"), [(5, 6, 2), (4, 9, 2), (4, 4, 1)])
+def test_a_padded_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros(height, features, stride):
+    x = np.random.default_rng(0).normal(size=(1, 2, height, 4, 4))
+    block = PaddedBlock(features, None, stride)
+    out = np.asarray(block.apply({}, x, features, method="skip"))
+    before = (features - 4) // 2
+    np.testing.assert_allclose(out[..., before : before + 4], x[:, :, ::stride, ::stride], rtol=1e-6)
+    assert out.shape[-1] == features and np.count_nonzero(out) == np.count_nonzero(x[:, :, ::stride, ::stride])
+
+
+def test_large_images_get_the_stem_of_imagenet():
+    def stem(name, size):
+        network = create_student(name, 10)
+        variables = shapes(network, size)
+        return variables.params["stem"]["kernel"].shape[:2], network.neurons(variables, (size, size, 3))
+
+    assert stem("sew-resnet18", 95)[0] == (3, 3)
+    kernel, neurons = stem("sew-resnet18", 96)
+    assert kernel == (7, 7) and neurons["stem_neuron"] == 48 * 48 * 64
+    assert neurons["layer1_0/neuron1"] == 24 * 24 * 64 and neurons["layer4_1/neuron2"] == 3 * 3 * 512
+    assert stem("spiking-resnet18", 96)[0] == (3, 3)
+
+
+def test_width_scales_every_layer_but_the_last():
+    full, narrow = (shapes(create_student("spiking-resnet19", 10, width=width), 32) for width in (1, 0.25))
+    for (path, a), b in zip(flatten(full).items(), flatten(narrow).values(), strict=True):
+        if a.ndim == 4:
+            assert a.shape[:2] == b.shape[:2] and b.shape[3] * 4 == a.shape[3], path
+    assert narrow.params["hidden"]["kernel"].shape == (128, 64)
+    assert narrow.params["readout"]["kernel"].shape == (64, 10)
+    assert shapes(create_student("spiking-mlp", 10, width=0.01), 8).params["readout"]["kernel"].shape == (3, 10)
+
+
+def test_weights_begin_as_pytorch_begins_them():
+    network = create_student("spiking-resnet18", 10, width=0.25)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))).params
+    conv, dense = params["layer4_1"]["conv2"]["kernel"], params["readout"]
+    for weights, inputs in ((conv, 9 * 128), (dense["kernel"], 128)):  # uniform: variance bound²/3
+        assert jnp.abs(weights).max() <= inputs**-0.5
+        assert float(weights.var() * 3 * inputs) == pytest.approx(1, abs=5 / math.sqrt(weights.size))
+    assert 0 < jnp.abs(dense["bias"]).max() <= 128**-0.5
+    he = create_teacher("resnet18", 10, width=0.25).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))).params
+    kernel = he["layer4_1"]["conv2"]["kernel"]  # normal of variance 2 / (9 * outputs)
+    assert float(kernel.var() * 9 * 128 / 2) == pytest.approx(1, abs=5 * math.sqrt(2 / kernel.size))
+
+
+@pytest.mark.parametrize("width", [0, -1, math.inf, math.nan])
+def test_widths_that_mean_nothing_are_refused(width):
+    with pytest.raises(InputError, match="expected a number above 0"):
+        create_student("spiking-vgg", 10, width=width)
+    with pytest.raises(InputError, match="expected a number above 0"):
+        create_teacher("resnet20", 10, width=width)
+
+
+def test_images_too_small_to_pool_are_refused():
+    with pytest.raises(InputError, match="images: nothing left to pool at 1x1"):
+        shapes(create_student("spiking-vgg", 10), 8)
