@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_json(path: Path, facts: Any) -> None:
     """Writes JSON that a person can read, all at once."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(facts, indent=1, allow_nan=False, default=str) + "\n")
 
 
 @contextmanager

@@ -83,6 +83,29 @@ class Parallel:
         numbers = np.arange(len(self.devices))  # pmap wants an argument to map over
         return lambda *args: mapped(numbers, args)
 
+    def put_batches(self, batches: Any) -> Any:
+        """Lays batches `[P, B, ...]` out for `compile_piece`, to every device its own part of each batch."""
+        if self.mode == "jit":
+            return jax.device_put(batches, NamedSharding(self._mesh, PartitionSpec(None, DATA_AXIS)))
+
+        def by_device(x: np.ndarray) -> np.ndarray:
+            return np.moveaxis(x.reshape(len(x), len(self.devices), -1, *x.shape[2:]), 1, 0)
+
+        return jax.device_put(jax.tree.map(by_device, batches), NamedSharding(self._mesh, PartitionSpec(DATA_AXIS)))
+
+    def compile_piece(self, piece_fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles (state, batches, ...) -> (state, metrics) for `batches` from `put_batches`."""
+        if self.mode == "jit":
+            return jax.jit(piece_fn, donate_argnums=0, out_shardings=self.replicated)
+        mapped = jax.pmap(
+            lambda batches, state, args: piece_fn(state, batches, *args),
+            DATA_AXIS,
+            devices=self.devices,
+            in_axes=(0, None, None),
+            out_axes=None,
+        )
+        return lambda state, batches, *args: mapped(batches, state, args)
+
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles a program without collectives of its own, such as an evaluation with `constrain_batch`."""
         return jax.jit(function, out_shardings=self.replicated)

@@ -65,9 +65,9 @@ def digests_of_stored_and_online(directory):
 
         return step_online
 
-    evaluate = compile_evaluation(teacher, recipe, 1, parallel)
+    evaluate = compile_evaluation(teacher, recipe, 1, parallel, digits, digits.train)
     path = directory / "logits.safetensors"
-    write_teacher_logits(path, lambda k: np.asarray(evaluate(said_by, data, np.int32(k)).logits[0]), 4, PRINTS)
+    write_teacher_logits(path, lambda k: np.asarray(evaluate(said_by, np.int32(k)).logits[0]), 4, PRINTS)
     stored = read(path, examples=len(digits.train.labels), classes=10)
 
     def digest(step_of, logits_of):

@@ -4,7 +4,7 @@ Axis legend: N examples, T timesteps, H height, W width, C channels.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -147,34 +147,3 @@ def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int)
             f"{where} labels: expected 0 to {classes - 1}, one of {classes} classes; "
             f"got {labels.min()} to {labels.max()}"
         )
-
-
-def _digits() -> Dataset:
-    """scikit-learn's handwritten digits, 8x8, 1,797 images; comes with the package, nothing is downloaded.
-
-    The split is fixed and stratified: 1,257 train, 180 validation, 360 test.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 0..16 -> 0..255, invertible
-    labels = digits.target.astype(np.int32)
-    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-    train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
-    splits = (Split(images[part], labels[part]) for part in (train, validation, test))
-    return Dataset("digits", *splits, classes=tuple("0123456789"))
-
-
-DATASETS: dict[str, Callable[[], Dataset]] = {"digits": _digits}
-
-
-def load(name: str) -> Dataset:
-    """Loads the data set of that name.
-
-    Raises:
-        InputError: if there is none of that name.
-    """
-    if name not in DATASETS:
-        raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}")
-    return DATASETS[name]()

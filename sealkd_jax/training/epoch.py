@@ -1,5 +1,7 @@
 """A whole epoch, and a whole evaluation, as one compiled program over data on the device.
 
+Of a split that is too large for that, an epoch is a few programs, each over a piece of `P` batches.
+
 Axis legend: T timesteps, B batch, N examples, H height, W width, C channels (images) or classes (logits).
 """
 
@@ -17,13 +19,36 @@ from sealkd_jax.training.step import Batch, Metrics
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
+class Scale(NamedTuple):
+    """Mean and standard deviation of the channels, `[C]`."""
+
+    mean: jax.Array
+    std: jax.Array
+
+
 class DeviceData(NamedTuple):
-    """A split on the device: images uint8 `[N, H, W, C]`, labels int32 `[N]`, and the channels' mean and std `[C]`."""
+    """A split, or N examples in a row of it, on the device.
+
+    Attributes:
+        images: uint8 `[N, H, W, C]`, or frames uint8 or uint16 `[N, T, H, W, C]`.
+        labels: int32 `[N]`.
+        scale: for `normalise`.
+        first: place in the split of the first of these examples.
+    """
 
     images: jax.Array
     labels: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    scale: Scale
+    first: jax.Array
+
+
+class PieceBatch(NamedTuple):
+    """A batch that came from outside: images and labels as in `DeviceData`, places in the split `[B]`, logits."""
+
+    images: jax.Array
+    labels: jax.Array
+    index: jax.Array
+    teacher_logits: jax.Array | None
 
 
 class Recipe(NamedTuple):
@@ -37,9 +62,27 @@ class Recipe(NamedTuple):
 
 
 def view_batch(recipe: Recipe, data: DeviceData, index: jax.Array, view: jax.typing.ArrayLike) -> jax.Array:
-    """View `view` of the images at `index` `[B]`, normalised, `[B, H, W, C]`: what teacher and student see."""
-    images = augment(recipe.augmentation, data.images[index], seed=recipe.view_seed, view=view, index=index)
-    return normalise(images, data.mean, data.std)
+    """View `view` of the images at `index` `[B]`, normalised: what teacher and student see.
+
+    Static images are `[B, H, W, C]`, frames of events `[T, B, H, W, C]`.
+    """
+    return _view(recipe, data.images[index], data.first + index, data.scale, view)
+
+
+def _view(recipe: Recipe, images: jax.Array, index: jax.Array, scale: Scale, view: jax.typing.ArrayLike) -> jax.Array:
+    images = augment(recipe.augmentation, images, seed=recipe.view_seed, view=view, index=index)
+    images = normalise(images, *scale)
+    return jnp.swapaxes(images, 0, 1) if images.ndim == 5 else images
+
+
+def epoch_order(recipe: Recipe, examples: int, key: jax.Array, epoch: jax.typing.ArrayLike) -> jax.Array:
+    """Which examples the steps of an epoch take, `[steps, B]`: a permutation that follows from `key` and `epoch`.
+
+    The last incomplete batch is dropped.
+    """
+    steps = examples // recipe.batch_size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    return order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
 
 
 def make_epoch(
@@ -50,9 +93,9 @@ def make_epoch(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """The pure function (state, data, teacher_logits, key, epoch) -> (state, metrics `[steps]`).
 
-    Epoch `epoch` (0-based) takes the examples in an order that follows from `key` and `epoch`, drops the last
-    incomplete batch, and uses view `epoch mod views`; `teacher_logits` is that view's, `[N, C]` or `[N, T, C]`,
-    or None. `split_batch` says which part of a batch's indices `[B]` this device handles.
+    Epoch `epoch` (0-based) takes the examples in the order of `epoch_order` and uses view `epoch mod views`;
+    `teacher_logits` is that view's, `[N, C]` or `[N, T, C]`, or None. `split_batch` says which part of a batch's
+    indices `[B]` this device handles.
     """
 
     def epoch_fn(
@@ -62,10 +105,8 @@ def make_epoch(
         key: jax.Array,
         epoch: jax.Array,
     ) -> tuple[TrainState, Metrics]:
-        examples = len(data.labels)
-        steps = examples // recipe.batch_size
-        order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
-        batches = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
+        batches = epoch_order(recipe, len(data.labels), key, epoch)
+        steps = len(batches)
 
         def body(state: TrainState, scanned: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Metrics]:
             number, index = scanned
@@ -77,6 +118,27 @@ def make_epoch(
         return jax.lax.scan(body, state, (jnp.arange(steps), batches))
 
     return epoch_fn
+
+
+def make_piece(step: Step, recipe: Recipe, *, steps: int) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The pure function (state, batches, scale, epoch, first) -> (state, metrics `[P]`): a part of an epoch.
+
+    `batches` is a `PieceBatch` of `[P, B, ...]`, taken in that order; `first` is the place of the first of them in
+    the epoch of `steps`.
+    """
+
+    def piece_fn(
+        state: TrainState, batches: PieceBatch, scale: Scale, epoch: jax.Array, first: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        def body(state: TrainState, scanned: tuple[jax.Array, PieceBatch]) -> tuple[TrainState, Metrics]:
+            number, (images, labels, index, teacher) = scanned
+            images = _view(recipe, images, index, scale, epoch % recipe.views)
+            batch = Batch(images, labels, None if teacher is None else time_first(teacher))
+            return step(state, batch, (epoch + number / steps) / recipe.epochs)
+
+        return jax.lax.scan(body, state, (first + jnp.arange(len(batches.labels)), batches))
+
+    return piece_fn
 
 
 def time_first(logits: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from sealkd_jax.checkpoints import SCORE, Checkpoints
-from sealkd_jax.data import Dataset, Split
+from sealkd_jax.data import Dataset, Split, take
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
@@ -25,8 +25,9 @@ from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
-from sealkd_jax.training.epoch import DeviceData, Evaluation, Recipe, make_epoch, make_evaluation, view_batch
+from sealkd_jax.training.epoch import DeviceData, Recipe, make_epoch, make_piece, view_batch
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
+from sealkd_jax.training.pieces import compile_epoch, compile_evaluation, on_devices
 from sealkd_jax.training.state import TrainState, init_state
 from sealkd_jax.training.step import Metrics, make_step
 
@@ -73,11 +74,6 @@ class Trained:
         return sum(record["seconds"] for record in self.records)
 
 
-def on_devices(dataset: Dataset, split: Split, parallel: Parallel) -> DeviceData:
-    """A split on every device; mean and std are float32, and float64 where JAX has it enabled."""
-    return parallel.put(DeviceData(*map(jnp.asarray, (*split, dataset.mean, dataset.std))))
-
-
 def steps_per_epoch(recipe: Recipe, dataset: Dataset) -> int:
     """How many whole batches the training split holds.
 
@@ -96,12 +92,14 @@ class Program:
 
     Attributes:
         epoch: see `make_epoch`.
+        piece: a part of it, see `make_piece`.
         schedule: step -> learning rate.
         steps: of an epoch.
     """
 
     plan: Plan
     epoch: Callable[..., tuple[TrainState, Metrics]]
+    piece: Callable[..., tuple[TrainState, Metrics]]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     steps: int
@@ -142,7 +140,8 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> Program:
     schedule = learning_rate_schedule(plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=warmup * steps)
     optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
     step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
-    return Program(plan, make_epoch(step, recipe, split_batch=parallel.split_batch), optimizer, schedule, steps)
+    epoch = make_epoch(step, recipe, split_batch=parallel.split_batch)
+    return Program(plan, epoch, make_piece(step, recipe, steps=steps), optimizer, schedule, steps)
 
 
 def train(
@@ -165,12 +164,11 @@ def train(
     """
     recipe = plan.recipe
     program = prepare(plan, dataset, parallel)
-    run_epoch = parallel.compile_epoch(program.epoch)
-    evaluate = compile_evaluation(plan.network, recipe, plan.timesteps, parallel)
-
-    data = on_devices(dataset, dataset.train, parallel)
-    validation = on_devices(dataset, dataset.validation, parallel)
-    state, order_key = program.begin(data, plan.seed)
+    run_epoch = compile_epoch(program, dataset, parallel)
+    validation = dataset.validation
+    evaluate = compile_evaluation(plan.network, recipe, plan.timesteps, parallel, dataset, validation)
+    example = Split(take(dataset.train.images, [0]), dataset.train.labels[:1])
+    state, order_key = program.begin(on_devices(dataset, example, parallel), plan.seed)
     state = parallel.put(state)
 
     metrics_file = directory / "metrics.jsonl"
@@ -188,16 +186,15 @@ def train(
             partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
             start = time.perf_counter()
-            teacher = None if teacher_logits is None else jnp.asarray(teacher_logits.view(epoch % recipe.views))
-            state, metrics = run_epoch(state, data, teacher, order_key, jnp.int32(epoch))
-            metrics = jax.tree.map(np.asarray, metrics)
+            teacher = None if teacher_logits is None else teacher_logits.view(epoch % recipe.views)
+            state, metrics = run_epoch(state, teacher, order_key, epoch)
             if bad := first_not_finite(metrics):
                 kept = f"the checkpoint of epoch {epoch} in {directory}" if epoch else "no checkpoint"
                 raise FloatingPointError(
                     f"epoch {epoch + 1}, {bad}; training stopped with {kept}; "
                     "try a lower --learning-rate in another --out"
                 )
-            score = accuracy_by_timestep(evaluate(state.variables, validation).logits, validation.labels)[-1]
+            score = accuracy_by_timestep(evaluate(state.variables).logits, validation.labels)[-1]
             record = program.record(epoch, metrics, score, time.perf_counter() - start)
             with metrics_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
@@ -209,13 +206,6 @@ def train(
         trained = Trained(state.variables, records)
         best = checkpoints.restore(trained.best["epoch"], state).variables
     return Trained(best, records)
-
-
-def compile_evaluation(
-    network: Network, recipe: Recipe, timesteps: int, parallel: Parallel
-) -> Callable[..., Evaluation]:
-    """(variables, data, view=0) -> `Evaluation`, on the devices of `parallel`; see `make_evaluation`."""
-    return parallel.compile(make_evaluation(network, recipe, timesteps=timesteps, split_batch=parallel.constrain_batch))
 
 
 def first_not_finite(metrics: dict[str, Any]) -> str | None:

@@ -17,7 +17,8 @@ from sealkd_jax.models import Variables
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training.epoch import DeviceData, make_evaluation
-from sealkd_jax.training.loop import Plan, Trained, first_not_finite, on_devices, prepare
+from sealkd_jax.training.loop import Plan, Trained, first_not_finite, prepare
+from sealkd_jax.training.pieces import on_devices
 from sealkd_jax.training.state import TrainState
 from sealkd_jax.training.step import Metrics
 

@@ -1,0 +1,78 @@
+"""Every data set by its name."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sealkd_jax.data.datasets import Dataset, Split
+from sealkd_jax.data.streaming import OnDemand
+from sealkd_jax.errors import InputError
+
+DATA_DIR = Path("~/tensorflow_datasets")
+IMAGES = ("cifar10", "cifar100", "fashion-mnist")
+EVENTS = ("nmnist", "dvs-gesture", "cifar10-dvs")
+DATASETS = ("digits", *IMAGES, *EVENTS)
+
+
+def load(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    framing: Any = None,
+    cache_dir: Path = Path("runs/frames"),
+    on_demand: bool = False,
+) -> Dataset:
+    """Loads the data set of that name.
+
+    Args:
+        name: one of `DATASETS`, or `npz:FILE` for your own arrays.
+        data_dir: where data sets are; `DATA_DIR` where not given.
+        framing: how recordings of events become frames, and where these are kept: `cache_dir`.
+        on_demand: images are read when they are needed, not all at once.
+
+    Raises:
+        InputError: if there is none of that name, or it is missing or damaged.
+    """
+    data_dir = (data_dir or DATA_DIR).expanduser()
+    if name == "digits":
+        dataset = _digits()
+    elif name.startswith("npz:"):
+        from sealkd_jax.data.arrays import load_npz
+
+        dataset = load_npz(Path(name.removeprefix("npz:")).expanduser())
+    elif name in IMAGES:
+        from sealkd_jax.data.tfds import load_tfds
+
+        return load_tfds(name, data_dir, on_demand=on_demand)
+    elif name in EVENTS:
+        from sealkd_jax.data.events import EVENT_DATASETS
+
+        if framing is None:
+            raise InputError(f"dataset {name}: recordings of events; give a framing, such as Framing(timesteps=4)")
+        dataset = EVENT_DATASETS[name](data_dir, framing, cache_dir)
+    else:
+        raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}, or npz:FILE")
+    if not on_demand:
+        return dataset
+    splits = (
+        split._replace(images=OnDemand(split.images)) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    return Dataset(dataset.name, *splits, dataset.classes)
+
+
+def _digits() -> Dataset:
+    """scikit-learn's handwritten digits, 8x8, 1,797 images; comes with the package, nothing is downloaded.
+
+    The split is fixed and stratified: 1,257 train, 180 validation, 360 test.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 0..16 -> 0..255, invertible
+    labels = digits.target.astype(np.int32)
+    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
+    train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
+    splits = (Split(images[part], labels[part]) for part in (train, validation, test))
+    return Dataset("digits", *splits, classes=tuple("0123456789"))

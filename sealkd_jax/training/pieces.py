@@ -1,0 +1,121 @@
+"""How examples get to the devices: a whole split at once, or, where it is read on demand, piece by piece.
+
+A piece is some whole batches. While the devices compute on one, Grain reads the next.
+
+Axis legend: T timesteps, P batches of a piece, B batch, N examples.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sealkd_jax.data import Dataset, Split
+from sealkd_jax.data.streaming import stream
+from sealkd_jax.models import Network, Variables
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.training.epoch import DeviceData, Evaluation, PieceBatch, Recipe, Scale, epoch_order, make_evaluation
+from sealkd_jax.training.survey import Survey, make_survey
+
+PIECE_BYTES = 2**26
+
+
+def on_devices(dataset: Dataset, split: Split, parallel: Parallel, first: int = 0) -> DeviceData:
+    """Examples on every device; mean and std are float32, and float64 where JAX has it enabled."""
+    images, labels = map(jnp.asarray, split)
+    return parallel.put(DeviceData(images, labels, scale_of(dataset), jnp.int32(first)))
+
+
+def scale_of(dataset: Dataset) -> Scale:
+    """The data set's mean and deviation as JAX arrays."""
+    return Scale(jnp.asarray(dataset.mean), jnp.asarray(dataset.std))
+
+
+def piece_size(split: Split, batch_size: int) -> int:
+    """Examples of a piece: as many whole batches as `PIECE_BYTES` of images hold, at least one."""
+    batch_bytes = batch_size * int(np.prod(split.images.shape[1:])) * np.dtype(split.images.dtype).itemsize
+    return batch_size * max(1, PIECE_BYTES // batch_bytes)
+
+
+def pieces(dataset: Dataset, split: Split, parallel: Parallel, batch_size: int) -> Callable[[], Iterable[DeviceData]]:
+    """Calls give the split in its order: all of it, kept on the devices, or a piece at a time."""
+    if isinstance(split.images, np.ndarray):
+        whole = [on_devices(dataset, split, parallel)]
+        return lambda: whole
+
+    def read() -> Iterable[DeviceData]:
+        blocks = stream(split, np.arange(len(split.labels)), piece_size(split, batch_size))
+        for images, labels, index in blocks:
+            yield on_devices(dataset, Split(images, labels), parallel, int(index[0]))
+
+    return read
+
+
+def compile_evaluation(
+    network: Network, recipe: Recipe, timesteps: int, parallel: Parallel, dataset: Dataset, split: Split
+) -> Callable[..., Evaluation]:
+    """(variables, view=0) -> `Evaluation` of that split, on the devices of `parallel`; see `make_evaluation`."""
+    evaluate = parallel.compile(
+        make_evaluation(network, recipe, timesteps=timesteps, split_batch=parallel.constrain_batch)
+    )
+    read = pieces(dataset, split, parallel, recipe.batch_size)
+
+    def run(variables: Variables, *view: jax.typing.ArrayLike) -> Evaluation:
+        parts = [jax.tree.map(np.asarray, evaluate(variables, data, *view)) for data in read()]
+        return jax.tree.map(lambda *part: np.concatenate(part, 1), *parts)
+
+    return run
+
+
+def survey_split(
+    network: Network, variables: Variables, recipe: Recipe, timesteps: int, parallel: Parallel, dataset: Dataset
+) -> Survey:
+    """`Survey` of the test split, on the devices of `parallel`; see `make_survey`."""
+    survey = parallel.compile(make_survey(network, recipe, timesteps=timesteps, split_batch=parallel.constrain_batch))
+    test, parts = dataset.test, []
+    for data in pieces(dataset, test, parallel, recipe.batch_size)():
+        part, share = jax.tree.map(np.asarray, survey(variables, data)), len(data.labels) / len(test.labels)
+        parts.append(part._replace(inputs={name: layer * share for name, layer in part.inputs.items()}))
+    logits = np.concatenate([part.logits for part in parts], 1)
+    return Survey(logits, *(jax.tree.map(lambda *x: sum(x), *of) for of in list(zip(*parts, strict=True))[1:]))
+
+
+def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callable[..., tuple[Any, Any]]:
+    """(state, teacher_logits, key, epoch) -> (state, metrics `[steps]`) of `loop.Program`, on the devices.
+
+    `teacher_logits` is one view's, `[N, C]` or `[N, T, C]`, or None. The given state is used up. The steps take the
+    same batches whether the split lies on the devices or is read piece by piece.
+    """
+    train, recipe = dataset.train, program.plan.recipe
+    if isinstance(train.images, np.ndarray):
+        run_epoch, data = parallel.compile_epoch(program.epoch), on_devices(dataset, train, parallel)
+
+        def whole(state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int) -> tuple[Any, Any]:
+            teacher = None if teacher_logits is None else jnp.asarray(teacher_logits)
+            state, metrics = run_epoch(state, data, teacher, key, jnp.int32(epoch))
+            return state, jax.tree.map(np.asarray, metrics)
+
+        return whole
+
+    run_piece, scale = parallel.compile_piece(program.piece), parallel.put(scale_of(dataset))
+    order_of = jax.jit(partial(epoch_order, recipe, len(train.labels)))
+
+    def in_pieces(state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int) -> tuple[Any, Any]:
+        parts, first = [], 0
+        order = np.asarray(order_of(key, epoch)).reshape(-1)
+        for images, labels, index in stream(train, order, piece_size(train, recipe.batch_size)):
+            teacher = None if teacher_logits is None else teacher_logits[index]
+            batches = jax.tree.map(
+                lambda x: x.reshape(-1, recipe.batch_size, *x.shape[1:]), PieceBatch(images, labels, index, teacher)
+            )
+            batches = parallel.put_batches(batches)
+            state, metrics = run_piece(state, batches, scale, jnp.int32(epoch), jnp.int32(first))
+            jax.block_until_ready(parts[-1:])  # two pieces on the devices are enough
+            parts.append(metrics)
+            first += len(labels) // recipe.batch_size
+        return state, jax.tree.map(lambda *part: np.concatenate(part), *parts)
+
+    return in_pieces

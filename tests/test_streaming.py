@@ -1,0 +1,155 @@
+"""Splits that are read while training goes on: the same batches, and the same training, as from memory."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealkd_jax.data import Dataset, OnDemand, Split, stream
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.training import (
+    Batch,
+    compile_evaluation,
+    epoch_order,
+    make_epoch,
+    make_piece,
+    on_devices,
+    pieces,
+    survey_split,
+    train,
+    view_batch,
+)
+from sealkd_jax.training.pieces import compile_epoch
+from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
+
+
+def on_demand(dataset: Dataset) -> Dataset:
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return Dataset(dataset.name, *(Split(OnDemand(images), labels) for images, labels in splits), dataset.classes)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Two batches of eight 6x6 images a piece, so that the splits of `make_dataset` take several."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 2 * 8 * 36)
+
+
+@given(examples=st.integers(1, 300), size=st.integers(1, 200), seed=st.integers(0, 9))
+@settings(max_examples=15, deadline=None)
+def test_a_stream_gives_the_examples_of_an_order(examples, size, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (50, 2, 2, 1)).astype(np.uint8)
+    labels, order = np.arange(50, dtype=np.int32), rng.integers(0, 50, examples)
+    blocks = list(stream(Split(OnDemand(images), labels), order, size))
+    assert [len(block.labels) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    assert 0 < len(blocks[-1].labels) <= size
+    np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), images[order])
+    np.testing.assert_array_equal(np.concatenate([block.labels for block in blocks]), order)
+    np.testing.assert_array_equal(np.concatenate([block.index for block in blocks]), order)
+
+
+def test_a_stream_goes_on_where_another_stopped_and_is_shared_out_over_processes():
+    """Both follow from the order alone: its rest, or one process's columns of the batches."""
+    images = np.random.default_rng(0).integers(0, 256, (64, 2, 2, 1)).astype(np.uint8)
+    split = Split(OnDemand(images), np.arange(64, dtype=np.int32))
+    order = np.random.default_rng(1).permutation(64).reshape(8, 8)  # [steps, B]
+    whole = np.stack([block.images for block in stream(split, order.reshape(-1), 8)])
+    rest = np.stack([block.images for block in stream(split, order[3:].reshape(-1), 8)])
+    np.testing.assert_array_equal(rest, whole[3:])
+    shares = [
+        np.stack([block.images for block in stream(split, order[:, 4 * k : 4 * k + 4].reshape(-1), 4)])
+        for k in range(2)
+    ]
+    np.testing.assert_array_equal(np.concatenate(shares, 1), whole)
+
+
+def test_a_damaged_image_ends_the_stream_with_its_own_error():
+    class Broken(OnDemand):
+        def __getitem__(self, index):
+            if index == 7:
+                raise ValueError("record 7 is damaged")
+            return super().__getitem__(index)
+
+    split = Split(Broken(np.zeros((10, 2, 2, 1), np.uint8)), np.zeros(10, np.int32))
+    with pytest.raises(ValueError, match="record 7 is damaged"):
+        list(stream(split, np.arange(10), 4))
+
+
+def test_the_facts_of_a_data_set_are_the_same_either_way():
+    dataset = make_dataset()
+    read = on_demand(dataset)
+    assert read.fingerprint == dataset.fingerprint
+    np.testing.assert_array_equal(read.mean, dataset.mean)
+    np.testing.assert_array_equal(read.std, dataset.std)
+
+
+def test_both_ways_give_a_step_the_same_batches(small_pieces):
+    """The step is replaced by one that writes down what it is given."""
+    dataset, recipe = make_dataset(examples=45), make_plan().recipe
+    teacher = np.random.default_rng(0).normal(size=(45, 3, CLASSES)).astype(np.float32)
+
+    def write_down(state, batch, progress):
+        return state, {"batch": batch, "progress": progress}
+
+    class Program:
+        plan = make_plan()
+        epoch = staticmethod(make_epoch(write_down, recipe))
+        piece = staticmethod(make_piece(write_down, recipe, steps=5))
+
+    for epoch in (0, 3):
+        seen = [
+            compile_epoch(Program, way, one_device())(jnp.zeros(()), teacher, jax.random.key(4), epoch)[1]
+            for way in (dataset, on_demand(dataset))
+        ]
+        assert isinstance(seen[0]["batch"], Batch) and seen[0]["batch"].images.shape == (5, 8, 6, 6, 1)
+        jax.tree.map(np.testing.assert_array_equal, *seen)
+        order = np.asarray(epoch_order(recipe, 45, jax.random.key(4), epoch))
+        np.testing.assert_array_equal(seen[0]["batch"].labels, dataset.train.labels[order])
+
+
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 1), ("jit", 4), ("pmap", 4)])
+def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces, tmp_path, float64):
+    dataset, plan = make_dataset(), make_plan("seal")
+    plan = replace(plan, network=make_network(dtype=jnp.float64, param_dtype=jnp.float64))
+    logits = tmp_path / "logits.npz"
+    np.savez(logits, logits=np.random.default_rng(0).normal(size=(2, 40, CLASSES)).astype(np.float32))
+    teacher = TeacherLogits(logits, examples=40, classes=CLASSES, timesteps=2, views=2)
+    parallel = Parallel(mode, jax.devices()[:devices])
+    ways = {
+        name: train(plan, way, tmp_path / name, parallel, teacher_logits=teacher)
+        for name, way in (("memory", dataset), ("disk", on_demand(dataset)))
+    }
+    for here, there in zip(*(jax.tree.leaves(way.variables) for way in ways.values()), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=1e-10)
+    assert [r["val_accuracy"] for r in ways["memory"].records] == [r["val_accuracy"] for r in ways["disk"].records]
+
+
+def test_evaluations_are_the_same_either_way(small_pieces):
+    dataset, plan, parallel = make_dataset(), make_plan(), one_device()
+    variables = plan.network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    for view in ((), (np.int32(1),)):
+        ways = [
+            compile_evaluation(plan.network, plan.recipe, 2, parallel, way, way.train)(variables, *view)
+            for way in (dataset, on_demand(dataset))
+        ]
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), *ways)
+    ways = [
+        survey_split(plan.network, variables, plan.recipe, 2, parallel, way) for way in (dataset, on_demand(dataset))
+    ]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *ways)
+
+
+def test_frames_reach_the_network_time_first():
+    """Recordings `[N, T, H, W, 2]` become batches `[T, B, H, W, 2]`; silence stays 0 after normalisation."""
+    frames = np.random.default_rng(0).poisson(0.3, (9, 3, 4, 4, 2)).astype(np.uint16)
+    split = Split(frames, np.zeros(9, np.int32))
+    dataset = Dataset("events", split, split, split, ("a",))
+    recipe = make_plan().recipe._replace(augmentation=lambda key, image: image)
+    batch = view_batch(recipe, on_devices(dataset, split, one_device()), jnp.array([4, 2]), 1)
+    expected = frames[[4, 2]] / 255 / (frames / 255).std((0, 1, 2, 3))
+    np.testing.assert_allclose(batch, np.swapaxes(expected, 0, 1), rtol=1e-6)
