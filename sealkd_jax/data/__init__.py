@@ -2,11 +2,12 @@
 
 from sealkd_jax.data.augmentation import Augmentation, augment, compose, normalise, pad_and_crop
 from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
-from sealkd_jax.data.loading import DATASETS, load
+from sealkd_jax.data.loading import DATA_DIR, DATASETS, load
 from sealkd_jax.data.streaming import OnDemand, stream
 
 __all__ = [
     "DATASETS",
+    "DATA_DIR",
     "Augmentation",
     "Dataset",
     "OnDemand",
