@@ -3,97 +3,118 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
+import re
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
-from sealkd_jax.data.datasets import Dataset, Split, hold_out
+from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
 from sealkd_jax.errors import InputError
 
-WANTED = ("x_train", "y_train", "x_test", "y_test")
+NEEDED = ("x_train", "y_train", "x_test", "y_test")
+KEYS = (*NEEDED, "x_val", "y_val", "classes")
+DEFLATE = 1032  # bytes that one byte of a zip archive holds at most; https://zlib.net/zlib_tech.html
+DAMAGED = (
+    *(OSError, EOFError, ValueError, SyntaxError, RuntimeError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def load_npz(path: Path) -> Dataset:
     """Reads `x_train`, `y_train`, `x_test`, `y_test`, and where they are there `x_val`, `y_val` and `classes`.
 
     Images are uint8 `[N, H, W, C]` or `[N, H, W]`, labels integers `[N]` or `[N, 1]` from 0, `classes` the names of
-    the classes. Without `x_val`, a tenth of the training examples is held out, stratified (`hold_out`).
+    the classes; other keys are left alone. Without `x_val`, a tenth of the training examples is held out
+    (`hold_out`). The data set is called after the file.
 
     Raises:
         InputError: if the file is missing or damaged, lacks an array, or one is not as it should be.
     """
-    try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            arrays = {name: _read(archive, name) for name in _names(archive)}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zipfile.zlib.error,
-    ) as error:
-        raise InputError(f"{path}: cannot be read as an .npz archive of arrays: {error}") from error
-    if missing := [name for name in WANTED if name not in arrays]:
-        raise InputError(f"{path}: expected {', '.join(WANTED)}; lacks {', '.join(missing)}")
+    arrays = _read(path)
+    if missing := [key for key in NEEDED if key not in arrays]:
+        raise InputError(f"{path}: no {', '.join(missing)}; expected the keys {', '.join(NEEDED)}")
     if ("x_val" in arrays) != ("y_val" in arrays):
-        raise InputError(f"{path}: expected x_val and y_val together, or neither")
-    splits = {name: _split(path, arrays, name) for name in ("train", "val", "test") if f"x_{name}" in arrays}
-    names = arrays.get("classes")
-    if names is None:
-        names = np.arange(int(splits["train"].labels.max(initial=0)) + 1)
-    train, validation = splits["train"], splits.get("val")
-    if validation is None:
+        raise InputError(f"{path}: {'x_val' if 'x_val' in arrays else 'y_val'} alone; expected both or neither")
+    train, test = (_split(path, arrays, part) for part in ("train", "test"))
+    classes = _classes(path, arrays.get("classes"), train.labels)
+    if "x_val" in arrays:
+        validation = _split(path, arrays, "val")
+    else:
         try:
             rest, held_out = hold_out(train.labels, len(train.labels) // 10)
         except ValueError as error:
             raise InputError(
-                f"{path}: no tenth can be held out of x_train for validation: {error}; give x_val"
+                f"{path}: y_train: no tenth of each class can be held out for validation ({error}); give x_val, y_val"
             ) from error
-        train, validation = (Split(train.images[index], train.labels[index]) for index in (rest, held_out))
-    return Dataset(path.stem, train, validation, splits["test"], tuple(map(str, names)))
+        train, validation = (Split(take(train.images, index), train.labels[index]) for index in (rest, held_out))
+    name = re.sub(r"[^\w.-]+", "-", path.stem).strip(".-") or "npz"  # becomes part of directories' names
+    try:
+        return Dataset(name, train, validation, test, classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _names(archive: zipfile.ZipFile) -> list[str]:
-    """Those of our arrays that are there; others may be, and are left alone."""
-    ours = {*WANTED, "x_val", "y_val", "classes"}
-    return [name.removesuffix(".npy") for name in archive.namelist() if name.removesuffix(".npy") in ours]
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Those of `KEYS` that are there."""
+    arrays, key = {}, ""
+    try:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            members, size = set(archive.namelist()), path.stat().st_size
+            for key in KEYS:
+                if f"{key}.npy" in members:
+                    arrays[key] = _read_array(archive, archive.getinfo(f"{key}.npy"), size)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except DAMAGED as error:
+        where = f"{path}: {key}" if key else f"{path}"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise InputError(f"{where}: cannot be read ({reason}); expected an .npz archive, as of np.savez") from error
+    return arrays
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array, once its header agrees with the archive about how large it is."""
-    member = archive.getinfo(f"{name}.npy")
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
+    """One array; memory is taken once its header and the archive agree about how large it is."""
     with archive.open(member) as stream:
-        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(stream))
-        if read_header is None:
-            raise ValueError(f"{name}: unknown version of the .npy format")
+        version = npy.read_magic(stream)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read_header(stream)
         if dtype.hasobject:
-            raise ValueError(f"{name}: Python objects, which are not read; expected numbers")
-        declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if declared + stream.tell() != member.file_size or member.file_size > 1032 * max(1, member.compress_size):
-            raise ValueError(f"{name}: declares {declared} bytes, the archive holds {member.file_size}")
+            raise ValueError("Python objects, which are never loaded")
+        declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
+        if declared != held or member.file_size > DEFLATE * size:
+            raise ValueError(f"it declares {declared} bytes of data, {held} are said to be in a file of {size}")
     with archive.open(member) as stream:
         return npy.read_array(stream, allow_pickle=False)
 
 
-def _split(path: Path, arrays: dict[str, np.ndarray], name: str) -> Split:
-    images, labels = arrays[f"x_{name}"], arrays[f"y_{name}"]
+def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
+    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise InputError(
-            f"{path}: x_{name}: expected uint8 [N, H, W, C] or [N, H, W], pixels 0 to 255; "
+            f"{path}: x_{part}: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255; "
             f"got {images.dtype} {list(images.shape)}"
         )
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise InputError(
-            f"{path}: y_{name}: expected integers [{len(images)}], a label for each of x_{name}; "
+            f"{path}: y_{part}: expected integers [{len(images)}], one for each image of x_{part}; "
             f"got {labels.dtype} {list(labels.shape)}"
         )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < 2**31:
-        raise InputError(f"{path}: y_{name}: expected labels from 0, got {labels.min()} to {labels.max()}")
-    return Split(images if images.ndim == 4 else images[..., None], labels.reshape(-1).astype(np.int32))
+    if labels.size and (labels.min() < 0 or labels.max() >= 2**31):
+        raise InputError(f"{path}: y_{part}: expected labels from 0; got {labels.min()} to {labels.max()}")
+    return Split(images.reshape(*images.shape[:3], -1), labels.reshape(-1).astype(np.int32))
+
+
+def _classes(path: Path, names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
+    """The names of the classes; where none are given, the numbers up to the largest training label."""
+    if names is None:
+        largest = int(labels.max(initial=0))
+        if largest > len(labels):
+            raise InputError(f"{path}: y_train: label {largest} of {len(labels)} examples; expected 0, 1, 2, …")
+        return tuple(map(str, range(largest + 1)))
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise InputError(f"{path}: classes: expected names, strings [C]; got {names.dtype} {list(names.shape)}")
+    return tuple(map(str, names))
