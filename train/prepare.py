@@ -25,7 +25,7 @@ class PrepareOptions:
     data_dir: Path = DATA_DIR
     """Where data sets are."""
     manual_dir: Path | None = None
-    """Images: a directory with the official archives that you have already, in place of a download."""
+    """Images: a directory with the official archives, under their own names, in place of a download."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,13 +40,15 @@ def main(argv: list[str] | None = None) -> None:
     if name in IMAGES:
         from sealkd_jax.data.tfds import prepare
 
-        print(f"{name}: {prepare(name, data_dir, options.manual_dir)}")
+        manual_dir = options.manual_dir and options.manual_dir.expanduser()
+        print(f"{name}: {prepare(name, data_dir, manual_dir)}")
     elif name in EVENTS:
         if options.manual_dir is not None:
             raise InputError(f"--manual-dir: for images; put the archives of {name} into --data-dir")
         from sealkd_jax.data.events import download
 
-        print(f"{name}: {download(name, data_dir)}")
+        download(name, data_dir)
+        print(f"{name}: {data_dir}")
     else:
         raise InputError(f"{name}: nothing to prepare; expected one of {', '.join((*IMAGES, *EVENTS))}")
 
