@@ -1,0 +1,205 @@
+"""Frames of recordings on disk: made once, recording by recording, memory-mapped from then on.
+
+A file is safetensors, `<name>-<fingerprint>.safetensors`: frames and labels of the three splits, and in the header the
+fingerprint of what they were made of and how, the recordings' names, which were skipped and why, and a SHA-256.
+
+Axis legend: N recordings, T timesteps, H height, W width, 2 polarities.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from sealkd_jax.data.datasets import Dataset, Split
+from sealkd_jax.data.events.framing import Framing, frames
+from sealkd_jax.data.events.recordings import BadRecording, Recording
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import locked, replacing
+
+FORMAT = 1  # another number where the same recordings would become other frames
+SPLITS = ("train", "validation", "test")
+_KEYS = tuple(f"{split}.{what}" for split in SPLITS for what in ("frames", "labels"))
+_DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32}
+
+
+class Recordings(NamedTuple):
+    """All recordings of a data set; `bad` says of every file that no split can take why."""
+
+    train: list[Recording]
+    validation: list[Recording]
+    test: list[Recording]
+    bad: tuple[str, ...]
+
+
+class EventDataset(Dataset):
+    """A data set whose frames, uint8 or uint16 counts `[N, T, H, W, 2]`, are memory-mapped.
+
+    Attributes:
+        skipped: of every recording that was left out, where it is and why; empty where `on_bad_recording` is "fail".
+        recordings: split -> the names of its recordings, in the order of its frames.
+        cache: the file that the frames are in.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        splits: list[Split],
+        classes: tuple[str, ...],
+        cache: Path,
+        recordings: dict,
+        skipped: list[str],
+    ):
+        super().__init__(name, *splits, classes)
+        self.cache, self.recordings, self.skipped = cache, recordings, tuple(skipped)
+
+
+def load_frames(
+    name: str, recordings: Recordings, framing: Framing, sensor: int, classes: tuple[str, ...], cache_dir: Path
+) -> EventDataset:
+    """The frames of these recordings: those made earlier, or made now. One process makes them, others wait.
+
+    Counts are uint8 where none exceeds 255, else uint16. While they are made, the disk holds them twice.
+
+    Raises:
+        InputError: if a recording is bad (with "skip": more than half of them, or all of a split), a count exceeds
+            65,535, or the file of frames is damaged or there is no room for it.
+    """
+    fingerprint = _fingerprint(name, recordings, framing)
+    path = cache_dir / f"{name}-{fingerprint[:12]}.safetensors"
+    if not path.exists():
+        with locked(cache_dir, wait=True):
+            if not path.exists():
+                _make(path, fingerprint, recordings, framing, sensor)
+    arrays, facts = _read(path)
+    if facts["fingerprint"] != fingerprint:
+        raise InputError(f"{path}: made of other recordings or with other settings; remove it and it is made again")
+    splits = [Split(arrays[f"{split}.frames"], np.array(arrays[f"{split}.labels"])) for split in SPLITS]
+    return EventDataset(name, splits, classes, path, facts["recordings"], facts["skipped"])
+
+
+def _fingerprint(name: str, recordings: Recordings, framing: Framing) -> str:
+    files = [[(r.name, r.size, r.stamp, r.label) for r in getattr(recordings, split)] for split in SPLITS]
+    facts = [FORMAT, name, asdict(framing), files, recordings.bad]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing, sensor: int) -> None:
+    with _writing(path.parent), _Growing(path.parent) as growing:
+        kept, skipped = _convert(recordings, framing, sensor, growing)
+        counts = [len(kept[split]) for split in SPLITS]
+        if len(skipped) > sum(counts):
+            total = len(skipped) + sum(counts)
+            raise InputError(f"{len(skipped)} of {total} recordings are bad, more than half; the first: {skipped[0]}")
+        if not all(counts):
+            raise InputError(f"expected recordings in each of {', '.join(SPLITS)}, got {counts} that are not bad")
+        arrays = {}
+        for split, images in zip(SPLITS, np.split(growing.frames(), np.cumsum(counts)[:-1]), strict=True):
+            arrays[f"{split}.frames"] = images
+            arrays[f"{split}.labels"] = np.array([recording.label for recording in kept[split]], np.int32)
+        names = {split: [recording.name for recording in kept[split]] for split in SPLITS}
+        settings = {"fingerprint": fingerprint, "framing": asdict(framing), "recordings": names, "skipped": skipped}
+        facts = json.dumps(settings)
+        with replacing(path) as partial:
+            save_file(arrays, partial, metadata={"facts": facts, "sha256": _digest(facts, arrays)})
+
+
+def _convert(
+    recordings: Recordings, framing: Framing, sensor: int, growing: "_Growing"
+) -> tuple[dict[str, list[Recording]], list[str]]:
+    """Appends the frames of every recording, one in memory at a time; split -> those kept, and why others were not."""
+    skip, skipped = framing.on_bad_recording == "skip", list(recordings.bad)
+    if skipped and not skip:
+        raise InputError(skipped[0])
+    kept: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        for recording in getattr(recordings, split):
+            try:
+                counts = frames(recording.events(), framing, sensor)
+            except BadRecording as error:
+                if not skip:
+                    raise
+                skipped.append(str(error))
+                continue
+            growing.append(recording.name, counts)
+            kept[split].append(recording)
+    return kept, skipped
+
+
+class _Growing:
+    """Frames on their way to disk, in a file that vanishes with the process; once a count exceeds 255, uint16."""
+
+    def __init__(self, directory: Path):
+        self._directory, self._dtype, self._shape = directory, np.uint8, None
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+
+    def __enter__(self) -> "_Growing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, name: str, counts: np.ndarray) -> None:
+        highest = counts.max()
+        if highest > np.iinfo(np.uint16).max:
+            raise InputError(f"{name}: {highest} events of one pixel in one frame, more than 65535; use more timesteps")
+        if highest > np.iinfo(self._dtype).max:
+            self._widen()
+        self._shape = counts.shape
+        self._file.write(counts.astype(self._dtype))
+
+    def _widen(self) -> None:
+        with self._file as narrow:
+            self._file, self._dtype = tempfile.TemporaryFile(dir=self._directory), np.uint16  # noqa: SIM115
+            narrow.seek(0)
+            while block := narrow.read(2**22):
+                self._file.write(np.frombuffer(block, np.uint8).astype(np.uint16))
+
+    def frames(self) -> np.ndarray:
+        self._file.flush()
+        return np.memmap(self._file, self._dtype, "r").reshape(-1, *self._shape)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays, memory-mapped, and what the header says; each byte is looked at once, for the SHA-256."""
+    try:
+        data = np.memmap(path, np.uint8, "r")
+        size = int.from_bytes(data[:8].tobytes(), "little")
+        if size > 100_000_000:  # what the format admits
+            raise ValueError("its header is cut")
+        header, data = json.loads(data[8 : 8 + size].tobytes()), data[8 + size :]
+        arrays = {key: _array(data, **header[key]) for key in _KEYS}
+        metadata = header["__metadata__"]
+        if metadata["sha256"] != _digest(metadata["facts"], arrays):
+            raise ValueError("its SHA-256 is another")
+        return arrays, json.loads(metadata["facts"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged, {error}; remove it and it is made again") from error
+
+
+def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
+    return data[data_offsets[0] : data_offsets[1]].view(_DTYPES[dtype]).reshape(shape)
+
+
+def _digest(facts: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for key in _KEYS:
+        digest.update(f"{key}{arrays[key].dtype.str}{arrays[key].shape}".encode())
+        digest.update(arrays[key])
+    return digest.hexdigest()
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{directory}: frames cannot be written there: {error}") from error

@@ -1,0 +1,110 @@
+"""DVS128 Gesture: 11 hand gestures of 29 people, seen by an event camera of 128x128 pixels under several lights.
+
+Amir et al., "A low power, fully event-based gesture recognition system", 2017. Read as tonic publishes it: one `.npy` a
+gesture, `[E, 4]` with columns x, y, p and time in milliseconds.
+
+Axis legend: E events of one recording.
+"""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+
+from sealkd_jax.data.events.cache import EventDataset, Recordings, load_frames
+from sealkd_jax.data.events.framing import Framing
+from sealkd_jax.data.events.recordings import BadRecording, Events, Recording, checked, find, list_files, read_bytes
+from sealkd_jax.data.events.splits import last_users
+
+NAME, SENSOR = "dvs-gesture", 128
+LARGEST = 2**27  # bytes of one recording: four million events of 4 x 8 bytes
+CLASSES = (
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counter-clockwise",
+    "left arm clockwise",
+    "left arm counter-clockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+)
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def load_dvs_gesture(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
+    """DVS128 Gesture as frames: the official train and test users, and the last of the train users for validation.
+
+    With all 23 train users these are the users 22 and 23.
+
+    Args:
+        data_dir: has ibmGestureTrain/ and ibmGestureTest/ with USER_LIGHT/LABEL.npy in them; or DVSGesture/ with
+            these, where tonic downloads to.
+        framing: see `Framing`.
+        cache_dir: where frames are kept; see `cache`.
+
+    Raises:
+        InputError: if the data are missing or damaged.
+    """
+    framing = framing.for_sensor(NAME, SENSOR, SENSOR)
+    train, users, bad_train = _find(data_dir, "ibmGestureTrain")
+    test, _, bad_test = _find(data_dir, "ibmGestureTest")
+    train, validation = last_users(NAME, train, users)
+    recordings = Recordings(train, validation, test, (*bad_train, *bad_test))
+    return load_frames(NAME, recordings, framing, SENSOR, CLASSES, cache_dir)
+
+
+def parse(where: str, data: bytes) -> Events:
+    """The events of one recording, numbers of any kind that are whole; no pickle.
+
+    Raises:
+        BadRecording: if it is no such array, or see `recordings.checked`.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, column_first, dtype = _HEADERS[version](stream)
+        start = stream.tell()
+        if dtype.kind not in "iuf" or len(shape) != 2 or shape[1] != 4:
+            raise ValueError(f"expected numbers [E, 4], got {dtype} {list(shape)}")
+        expected = start + shape[0] * 4 * dtype.itemsize
+        if len(data) != expected:
+            raise ValueError(f"expected {expected} bytes in all, got {len(data)}")
+        array = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if column_first else "C")
+    except (ValueError, KeyError) as error:
+        raise BadRecording(f"{where}: byte {stream.tell()}: not a .npy array of events: {error}") from error
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity become no equal integer
+        x, y, p, t = (array * [1, 1, 1, 1000]).astype(np.int64).T
+        whole = (
+            (array[:, 0] == x) & (array[:, 1] == y) & (array[:, 2] == p) & (array[:, 3] >= 0) & (array[:, 3] < 2**40)
+        )
+
+    def place(event: int) -> str:
+        return f"byte {start + event * array.strides[0]}"
+
+    if not whole.all():
+        first = int(whole.argmin())
+        raise BadRecording(
+            f"{where}: {place(first)}: event {first} is {array[first].tolist()}; expected whole x, y, p and times"
+        )
+    return checked(where, Events(x, y, p, t), SENSOR, place)
+
+
+def _find(data_dir: Path, part: str) -> tuple[list[Recording], list[int], list[str]]:
+    """The recordings of one part, sorted by name, who each is of, and what is wrong with the others' names."""
+    good, users, bad = [], [], []
+    for path, name, size, stamp in list_files(find(NAME, data_dir, part, f"DVSGesture/{part}"), ".npy"):
+        match = re.fullmatch(rf"{part}/user([0-9]+)_[^/]+/([0-9]|10)\.npy", name)
+        if match:
+            users.append(int(match[1]))
+            read = lambda path=path: parse(str(path), read_bytes(path, LARGEST))  # noqa: E731
+            good.append(Recording(name, size, stamp, read, int(match[2])))
+        else:
+            bad.append(f"{path}: expected userNUMBER_LIGHT/LABEL.npy, with a label from 0 to 10")
+    return good, users, bad

@@ -1,0 +1,119 @@
+"""N-MNIST: MNIST's digits, seen by a moving event camera of 34x34 pixels for 0.3 s each.
+
+Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades", 2015. A recording is
+a file of 5 bytes an event: x, y, and in 24 bits the polarity and a time in microseconds.
+
+Axis legend: E events of one recording.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from zlib import error as ZlibError
+
+import numpy as np
+
+from sealkd_jax.data.events.cache import EventDataset, Recordings, load_frames
+from sealkd_jax.data.events.framing import Framing
+from sealkd_jax.data.events.missing import extra
+from sealkd_jax.data.events.recordings import BadRecording, Events, Recording, checked, find, list_files, read_bytes
+from sealkd_jax.data.events.splits import tenth
+from sealkd_jax.errors import InputError
+
+NAME, SENSOR = "nmnist", 34
+LARGEST = 2**20  # bytes of one recording; real ones have about 20,000, at most 50,000
+OVERFLOW = 240  # as y: no event, but the counter of time starting over
+_EVENT = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
+
+
+def load_nmnist(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
+    """N-MNIST as frames: the official train and test, and a stratified tenth of train held out for validation.
+
+    Args:
+        data_dir: has Train.zip and Test.zip as they are published, which are read as they are, or the folders
+            Train and Test; or NMNIST/ with these, where tonic downloads to.
+        framing: see `Framing`.
+        cache_dir: where frames are kept; see `cache`.
+
+    Raises:
+        InputError: if the data are missing or damaged.
+    """
+    framing = framing.for_sensor(NAME, SENSOR, SENSOR)
+    with ExitStack() as open_files:
+        train, bad_train = _find(data_dir, "Train", open_files)
+        test, bad_test = _find(data_dir, "Test", open_files)
+        train, validation = tenth(NAME, train)
+        recordings = Recordings(train, validation, test, (*bad_train, *bad_test))
+        return load_frames(NAME, recordings, framing, SENSOR, tuple("0123456789"), cache_dir)
+
+
+def parse(where: str, data: bytes) -> Events:
+    """The events of one recording in its 40-bit format.
+
+    Raises:
+        BadRecording: if it is cut, or see `recordings.checked`.
+    """
+    if len(data) % 5:
+        raise BadRecording(f"{where}: byte {len(data) - len(data) % 5}: cut; expected 5 bytes an event")
+    with extra():
+        from tonic.io import read_mnist_file
+    events = read_mnist_file(io.BytesIO(data), _EVENT, is_stream=True)
+    place = np.flatnonzero(np.frombuffer(data, np.uint8)[1::5] != OVERFLOW) * 5
+    return checked(where, Events(*(events[name] for name in "xypt")), SENSOR, lambda event: f"byte {place[event]}")
+
+
+def _find(data_dir: Path, part: str, open_files: ExitStack) -> tuple[list[Recording], list[str]]:
+    """The recordings of Train or Test, sorted by name, and what is wrong with the others' names."""
+    names = (f"{part}.zip", f"{part.lower()}.zip", part)
+    path = find(NAME, data_dir, *names, *(f"NMNIST/{name}" for name in names))
+    found = _in_zip(path, open_files) if path.suffix == ".zip" else _in_folder(path)
+    good, bad = [], []
+    for where, name, size, stamp, read in found:
+        match = re.fullmatch(rf"{part}/([0-9])/[^/]+", name)
+        if match:
+            good.append(Recording(name, size, stamp, lambda w=where, r=read: parse(w, r()), int(match[1])))
+        else:
+            bad.append(f"{where}: expected {part}/DIGIT/NAME.bin, with a digit from 0 to 9")
+    return good, bad
+
+
+Found = tuple[str, str, int, int, Callable[[], bytes]]
+
+
+def _in_folder(root: Path) -> list[Found]:
+    return [
+        (str(path), name, size, stamp, partial(read_bytes, path, LARGEST))
+        for path, name, size, stamp in list_files(root, ".bin")
+    ]
+
+
+def _in_zip(path: Path, open_files: ExitStack) -> list[Found]:
+    """Nothing is extracted. A recording's stamp is its checksum in the archive."""
+    try:
+        archive = open_files.enter_context(zipfile.ZipFile(path))
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; python -m train.prepare {NAME} downloads it") from error
+    members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
+    for info in members:
+        if info.filename.startswith("/") or ".." in info.filename.split("/"):
+            raise InputError(f"{path}: {info.filename}: leaves the archive's folder; not the published archive")
+    return [
+        (f"{path}: {info.filename}", info.filename, info.file_size, info.CRC, partial(_member, path, archive, info))
+        for info in members
+        if info.filename.endswith(".bin") and not info.filename.startswith("__MACOSX/")
+    ]
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    where = f"{path}: {info.filename}"
+    if info.file_size > LARGEST:
+        raise BadRecording(f"{where}: {info.file_size} bytes; expected a recording of at most {LARGEST}")
+    try:
+        with archive.open(info) as member:
+            return member.read(info.file_size + 1)  # bounds what is decompressed; at the end the checksum is compared
+    except (OSError, zipfile.BadZipFile, ZlibError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        raise BadRecording(f"{where}: byte {info.header_offset} of the archive: cannot be read: {error}") from error

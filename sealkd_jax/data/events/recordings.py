@@ -1,0 +1,139 @@
+"""A recording of an event camera: its events, where it lies on disk, and what is refused of it.
+
+Axis legend: E events of one recording, in the order of time.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sealkd_jax.errors import InputError
+
+LONGEST = 3_600_000_000  # microseconds; those of the data sets here last 0.3 to 20 s
+
+
+class BadRecording(InputError):
+    """One recording that cannot be used. `Framing.on_bad_recording` says what becomes of it."""
+
+
+class Events(NamedTuple):
+    """Column x, row y, polarity p (0 darker, 1 brighter) and time t in microseconds: int64 `[E]` each."""
+
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    t: np.ndarray
+
+
+class Recording(NamedTuple):
+    """A recording on disk.
+
+    Args:
+        name: its path inside the data set, the same on every machine.
+        size: in bytes.
+        stamp: changes when the content does: the time of its last change in nanoseconds, or a checksum.
+        events: reads and checks it; raises `BadRecording`.
+        label: of its class.
+    """
+
+    name: str
+    size: int
+    stamp: int
+    events: Callable[[], Events]
+    label: int
+
+
+class File(NamedTuple):
+    """A file of a data set's folder: where it is, its name inside the data set, and what tells it from another."""
+
+    path: Path
+    name: str
+    size: int
+    stamp: int
+
+
+def checked(where: str, events: Events, sensor: int, place: Callable[[int], str]) -> Events:
+    """The events, if they can have come from such a camera.
+
+    Args:
+        where: what the recording is called in messages.
+        sensor: its side in pixels.
+        place: index of an event -> where in the file it stands, such as "byte 125".
+
+    Raises:
+        BadRecording: if there are none, one is outside the sensor, or time goes back or on for more than an hour.
+    """
+    x, y, p, t = events
+    if not len(t):
+        raise BadRecording(f"{where}: no events in it")
+    for name, values, bound in (("x", x, sensor), ("y", y, sensor), ("polarity", p, 2)):
+        wrong = (values < 0) | (values >= bound)
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise BadRecording(
+                f"{where}: {place(first)}: event {first} has {name} {values[first]}; expected 0 to {bound - 1}"
+            )
+    back = t[1:] < t[:-1]
+    if back.any():
+        first = int(back.argmax()) + 1
+        raise BadRecording(
+            f"{where}: {place(first)}: event {first} is of {t[first]} µs and comes after one of {t[first - 1]} µs; "
+            "expected rising times (unsorted, or a counter that started over)"
+        )
+    if t[0] < 0 or t[-1] > LONGEST + t[0]:
+        raise BadRecording(f"{where}: {place(len(t) - 1)}: times from {t[0]} to {t[-1]} µs; expected at most an hour")
+    return events
+
+
+def read_bytes(path: Path, bound: int) -> bytes:
+    """The whole file, if it is one of at most `bound` bytes."""
+    if not path.is_file():  # a pipe would make the reader wait for ever
+        raise BadRecording(f"{path}: expected a file, found a directory or something else")
+    try:
+        with path.open("rb") as file:
+            data = file.read(bound + 1)
+    except OSError as error:
+        raise BadRecording(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > bound:
+        raise BadRecording(f"{path}: byte {bound}: goes on; expected a recording of at most {bound} bytes")
+    return data
+
+
+def list_files(root: Path, suffix: str) -> list[File]:
+    """What is called `root/FOLDER/NAME.suffix`, sorted by name.
+
+    Raises:
+        InputError: if a directory cannot be read, or there are none.
+    """
+    files = []
+    try:
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(suffix):
+                        facts = entry.stat(follow_symlinks=os.path.exists(entry))  # a dead link is read, and named
+                        name = f"{root.name}/{folder.name}/{entry.name}"
+                        files.append(File(folder / entry.name, name, facts.st_size, facts.st_mtime_ns))
+    except OSError as error:
+        raise InputError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
+    if not files:
+        raise InputError(f"{root}: expected FOLDER/NAME{suffix} in it, found none; download the data set again")
+    return sorted(files, key=lambda file: file.name)
+
+
+def find(name: str, data_dir: Path, *candidates: str) -> Path:
+    """The first of `candidates`, relative to `data_dir`, that is there.
+
+    Raises:
+        InputError: if none is; the message has the command that gets it.
+    """
+    for candidate in candidates:
+        if os.path.exists(data_dir / candidate):
+            return data_dir / candidate
+    raise InputError(
+        f"{data_dir}: expected {' or '.join(candidates)} of {name}, found none; "
+        f"python -m train.prepare {name} --data-dir {data_dir} downloads it"
+    )
