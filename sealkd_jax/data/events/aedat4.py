@@ -3,8 +3,8 @@
 Why not tonic's `read_aedat4`: the decoder under it, `aedat`, trusts what it reads. A damaged file can end the whole
 process, and one that is cut between two packets passes for a short one. On whole files the two agree.
 
-    file:   "#!AER-DAT4.0\\r\\n", size (4 bytes), header (FlatBuffers table: compression, where the packets end), packets,
-            a table of them that is not needed
+    file:   "#!AER-DAT4.0\\r\\n", size (4 bytes), header (FlatBuffers table: compression, where the packets end),
+            packets, a table of them that is not needed
     packet: stream (4 bytes), size (4 bytes), data; unpacked: size (4 bytes), FlatBuffers table (a vector of events)
 
 Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html, and FlatBuffers' own
