@@ -105,7 +105,7 @@ def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
         )
     if labels.size and (labels.min() < 0 or labels.max() >= 2**31):
         raise InputError(f"{path}: y_{part}: expected labels from 0; got {labels.min()} to {labels.max()}")
-    return Split(images.reshape(*images.shape[:3], -1), labels.reshape(-1).astype(np.int32))
+    return Split(images if images.ndim == 4 else images[..., None], labels.reshape(-1).astype(np.int32))
 
 
 def _classes(path: Path, names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
