@@ -1,0 +1,187 @@
+"""Data sets that TFDS has prepared: read whole or on demand, without TensorFlow; what is not there or damaged."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sealkd_jax.data import load, stream
+from sealkd_jax.data.tfds import BUILDERS, load_tfds
+from sealkd_jax.errors import InputError
+
+SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "fashion-mnist": (28, 28, 1)}
+CLASSES = {"cifar10": 10, "cifar100": 100, "fashion-mnist": 10}
+
+
+def make_arrays(name: str, train: int, test: int):
+    """Images of the official shape in which no two are the same, and each class equally often."""
+    images = np.random.default_rng(0).integers(0, 256, (train + test, *SHAPES[name])).astype(np.uint8)
+    labels = np.arange(train + test) % CLASSES[name]
+    return {"train": (images[:train], labels[:train]), "test": (images[train:], labels[train:])}
+
+
+def write_prepared(name: str, data_dir: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
+    """A data set as TFDS leaves it when it has prepared one, by its own features and writer; returns its directory."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
+
+    builder = tfds.builder(BUILDERS[name], data_dir=data_dir, file_format="array_record")
+    features, infos = builder.info.features, []
+    if name == "cifar10":  # the other two have their names without
+        features["label"].names = [f"class {label}" for label in range(10)]
+    builder.data_path.mkdir(parents=True)
+    for split, (images, labels) in splits.items():
+        records = []
+        for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+            example = {"image": Image.fromarray(image.squeeze()), "label": label, "id": f"{split}_{place:05d}"}
+            example = {key: value for key, value in (example | {"coarse_label": 0}).items() if key in features}
+            records.append((place, features.serialize_example(features.encode_example(example))))
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=builder.data_path, dataset_name=builder.name, split=split, filetype_suffix="array_record"
+        )
+        ArrayRecordFileAdapter.write_examples(template.sharded_filepath(shard_index=0, num_shards=1), records)
+        size = sum(len(record) for _, record in records)
+        infos.append(
+            tfds.core.SplitInfo(name=split, shard_lengths=[len(records)], num_bytes=size, filename_template=template)
+        )
+    builder.info.set_splits(tfds.core.splits.SplitDict(infos))
+    builder.info.write_to_directory(builder.data_path)
+    return Path(builder.data_path)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Fashion-MNIST of 100 + 20 images: where it is, and its directory in there."""
+    data_dir = tmp_path_factory.mktemp("prepared")
+    return data_dir, write_prepared("fashion-mnist", data_dir, make_arrays("fashion-mnist", 100, 20))
+
+
+def refused(name: str, data_dir: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_tfds(name, data_dir)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_official_splits_and_a_tenth_of_training_held_out(name, tmp_path):
+    classes = CLASSES[name]
+    arrays = make_arrays(name, 10 * classes, 2 * classes)
+    write_prepared(name, tmp_path, arrays)
+    dataset = load_tfds(name, tmp_path)
+    assert dataset.name == name and len(dataset.classes) == len(set(dataset.classes)) == classes
+    assert np.bincount(dataset.train.labels).tolist() == [9] * classes
+    assert np.bincount(dataset.validation.labels).tolist() == [1] * classes
+    for part, official in {"train": "train", "validation": "train", "test": "test"}.items():
+        images, labels = getattr(dataset, part)
+        known = {image.tobytes(): label for image, label in zip(*arrays[official], strict=True)}
+        assert [known[image.tobytes()] for image in images] == labels.tolist()
+    rows = {image.tobytes() for part in (dataset.train, dataset.validation) for image in part.images}
+    assert len(rows) == 10 * classes
+    np.testing.assert_array_equal(dataset.test.images, arrays["test"][0])  # in the order of the files
+    assert "tensorflow" not in sys.modules
+
+
+def test_names_of_classes_are_the_official_ones(small, tmp_path):
+    assert load_tfds("fashion-mnist", small[0]).classes[:3] == ("T-shirt/top", "Trouser", "Pullover")
+    write_prepared("cifar10", tmp_path, make_arrays("cifar10", 100, 10))
+    assert load_tfds("cifar10", tmp_path).classes == tuple(f"class {label}" for label in range(10))
+
+
+def test_on_demand_is_the_same_data_set(small):
+    whole = load("fashion-mnist", data_dir=small[0])
+    demanded = load("fashion-mnist", data_dir=small[0], on_demand=True)
+    assert demanded.fingerprint == whole.fingerprint and demanded.classes == whole.classes
+    for part in ("train", "validation", "test"):
+        images, labels = getattr(demanded, part)
+        expected = getattr(whole, part).images
+        assert not isinstance(images, np.ndarray)
+        assert images.shape == expected.shape and images.dtype == expected.dtype and len(images) == len(expected)
+        np.testing.assert_array_equal(np.stack([images[i] for i in range(len(images))]), expected)
+        np.testing.assert_array_equal(labels, getattr(whole, part).labels)
+
+
+def test_many_threads_read_on_demand(small):
+    whole, demanded = (load_tfds("fashion-mnist", small[0], on_demand=on_demand) for on_demand in (False, True))
+    order = np.random.default_rng(0).integers(0, 90, 2000)
+    blocks = list(stream(demanded.train, order, 500))
+    np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), whole.train.images[order])
+    np.testing.assert_array_equal(np.concatenate([block.labels for block in blocks]), whole.train.labels[order])
+
+
+def test_nothing_is_said_of_opencv(tmp_path, caplog, small):
+    load_tfds("fashion-mnist", small[0])
+    assert not caplog.records
+
+
+def test_a_data_set_that_is_not_there_is_refused_with_the_command_that_gets_it(tmp_path):
+    data_dir = tmp_path / "my data"
+    expected = [*shlex.split('pip install -e ".[prepare]" && python -m train.prepare'), "cifar10", "--data-dir"]
+    message = refused("cifar10", data_dir)
+    assert message.startswith(f"--data-dir {data_dir}: no cifar10 there; get it: ")
+    assert shlex.split(message.partition("get it: ")[2]) == [*expected, str(data_dir)]
+
+
+def test_preparation_that_did_not_end_counts_as_none(small, tmp_path):
+    shutil.copytree(small[1], tmp_path / "fashion_mnist" / "incomplete.ABC123_3.0.1")
+    assert "no fashion-mnist there; get it: " in refused("fashion-mnist", tmp_path)
+
+
+def test_a_file_format_that_takes_tensorflow_is_named(small, tmp_path):
+    shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
+    info = tmp_path / small[1].relative_to(small[0]) / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    message = refused("fashion-mnist", tmp_path)
+    assert f"{info.parent}: prepared as tfrecord" in message
+    assert message.endswith(f"python -m train.prepare fashion-mnist --data-dir {tmp_path / 'array_record'}")
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_damaged_records_are_refused_or_change_nothing(small, tmp_path_factory, data):
+    """Records have checksums; what lies between them does not matter."""
+    tmp_path = tmp_path_factory.mktemp("damaged")
+    shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.rglob("fashion_mnist-train.*")
+    whole = bytearray(path.read_bytes())
+    if data.draw(st.booleans(), "cut"):
+        del whole[data.draw(st.integers(0, len(whole) - 1), "length") :]
+    else:
+        whole[data.draw(st.integers(0, len(whole) - 1), "place")] ^= data.draw(st.integers(1, 255), "bits")
+    path.write_bytes(whole)
+    try:
+        found = load_tfds("fashion-mnist", tmp_path)
+    except InputError as error:
+        assert str(error).startswith(f"{path}: damaged or missing (") and "\n" not in str(error)
+    else:
+        assert found.fingerprint == load_tfds("fashion-mnist", small[0]).fingerprint
+
+
+def test_a_bit_of_a_record_is_never_wrong_in_silence(small, tmp_path):
+    shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.rglob("fashion_mnist-test.*")
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"IDAT") + 20] ^= 1
+    path.write_bytes(whole)
+    assert refused("fashion-mnist", tmp_path).startswith(f"{path}: damaged or missing (")
+
+
+def test_missing_records_are_named(small, tmp_path):
+    shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.rglob("fashion_mnist-test.*")
+    path.unlink()
+    assert refused("fashion-mnist", tmp_path).startswith(f"{path}: damaged or missing (")
+
+
+def test_a_damaged_description_is_refused(small, tmp_path):
+    shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.rglob("dataset_info.json")
+    path.write_text(path.read_text()[:100])
+    assert refused("fashion-mnist", tmp_path).startswith(f"{tmp_path / 'fashion_mnist'}: its description is damaged")
