@@ -68,17 +68,16 @@ def parse(where: str, data: bytes) -> Events:
     """
     stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        shape, column_first, dtype = _HEADERS[version](stream)
-        start = stream.tell()
-        if dtype.kind not in "iuf" or len(shape) != 2 or shape[1] != 4:
-            raise ValueError(f"expected numbers [E, 4], got {dtype} {list(shape)}")
-        expected = start + shape[0] * 4 * dtype.itemsize
-        if len(data) != expected:
-            raise ValueError(f"expected {expected} bytes in all, got {len(data)}")
-        array = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if column_first else "C")
-    except (ValueError, KeyError) as error:
-        raise BadRecording(f"{where}: byte {stream.tell()}: not a .npy array of events: {error}") from error
+        shape, column_first, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+    except Exception as error:  # of damaged text NumPy lets through whatever tokenize and ast raise
+        raise BadRecording(f"{where}: byte 0: not a .npy array: {error}") from error
+    start = stream.tell()
+    if dtype.kind not in "iuf" or len(shape) != 2 or shape[1] != 4:
+        raise BadRecording(f"{where}: byte 0: expected numbers [E, 4], got {dtype} {list(shape)}")
+    expected = start + shape[0] * 4 * dtype.itemsize
+    if len(data) != expected:
+        raise BadRecording(f"{where}: byte {min(len(data), expected)}: expected {expected} bytes, got {len(data)}")
+    array = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if column_first else "C")
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity become no equal integer
         x, y, p, t = (array * [1, 1, 1, 1000]).astype(np.int64).T
         whole = (
