@@ -130,7 +130,7 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
         hidden=256,
         small_stem=True,
         kernel_init=PYTORCH,
-        naming="seal-kd",
+        naming="seal-kd-hidden",
     ),
     "spiking-resnet34": partial(
         ResNet, block=PreActBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512), conv_bias=True

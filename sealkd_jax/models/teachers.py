@@ -67,6 +67,14 @@ TEACHERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": partial(ResNet, block=Block, depths=(2, 2, 2, 2), features=(64, 128, 256, 512)),
     "resnet34": partial(ResNet, block=Block, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
     "resnet50": partial(ResNet, block=Bottleneck, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
-    "resnet19": partial(ResNet, block=Block, depths=(3, 3, 2), features=(128, 256, 512), hidden=256, small_stem=True),
+    "resnet19": partial(
+        ResNet,
+        block=Block,
+        depths=(3, 3, 2),
+        features=(128, 256, 512),
+        hidden=256,
+        small_stem=True,
+        naming="torchvision-hidden",
+    ),
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 44, 56)},
 }

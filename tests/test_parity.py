@@ -1,0 +1,125 @@
+"""The networks against PyTorch and SpikingJelly in float64: stored results, and PyTorch itself where it is installed.
+
+`tests/torch_reference.py` says what is compared and writes the stored results.
+"""
+
+import re
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from sealkd_jax.models import Network, Variables, create_student, create_teacher
+from sealkd_jax.models.torch_weights import export_torch, import_torch
+
+STORED = Path(__file__).parent / "parity"
+TIMESTEPS = 4
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def make(name: str, width: float) -> Network:
+    create = create_student if name.startswith(("spiking", "sew")) else create_teacher
+    return create(name, 10, width=width, precision="float64")
+
+
+def load(directory: Path, network: Network, like: Variables, found: dict[str, np.ndarray], *kinds: str) -> Variables:
+    """The arrays under these kinds, `state/`, `grad/` and so on, as variables of the network."""
+    arrays = {key.split("/", 1)[1]: array for key, array in found.items() if key.startswith(kinds)}
+    path = directory / "arrays.npz"
+    np.savez(path, **arrays)
+    return import_torch(path, network, like)
+
+
+def compare(directory: Path, network: Network, found: dict[str, np.ndarray]) -> tuple[Variables, Variables, Variables]:
+    """Logits and gradients must agree. Returns the variables before a step, ours and PyTorch's after it."""
+    images = jnp.asarray(found["images"].transpose(0, 2, 3, 1))
+    variables = load(directory, network, jax.eval_shape(network.init, jax.random.key(0), images), found, "state/")
+
+    @jax.jit
+    def observe(variables, images):
+        def loss(params):
+            logits, stats = network.train(Variables(params, variables.stats), images, timesteps=TIMESTEPS)
+            return jnp.square(logits).mean(), (logits, stats)
+
+        (_, (logits, stats)), grads = jax.value_and_grad(loss, has_aux=True)(variables.params)
+        return network.predict(variables, images, timesteps=TIMESTEPS), logits, Variables(grads, stats)
+
+    predicted, logits, after = observe(variables, images)
+    np.testing.assert_allclose(predicted, found["eval"], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(logits, found["train"], rtol=1e-10, atol=1e-10)
+    expected = load(directory, network, after, found, "grad/", "after/")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), after.params, expected.params)
+    assert all(np.any(grad != 0) for grad in jax.tree.leaves(expected.params))
+    return variables, after, expected
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("spiking-resnet18", 1 / 32), ("spiking-resnet19", 1 / 32), ("resnet20", 1 / 8)]
+)
+def test_logits_and_gradients_equal_those_stored_of_pytorch(name, width, tmp_path):
+    found = load_file(STORED / f"{name}.safetensors")
+    variables, after, expected = compare(tmp_path, make(name, width), found)
+    timesteps, batch, height = len(found["train"]), *found["images"].shape[1:3]
+    leaves = jax.tree_util.tree_leaves_with_path(expected.stats)
+    for (path, theirs), ours, before in zip(
+        leaves, jax.tree.leaves(after.stats), jax.tree.leaves(variables.stats), strict=True
+    ):
+        path = jax.tree_util.keystr(path, simple=True, separator="/")
+        if path.endswith("var"):  # PyTorch counts the unbiased variance of n numbers, Flax the biased one
+            stage = re.match(r"layer(\d)", path)
+            side = height // 2 ** (int(stage[1]) - 1 if stage else 0)
+            n = timesteps * batch * side**2
+            theirs = 0.9 * before + (theirs - 0.9 * before) * (n - 1) / n
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12, err_msg=path)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of SpikingJelly's import
+        return pytest.importorskip(
+            "tests.torch_reference", reason="without PyTorch and SpikingJelly: see the extra parity"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "size"),
+    [
+        ("spiking-resnet18", 1, 16),
+        ("spiking-resnet19", 1, 16),
+        ("spiking-resnet34", 1 / 16, 32),
+        ("spiking-resnet34", 1 / 16, 96),
+        ("sew-resnet18", 1 / 16, 32),
+        ("sew-resnet18", 1 / 16, 96),
+        ("resnet18", 1 / 16, 32),
+        ("resnet34", 1 / 16, 96),
+        ("resnet50", 1 / 16, 32),
+        ("resnet19", 1 / 16, 16),
+    ],
+)
+def test_logits_and_gradients_equal_those_of_pytorch(reference, name, width, size, tmp_path):
+    import torch
+
+    spiking = name.startswith(("spiking", "sew"))
+    module = reference.make(name, width, TIMESTEPS if spiking else None, large=size >= 96)
+    found = reference.observe(module, torch.randn(2, 3, size, size, generator=torch.manual_seed(1)).double())
+    found = {key: value.detach().numpy() for key, value in found.items()}
+    compare(tmp_path, make(name, width), found)
+
+
+@pytest.mark.parametrize("name", ["spiking-resnet18", "spiking-resnet19", "spiking-resnet34", "resnet50", "resnet20"])
+def test_pytorch_takes_what_was_exported(reference, name, tmp_path):
+    import safetensors.torch
+
+    network = make(name, 1 / 16)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    export_torch(tmp_path / "weights.safetensors", network, variables)
+    module = reference.make(name, 1 / 16, TIMESTEPS)
+    state = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    module.load_state_dict(state)
+    assert all((value == module.state_dict()[key]).all() for key, value in state.items())

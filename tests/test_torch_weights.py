@@ -1,0 +1,189 @@
+"""Weights from and to PyTorch: three formats, names, and files that are not what they should be.
+
+`parity/resnet20.pth` and `parity/resnet20.safetensors` hold the same weights: see `torch_reference.py`.
+"""
+
+import os
+import re
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.models import STUDENTS, TEACHERS, create_student, create_teacher
+from sealkd_jax.models.torch_weights import export_torch, import_torch, torch_names
+from sealkd_jax.training import params_digest
+
+STORED = Path(__file__).parent / "parity"
+NETWORK = create_teacher("resnet20", 10, width=1 / 8)
+STATE = {
+    key.removeprefix("state/"): array
+    for key, array in load_file(STORED / "resnet20.safetensors").items()
+    if key.startswith("state/")
+}
+
+
+def like(network, size=32):
+    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+
+
+LIKE = like(NETWORK)
+
+
+def write_pth(path, replaced, compression=zipfile.ZIP_STORED):
+    """The checkpoint with the contents of some of its members replaced."""
+    with zipfile.ZipFile(STORED / "resnet20.pth") as old, zipfile.ZipFile(path, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, replaced.get(name.removeprefix("resnet20/"), old.read(name)))
+    return path
+
+
+def test_every_format_gives_the_same_weights(tmp_path):
+    save_file(STATE, tmp_path / "a.safetensors")
+    np.savez_compressed(tmp_path / "b.npz", **STATE)
+    variables = import_torch(tmp_path / "a.safetensors", NETWORK, LIKE)
+    np.testing.assert_array_equal(
+        variables.params["layer2_1"]["conv2"]["kernel"][2, 1, 3, 0], STATE["layer2.1.conv2.weight"][0, 3, 2, 1]
+    )
+    np.testing.assert_array_equal(variables.params["readout"]["kernel"], STATE["linear.weight"].T)
+    np.testing.assert_array_equal(variables.stats["stem_bn"]["var"], STATE["bn1.running_var"])
+    for path in (tmp_path / "b.npz", STORED / "resnet20.pth"):
+        assert params_digest(import_torch(path, NETWORK, LIKE)) == params_digest(variables)
+
+
+STUDENTS_AND_TEACHERS = [
+    *(partial(create_student, name, neuron="plif") for name in STUDENTS),
+    *(partial(create_teacher, name) for name in TEACHERS),
+]
+
+
+@pytest.mark.parametrize("create", STUDENTS_AND_TEACHERS, ids=lambda create: create.args[0])
+def test_what_is_exported_is_imported_bit_for_bit(create, tmp_path):
+    network = create(classes=10, width=1 / 16)
+    wanted, rng = like(network), np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), wanted)
+    path = tmp_path / "weights.safetensors"
+    export_torch(path, network, variables)
+    assert params_digest(import_torch(path, network, wanted)) == params_digest(variables)
+
+
+@pytest.mark.parametrize(
+    ("name", "examples"),
+    [
+        ("spiking-resnet18", ["conv0.0.weight", "conv0.1.running_mean", "layer2.0.shortcut.1.bias", "conv0.2.w"]),
+        ("spiking-resnet19", ["classifier.0.weight", "classifier.1.w", "classifier.2.bias", "layer3.1.spike2.w"]),
+        ("sew-resnet34", ["conv1.weight", "sn1.w", "layer4.0.downsample.0.weight", "layer4.0.downsample.2.w"]),
+        ("spiking-resnet34", ["conv1.bias", "layer3.5.bn2.weight", "layer3.5.sn1.w", "fc.weight"]),
+    ],
+)
+def test_names_are_those_of_the_published_networks(name, examples):
+    network = create_student(name, 10, neuron="plif")
+    names = torch_names(network, like(network))
+    assert set(examples) <= names.keys() and len(names) == len(jax.tree.leaves(like(network)))
+
+
+def test_all_that_differs_is_told_in_one_line(tmp_path):
+    state = dict(STATE)
+    del state["bn1.bias"], state["linear.bias"]
+    state["fc.bias"] = np.zeros(10, np.float32)
+    state["conv1.weight"] = np.zeros((2, 1, 3, 3), np.float32)
+    np.savez(tmp_path / "weights.npz", **state)
+    with pytest.raises(InputError) as caught:
+        import_torch(tmp_path / "weights.npz", NETWORK, LIKE)
+    assert str(caught.value) == (
+        f"{tmp_path}/weights.npz: of another network than this one. missing: bn1.bias, linear.bias; not expected: "
+        "fc.bias; of another shape: conv1.weight (expected [2, 3, 3, 3], got [2, 1, 3, 3])"
+    )
+
+
+PICKLES = {
+    "asks for os.system": b"\x80\x02cos\nsystem\nX%s\x85R.",
+    "asks for builtins.eval": b"\x80\x02cbuiltins\neval\nX%s\x85R.",
+    "in a bytearray8, but only 1 remain": b"\x80\x05\x96\x00\x00\x00\x00\x00\x01\x00\x00.",  # 2^40 bytes
+    "opcode STACK_GLOBAL": b"\x80\x04X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93.",
+    "damaged at": b"\x80\x02}r\xff\xff\xff\x7f.",  # 2^31 memos
+    "expected one state dict, alone or as an entry of a dict, found 0": b"\x80\x02}.",
+    # Sets an attribute of what was found.
+    "cannot be read as .pth": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x01\x00\x00\x00aNs\x86b.",
+}
+
+
+@pytest.mark.parametrize("words", PICKLES)
+def test_a_pickle_that_is_no_state_dict_does_nothing(words, tmp_path):
+    command = f"touch {tmp_path}/done".encode()
+    program = PICKLES[words].replace(b"%s", len(command).to_bytes(4, "little") + command)
+    path = write_pth(tmp_path / "weights.pth", {"data.pkl": program})
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        import_torch(path, NETWORK, LIKE)
+    assert str(path) in str(caught.value) and not (tmp_path / "done").exists()
+
+
+def test_what_a_file_says_of_sizes_is_checked_before_it_is_read(tmp_path):
+    for replaced, compression, words in (
+        ({"data/0": b"1234"}, zipfile.ZIP_STORED, "data/0: expected 216 uncompressed bytes, got 4"),
+        ({}, zipfile.ZIP_DEFLATED, "uncompressed bytes"),
+        ({"byteorder": b"big"}, zipfile.ZIP_STORED, "big-endian"),
+    ):
+        path = write_pth(tmp_path / "weights.pth", replaced, compression)
+        with pytest.raises(InputError, match=words):
+            import_torch(path, NETWORK, LIKE)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.array([None] * 10), "linear.bias.npy: expected numbers, got object"),
+        (np.zeros(10, np.int32), "linear.bias: expected floating point numbers, got int32"),
+    ],
+)
+def test_arrays_that_are_no_weights_are_refused(array, words, tmp_path):
+    np.savez(tmp_path / "weights.npz", **STATE | {"linear.bias": array})
+    with pytest.raises(InputError, match=words):
+        import_torch(tmp_path / "weights.npz", NETWORK, LIKE)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth", ".pt"])
+def test_files_that_are_something_else_are_refused(suffix, tmp_path):
+    path = tmp_path / f"weights{suffix}"
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        import_torch(path, NETWORK, LIKE)
+    path.write_bytes(b"\x80\x02}q\x00.")  # a .pth of before PyTorch 1.6 is a bare pickle
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        import_torch(path, NETWORK, LIKE)
+    with pytest.raises(InputError, match=r"expected a name that ends with one of \.safetensors, \.npz, \.pth, \.pt"):
+        import_torch(tmp_path / "weights.h5", NETWORK, LIKE)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_refused_or_read_as_these_shapes(tmp_path_factory, data):
+    good = (STORED / "resnet20.pth").read_bytes()
+    position = data.draw(st.integers(0, len(good) - 1))
+    bad = bytearray(good)
+    bad[position : position + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    path = tmp_path_factory.getbasetemp() / "damaged.pth"
+    path.write_bytes(bad)
+    try:
+        variables = import_torch(path, NETWORK, LIKE)
+    except InputError as error:
+        assert "\n" not in str(error) and str(path) in str(error)
+    else:
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), variables) == jax.tree.map(lambda x: (x.shape, x.dtype), LIKE)
+
+
+def test_the_weights_of_a_published_resnet20_fit():
+    if "SEALKD_TEST_DATA" not in os.environ:
+        pytest.skip("SEALKD_TEST_DATA is not set")
+    network = create_teacher("resnet20", 10)
+    path = Path(os.environ["SEALKD_TEST_DATA"], "cifar10_resnet20_akamaster.npz")
+    variables = import_torch(path, network, like(network))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+    assert all((layer["var"] > 0).all() for layer in jax.tree.leaves(variables.stats, is_leaf=lambda x: "var" in x))
