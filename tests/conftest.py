@@ -15,6 +15,8 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+collect_ignore = ["torch_reference.py"]  # needs PyTorch
+
 
 @pytest.fixture
 def float64():
