@@ -80,7 +80,8 @@ def _read_split(builder: Any, split: str, on_demand: bool, remedy: str) -> Split
     except Exception as error:  # those of TFDS, array_record, protobuf and Pillow have no class in common
         files = ", ".join(map(str, builder.info.splits[split].filepaths))
         raise InputError(
-            f"{files}: damaged or missing ({_line(error)}); remove {builder.data_path} and prepare it anew: {remedy}"
+            f"{files}: cannot be read ({_line(error)}); "
+            f"if damaged, remove {builder.data_path} and prepare it anew: {remedy}"
         ) from error
 
 
@@ -111,8 +112,8 @@ def _builder(name: str, data_dir: Path) -> Any:
         return tfds.builder(BUILDERS[name], data_dir=data_dir)
     except Exception as error:  # protobuf's, json's, or TFDS' own
         raise InputError(
-            f"{data_dir / BUILDERS[name]}: its description is damaged ({_line(error)}); "
-            f"remove it and prepare it anew: {_command(name, data_dir)}"
+            f"{data_dir / BUILDERS[name]}: cannot be read ({_line(error)}); "
+            f"if damaged, remove it and prepare it anew: {_command(name, data_dir)}"
         ) from error
 
 
