@@ -120,7 +120,7 @@ def with_member(archives, to, name, data=GOOD):
     return to
 
 
-@pytest.mark.parametrize("name", ["../Train/0/x.bin", "/Train/0/x.bin", "Train/../../x.bin"])
+@pytest.mark.parametrize("name", ["../Train/0/x.bin", "/Train/0/x.bin", "Train/../../x.bin", "Train/0/\n.bin"])
 def test_names_that_leave_the_archives_folder_are_refused(tmp_path, archives, name):
     with pytest.raises(InputError, match=r"Train.zip: .*: leaves the archive's folder"):
         load_nmnist(with_member(archives, tmp_path / "data", name), Framing(2, on_bad_recording="skip"), tmp_path)
@@ -170,7 +170,7 @@ def test_what_is_no_archive_is_named(tmp_path_factory, data):
 
 
 def test_damaged_archives_are_refused_or_read(tmp_path):
-    small = zipped(write_folders(tmp_path / "folders", 20, 1, 4), tmp_path / "small")
+    small = zipped(write_folders(tmp_path / "folders", 110, 1, 4), tmp_path / "small")
     good = (small / "Train.zip").read_bytes()
     directory = good.index(b"PK\x01\x02")
     places = np.random.default_rng(0).integers([0] * 150 + [directory] * 150, len(good))
@@ -179,7 +179,7 @@ def test_damaged_archives_are_refused_or_read(tmp_path):
         changed[at] ^= 1 << index % 8
         (small / "Train.zip").write_bytes(changed)
         try:
-            load_nmnist(small, Framing(1, size=2), tmp_path / "cache")
+            load_nmnist(small, Framing(1, size=2), tmp_path / f"cache{index}")
         except InputError as error:
             assert "Train.zip" in str(error) or "training recordings" in str(error), error
 

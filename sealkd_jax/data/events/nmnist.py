@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from zlib import error as ZlibError
 
 import numpy as np
 
@@ -95,12 +94,13 @@ def _in_zip(path: Path, open_files: ExitStack) -> list[Found]:
     """Nothing is extracted. A recording's stamp is its checksum in the archive."""
     try:
         archive = open_files.enter_context(zipfile.ZipFile(path))
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
+    except Exception as error:  # zipfile lets through whatever damaged bytes lead to
         raise InputError(f"{path}: cannot be read: {error}; python -m train.prepare {NAME} downloads it") from error
-    members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
     for info in members:
-        if info.filename.startswith("/") or ".." in info.filename.split("/"):
-            raise InputError(f"{path}: {info.filename}: leaves the archive's folder; not the published archive")
+        name = info.filename
+        if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
+            raise InputError(f"{path}: {name!r}: leaves the archive's folder, or is no name; not the published archive")
     return [
         (f"{path}: {info.filename}", info.filename, info.file_size, info.CRC, partial(_member, path, archive, info))
         for info in members
@@ -115,5 +115,5 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> byte
     try:
         with archive.open(info) as member:
             return member.read(info.file_size + 1)  # bounds what is decompressed; at the end the checksum is compared
-    except (OSError, zipfile.BadZipFile, ZlibError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+    except Exception as error:  # as above
         raise BadRecording(f"{where}: byte {info.header_offset} of the archive: cannot be read: {error}") from error
