@@ -119,7 +119,9 @@ def test_what_came_damaged_is_named_and_asked_for_again(tmp_path, server, monkey
     serve_nmnist(server, monkeypatch)
     good = server.files["/train_"]
     server.files["/train_"] = good[:-10]
-    with pytest.raises(InputError, match=r"nmnist: http.*train_ could not be downloaded: .*; try again later, or put"):
+    with pytest.raises(
+        InputError, match=r"nmnist: http.*train_ could not be downloaded and extracted: .*; try again later, or put"
+    ):
         download("nmnist", tmp_path)
     server.files["/train_"] = good
     download("nmnist", tmp_path)
@@ -131,7 +133,7 @@ def test_a_missing_file_and_a_server_that_is_down_are_named(tmp_path, server, mo
     with pytest.raises(InputError, match=r"put train.zip \(MD5 [0-9a-f]{32}\) into .*NMNIST yourself"):
         download("nmnist", tmp_path)
     monkeypatch.setattr(datasets.NMNIST, "train_url", "http://127.0.0.1:1/train")
-    with pytest.raises(InputError, match=r"could not be downloaded: .*refused"):
+    with pytest.raises(InputError, match=r"could not be downloaded and extracted: .*refused"):
         download("nmnist", tmp_path)
 
 

@@ -80,7 +80,7 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
 def test_a_folder_is_listed_by_name_with_what_tells_files_apart(tmp_path):
     root = tmp_path / "Train"
-    for name in ("b/2.bin", "a/3.bin", "b/1.bin", "b/readme.txt"):
+    for name in ("b/2.bin", "a/3.bin", "b/1.bin", "b/readme.txt", "b/._1.bin"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(name.encode())
     (root / "a/dead.bin").symlink_to("nowhere")

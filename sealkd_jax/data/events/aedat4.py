@@ -1,7 +1,7 @@
 """AEDAT 4, the format of the cameras' makers: packets of events, compressed one by one.
 
-Why not tonic's `read_aedat4`: the decoder under it, `aedat`, trusts what it reads. A damaged file can end the whole
-process, and one that is cut between two packets passes for a short one. On whole files the two agree.
+Why not tonic's `read_aedat4`: the decoder under it, `aedat` 2.3, trusts what it reads, and some damaged files end the
+whole process (abort). On whole files the two agree.
 
     file:   "#!AER-DAT4.0\\r\\n", size (4 bytes), header (FlatBuffers table: compression, where the packets end),
             packets, a table of them that is not needed
@@ -91,7 +91,7 @@ def _number(table_buffer: bytes, root: int, field: int, kind: str, default: int)
 
 
 def _unpacked(data: bytes, compression: int, bound: int) -> bytes:
-    """The packet's data; not more than `bound` bytes are ever in memory."""
+    """The packet's data; of a packet that unpacks to more than `bound` bytes no more are made."""
     if compression not in range(5):
         raise ValueError(f"compression {compression} is none of 0 to 4")
     with extra():

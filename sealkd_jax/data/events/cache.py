@@ -28,6 +28,7 @@ from sealkd_jax.files import locked, replacing
 FORMAT = 1  # another number where the same recordings would become other frames
 SPLITS = ("train", "validation", "test")
 _KEYS = tuple(f"{split}.{what}" for split in SPLITS for what in ("frames", "labels"))
+_HOW = 'with on_bad_recording="skip" it is left out'
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32}
 
 
@@ -118,7 +119,7 @@ def _convert(
     """Appends the frames of every recording, one in memory at a time; split -> those kept, and why others were not."""
     skip, skipped = framing.on_bad_recording == "skip", list(recordings.bad)
     if skipped and not skip:
-        raise InputError(skipped[0])
+        raise InputError(f"{skipped[0]}; {_HOW}")
     kept: dict[str, list[Recording]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         for recording in getattr(recordings, split):
@@ -126,7 +127,7 @@ def _convert(
                 counts = frames(recording.events(), framing, sensor)
             except BadRecording as error:
                 if not skip:
-                    raise
+                    raise InputError(f"{error}; {_HOW}") from error
                 skipped.append(str(error))
                 continue
             growing.append(recording.name, counts)

@@ -5,6 +5,7 @@ There is no official split: ours is `cifar10_dvs_split.json`, drawn by `splits.d
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 from sealkd_jax.data.events import aedat4
@@ -42,7 +43,7 @@ def load_cifar10_dvs(data_dir: Path, framing: Framing, cache_dir: Path) -> Event
     for path, name, size, stamp in list_files(root, ".aedat4"):
         match = re.fullmatch(r"CIFAR10DVS/([a-z]+)/cifar10_([a-z]+)_([0-9]{1,3})\.aedat4", name)
         if match and match[1] == match[2] and (match[1], int(match[3])) in split_of:
-            recording = Recording(name, size, stamp, lambda path=path: _read(path), CLASSES.index(match[1]))
+            recording = Recording(name, size, stamp, partial(_read, path), CLASSES.index(match[1]))
             recordings[split_of[match[1], int(match[3])]].append(recording)
         else:
             bad.append(f"{path}: expected CLASS/cifar10_CLASS_NUMBER.aedat4, of {', '.join(CLASSES)}, and 0 to 999")

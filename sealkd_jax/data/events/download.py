@@ -9,6 +9,8 @@ from pathlib import Path
 from sealkd_jax.data.events.missing import extra
 from sealkd_jax.errors import InputError
 
+_FAILURES = (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+
 
 def download(name: str, data_dir: Path) -> None:
     """Downloads a data set to where its loader finds it, compares checksums, and extracts it where it has to be.
@@ -38,24 +40,14 @@ def download(name: str, data_dir: Path) -> None:
         folder = data_dir / CIFAR10DVS.__name__
     else:
         raise InputError(f"dataset {name!r}: unknown; expected nmnist, dvs-gesture or cifar10-dvs")
+    inside = CIFAR10DVS.data_filename if name == "cifar10-dvs" else []  # archives in the archive, one a class
     for url, file, md5 in archives:
         try:
             download_url(url, str(folder), filename=file, md5=md5)
-            if name != "nmnist":
-                extract_archive(str(folder / file))
-        except (
-            OSError,
-            HTTPException,
-            RuntimeError,
-            EOFError,
-            tarfile.TarError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+            for archive in [] if name == "nmnist" else [file, *inside]:
+                extract_archive(str(folder / archive))
+        except _FAILURES as error:
             raise InputError(
-                f"{name}: {url} could not be downloaded: {error}; try again later, or put {file} (MD5 {md5}) into "
-                f"{folder} yourself and run this again"
+                f"{name}: {url} could not be downloaded and extracted: {error}; try again later, or put {file} "
+                f"(MD5 {md5}) into {folder} yourself and run this again"
             ) from error
-    if name == "cifar10-dvs":
-        for file in CIFAR10DVS.data_filename:  # archives in the archive, one a class
-            extract_archive(str(folder / file))

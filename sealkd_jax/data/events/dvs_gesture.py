@@ -8,6 +8,7 @@ Axis legend: E events of one recording.
 
 import io
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +103,11 @@ def _find(data_dir: Path, part: str) -> tuple[list[Recording], list[int], list[s
         match = re.fullmatch(rf"{part}/user([0-9]+)_[^/]+/([0-9]|10)\.npy", name)
         if match:
             users.append(int(match[1]))
-            read = lambda path=path: parse(str(path), read_bytes(path, LARGEST))  # noqa: E731
-            good.append(Recording(name, size, stamp, read, int(match[2])))
+            good.append(Recording(name, size, stamp, partial(_read, path), int(match[2])))
         else:
             bad.append(f"{path}: expected userNUMBER_LIGHT/LABEL.npy, with a label from 0 to 10")
     return good, users, bad
+
+
+def _read(path: Path) -> Events:
+    return parse(str(path), read_bytes(path, LARGEST))

@@ -103,7 +103,7 @@ def read_bytes(path: Path, bound: int) -> bytes:
 
 
 def list_files(root: Path, suffix: str) -> list[File]:
-    """What is called `root/FOLDER/NAME.suffix`, sorted by name.
+    """What is called `root/FOLDER/NAME.suffix`, sorted by name; hidden files are left alone.
 
     Raises:
         InputError: if a directory cannot be read, or there are none.
@@ -113,7 +113,7 @@ def list_files(root: Path, suffix: str) -> list[File]:
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(suffix):
+                    if entry.name.endswith(suffix) and not entry.name.startswith("."):
                         facts = entry.stat(follow_symlinks=os.path.exists(entry))  # a dead link is read, and named
                         name = f"{root.name}/{folder.name}/{entry.name}"
                         files.append(File(folder / entry.name, name, facts.st_size, facts.st_mtime_ns))
