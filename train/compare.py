@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sealkd_jax.data import Dataset, load
+from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, replacing, write_json
@@ -29,9 +29,10 @@ from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, needs_teach
 from sealkd_jax.report import write_comparison_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits
-from sealkd_jax.training import Plan, compile_evaluation, on_devices, params_digest, train_seeds
+from sealkd_jax.training import Plan, compile_evaluation, params_digest, train_seeds
+from train.data import load_dataset
 from train.distill import FREE, check_out, make_plan
-from train.options import DistillOptions, as_kind, check, parse
+from train.options import DataOptions, DistillOptions, as_kind, check, parse
 from train.precompute import obtain_logits, own_logits, pick_teacher
 from train.program import facts, progress, run
 from train.teacher import Teacher, fingerprint
@@ -39,7 +40,18 @@ from train.teacher import Teacher, fingerprint
 REFERENCE = "uniform_kd"
 RESAMPLES = 9999
 # Options that do not change from cell to cell: where and on what it runs, what is compared, and against which teacher.
-FIXED = (*FREE, "method", "hyper", "seed", "dataset", "teacher", "teacher_logits", "precision")
+FIXED = (
+    *(field.name for field in fields(DataOptions) if field.name != "timesteps"),
+    *FREE,
+    "method",
+    "hyper",
+    "seed",
+    "teacher",
+    "teacher_width",
+    "teacher_sees",
+    "teacher_logits",
+    "precision",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +67,7 @@ class CompareOptions(DistillOptions):
     seeds_at_once: int | None = None
     """How many seeds are computed side by side; where not given, 1 on a CPU and all on an accelerator."""
     method: tyro.conf.Suppress[str] = "none"
+    stream: tyro.conf.Suppress[bool] = False
     seed: int = 0
     """The first seed."""
     hyper: tuple[str, ...] = ()
@@ -84,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     check_out(out, options.resume)
     _check_comparison(out)
     with jax.enable_x64(options.precision == "float64"):
-        dataset = load(options.dataset)
+        dataset = load_dataset(options)
         cells = make_cells(options, dataset)
         teacher = None
         if options.teacher_logits is None and any(needs_teacher(cell.options.method) for cell in cells):
@@ -190,8 +203,8 @@ def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset) -> Te
 def decided_by(cell: Cell, seeds: Sequence[int], teacher: Teacher | None, dataset: Dataset) -> dict[str, Any]:
     """Everything that a cell's result follows from, as JSON facts."""
     options = asdict(cell.options)
-    for name in (*FREE, "hyper", "seed", "teacher", "teacher_logits"):
-        del options[name]
+    for name in {*FIXED, "hyper", "seed"} - {"method", "precision"}:
+        options.pop(name, None)
     source = None
     if needs_teacher(cell.options.method):
         own = cell.options.teacher_logits
@@ -260,10 +273,10 @@ def _train(
     students = train_seeds(
         cell.plan, seeds, dataset, cell.parallel, teacher_logits=logits, at_once=at_once, on_epoch=on_epoch
     )
-    test = on_devices(dataset, dataset.test, cell.parallel)
-    evaluate = compile_evaluation(cell.plan.network, cell.plan.recipe, cell.plan.timesteps, cell.parallel)
+    plan, test = cell.plan, dataset.test
+    evaluate = compile_evaluation(plan.network, plan.recipe, plan.timesteps, cell.parallel, dataset, test)
     by_timestep = [
-        accuracy_by_timestep(evaluate(cell.parallel.put(student.variables), test).logits, test.labels).tolist()
+        accuracy_by_timestep(evaluate(cell.parallel.put(student.variables)).logits, test.labels).tolist()
         for student in students
     ]
     return {

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sealkd_jax.data import Dataset, load
+from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, write_json
 from sealkd_jax.losses import needs_teacher
@@ -24,6 +24,7 @@ from sealkd_jax.models import create_student
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Plan, steps_per_epoch, train
+from train.data import load_dataset
 from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
 from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_recipe
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
-        dataset = load(options.dataset)
+        dataset = load_dataset(options)
         plan = make_plan(options, dataset)
         teacher, teacher_logits, source = None, None, None
         if options.teacher_logits is not None:
@@ -69,13 +70,14 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
         network=create_student(
             options.student,
             len(dataset.classes),
+            width=options.width,
             neuron=options.neuron,
             decay=options.decay,
             precision=options.precision,
             remat=options.remat,
         ),
         method=bind_method(options.method, options.hyper),
-        recipe=student_recipe(options),
+        recipe=student_recipe(options, dataset),
         timesteps=options.timesteps,
         seed=options.seed,
         optimizer=options.optimizer,
@@ -84,6 +86,8 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
         warmup_epochs=options.warmup_epochs,
     )
     steps_per_epoch(plan.recipe, dataset)
+    if dataset.frames not in (None, options.timesteps):
+        raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
     logits = jax.ShapeDtypeStruct((options.batch_size, len(dataset.classes)), np.float32)
     student = jax.ShapeDtypeStruct((options.timesteps, *logits.shape), np.float32)
     try:
@@ -109,7 +113,7 @@ def check_out(out: Path, resume: bool) -> None:
 
 
 # What may change between the starts of one run: where it is and what it runs on.
-FREE = ("out", "resume", "parallel", "devices", "data_dir")
+FREE = ("out", "resume", "parallel", "devices", "data_dir", "stream")
 
 
 def _write_config(out: Path, preset: str, options: DistillOptions, source: str | None) -> None:

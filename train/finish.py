@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from sealkd_jax.data import Dataset
+from sealkd_jax.data import Dataset, take
 from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, dead_share, energy, saturated_share
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.sharding import Parallel
-from sealkd_jax.training import Plan, Survey, Trained, make_survey, on_devices, params_digest
+from sealkd_jax.training import Plan, Survey, Trained, params_digest, survey_split
 from sealkd_jax.weights import save_weights
 from train.options import DistillOptions
 from train.teacher import Teacher
@@ -29,10 +29,8 @@ def finish(
     parallel: Parallel,
 ) -> dict[str, Any]:
     """Evaluates the reported model on the test split, and writes weights, predictions, hardest examples and summary."""
-    test = on_devices(dataset, dataset.test, parallel)
-    survey = parallel.compile(
-        make_survey(plan.network, plan.recipe, timesteps=plan.timesteps, split_batch=parallel.constrain_batch)
-    )(trained.variables, test)
+    test = dataset.test
+    survey = survey_split(plan.network, trained.variables, plan.recipe, plan.timesteps, parallel, dataset)
     logits = np.asarray(survey.logits, np.float32)
     summary = {
         "preset": preset,
@@ -50,20 +48,20 @@ def finish(
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,
         "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
-        **activity(survey, len(dataset.test.labels)),
-        "energy": energy_of(plan.network, trained.variables, dataset.train.images.shape[1:], survey),
-        "n_test": len(dataset.test.labels),
+        **activity(survey, len(test.labels)),
+        "energy": energy_of(plan.network, trained.variables, dataset.train.images.shape[-3:], survey),
+        "n_test": len(test.labels),
         "classes": list(dataset.classes),
         "params_digest": params_digest(trained.variables),
     }
     save_weights(out / "weights.safetensors", trained.variables, {"student": options.student})
-    predictions = {"logits": logits, "labels": dataset.test.labels}
+    predictions = {"logits": logits, "labels": test.labels}
     if teacher:
         predictions["teacher_logits"] = teacher.test_logits
     _write_arrays(out / "predictions.npz", predictions)
-    index = hardest(logits, dataset.test.labels)
+    index = hardest(logits, test.labels)
     if len(index):
-        _write_arrays(out / "hardest.npz", {"images": dataset.test.images[index], "index": index})
+        _write_arrays(out / "hardest.npz", {"images": take(test.images, index), "index": index})
     else:
         (out / "hardest.npz").unlink(missing_ok=True)
     write_json(out / "summary.json", summary)

@@ -9,17 +9,54 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from sealkd_jax.data import Augmentation, compose, pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS, Method, hyperparameters
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What training a teacher and training a student have in common."""
+class DataOptions:
+    """The data set, and how recordings of events become frames."""
 
     dataset: str
-    """Name of the data set."""
+    """Name of the data set, or npz:FILE with your own x_train, y_train, x_test, y_test."""
+    data_dir: Path | None = None
+    """Where data sets are, and where train.prepare puts them; ~/tensorflow_datasets where not given."""
+    stream: bool = False
+    """Read images when they are needed, for a data set too large for the device's memory."""
+    timesteps: int = 4
+    """T, in training and evaluation. A recording of events becomes as many frames."""
+    frame_by: Literal["time", "count"] = "time"
+    """Frames of equal duration, or of equally many events."""
+    frame_size: int | None = None
+    """Height and width of frames, in pixels; the data set's usual where not given."""
+    on_bad_recording: Literal["fail", "skip"] = "fail"
+    """Stop at a recording that is damaged, or leave it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOptions:
+    """How a view of a training example is made; 0 and no switch each off."""
+
+    crop: int = 0
+    """Zero pixels padded to every side before cropping back."""
+    flip: bool = False
+    """Half of the images, or recordings, are mirrored."""
+    auto_augment: bool = False
+    """AutoAugment's policy for CIFAR-10; RGB images alone."""
+    cutout: int = 0
+    """Side of a square that is blanked, in pixels."""
+    roll: int = 0
+    """Recordings: furthest shift along either axis, in pixels; what leaves comes in again at the other side."""
+    time_shift: int = 0
+    """Recordings: furthest shift in time, in frames."""
+    event_drop: float = 0.0
+    """Recordings: at most this share of the events is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(DataOptions, AugmentationOptions):
+    """What training a teacher and training a student have in common."""
+
     seed: int = 0
     """Of the initial parameters and the order of the examples."""
     epochs: int
@@ -34,21 +71,12 @@ class TrainingOptions:
     """On kernels only."""
     warmup_epochs: int = 0
     """Epochs over which the learning rate rises from 0; fewer where --epochs leaves no room."""
-    crop: int
-    """Augmentation: zero pixels padded to every side before cropping back; 0 switches it off."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Of activations. Parameters, membranes and losses are at least float32."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How a step is spread over devices."""
     devices: int | None = None
     """How many devices; all of this machine where not given."""
-    data_dir: Path | None = None
-    """Where data sets are; the digits come with scikit-learn and need none."""
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """What makes a view of a training image."""
-        return compose(*([pad_and_crop(self.crop)] if self.crop else []))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +85,10 @@ class TeacherOptions(TrainingOptions):
 
     teacher: str
     """Name of the network."""
+    teacher_width: float = 1.0
+    """Factor on the features of its layers."""
+    teacher_sees: Literal["mean", "each"] = "mean"
+    """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +99,20 @@ class DistillOptions(TrainingOptions):
     """The loss: one of sealkd_jax.METHODS."""
     hyper: tuple[str, ...] = ()
     """Hyper-parameters of the method, NAME=VALUE each, such as alpha=0.6 temperature=3."""
-    timesteps: int = 4
-    """T, in training and evaluation."""
     student: str
     """The spiking network: one of sealkd_jax.models.STUDENTS, such as spiking-conv and spiking-mlp."""
+    width: float = 1.0
+    """Factor on the features of its layers."""
     neuron: Literal["lif", "iaf", "plif"] = "lif"
     """Leaky integrate-and-fire, without the leak, or with a learned leak."""
     decay: float = 0.5
     """Share of the membrane that a timestep keeps, in (0, 1)."""
     teacher: str
     """Name of the preset's teacher network, or the directory of a teacher that train.teacher made."""
+    teacher_width: float = 1.0
+    """Factor on the features of a network's layers."""
+    teacher_sees: Literal["mean", "each"] = "mean"
+    """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep."""
     teacher_logits: Path | None = None
     """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [K,N,C], [K,N,T,C] or [N,C]."""
     views: int
@@ -151,11 +187,19 @@ def check(options: TrainingOptions) -> None:
         "weight_decay": ("0 or a positive number", lambda x: 0 <= x < float("inf")),
         "warmup_epochs": ("at least 0", lambda x: x >= 0),
         "crop": ("at least 0", lambda x: x >= 0),
+        "cutout": ("at least 0", lambda x: x >= 0),
+        "roll": ("at least 0", lambda x: x >= 0),
+        "time_shift": ("at least 0", lambda x: x >= 0),
+        "event_drop": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
+        "frame_size": ("at least 1", lambda x: x is None or x >= 1),
         "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "timesteps": ("at least 1", lambda x: x >= 1),
         "views": ("at least 1", lambda x: x >= 1),
         "decay": ("a number between 0 and 1", lambda x: 0 < x < 1),
+        "repeats": ("at least 1", lambda x: x >= 1),
+        "width": ("a positive number", lambda x: 0 < x < float("inf")),
+        "teacher_width": ("a positive number", lambda x: 0 < x < float("inf")),
         "seeds": ("at least 1", lambda x: x >= 1),
         "seeds_at_once": ("at least 1", lambda x: x is None or x >= 1),
     }

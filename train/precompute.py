@@ -9,21 +9,23 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sealkd_jax.data import Dataset, load
+from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked
 from sealkd_jax.models import TEACHERS
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
-from sealkd_jax.training import Recipe, compile_evaluation, on_devices
-from train.options import DistillOptions, Preset, parse
+from sealkd_jax.training import Recipe, compile_evaluation
+from train.data import facts_of, load_dataset, pick_augmentation
+from train.options import AugmentationOptions, DataOptions, DistillOptions, Preset, parse
 from train.program import progress, run
 from train.teacher import Teacher, fingerprint, load_teacher, obtain_teacher
 
 
-def student_recipe(options: DistillOptions) -> Recipe:
+def student_recipe(options: DistillOptions, dataset: Dataset) -> Recipe:
     """Batches, views and epochs of the student."""
-    return Recipe(options.augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
+    augmentation = pick_augmentation(options, dataset)
+    return Recipe(augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
 
 
 def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -32,8 +34,10 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     Raises:
         InputError: if it is neither.
     """
-    name, recipe = preset.distill.teacher, replace(preset.teacher, dataset=preset.distill.dataset)
-    return named_teacher(name, dataset, parallel) or obtain_teacher(replace(recipe, teacher=name), dataset, parallel)
+    student = preset.distill
+    network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
+    recipe = replace(preset.teacher, **facts_of(DataOptions, student), **network)
+    return named_teacher(student.teacher, dataset, parallel) or obtain_teacher(recipe, dataset, parallel)
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
@@ -59,15 +63,14 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
     with locked(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
         if not path.exists():
             parallel = parallel.dividing(teacher.batch_size)
-            recipe = student_recipe(options)._replace(batch_size=teacher.batch_size)
-            evaluate = compile_evaluation(teacher.network, recipe, 1, parallel)
-            data = on_devices(dataset, dataset.train, parallel)
+            recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
+            evaluate = compile_evaluation(teacher.network, recipe, 1, parallel, dataset, dataset.train)
             with progress("views", options.views) as show:
 
                 def view(k: int) -> np.ndarray:
-                    logits = np.asarray(evaluate(teacher.variables, data, np.int32(k)).logits[0])
+                    logits = evaluate(teacher.variables, np.int32(k)).logits
                     show({"epoch": k + 1})
-                    return logits
+                    return logits[0] if len(logits) == 1 else np.swapaxes(logits, 0, 1)
 
                 write_teacher_logits(path, view, options.views, fingerprints)
     return _open(path, options, dataset, fingerprints)
@@ -82,7 +85,7 @@ def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, s
     """What the views are views of: the data, how it is augmented, and the seed."""
     return {
         "data": dataset.fingerprint,
-        "augmentation": fingerprint(options.crop),
+        "augmentation": fingerprint(facts_of(AugmentationOptions, options)),
         "view seed": str(options.view_seed),
     }
 
@@ -104,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     options = preset.distill
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
-        dataset = load(options.dataset)
+        dataset = load_dataset(options)
         logits = obtain_logits(options, pick_teacher(preset, dataset, parallel), dataset, parallel)
     accuracy = logits.accuracy(dataset.train.labels)
     print(f"{logits.path}: {logits.views} views, accuracy {accuracy:.2%} on the training labels")

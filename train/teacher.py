@@ -12,16 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from sealkd_jax.data import Dataset, load
+from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, write_json
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_teacher
 from sealkd_jax.sharding import Parallel, pick_devices
-from sealkd_jax.training import Plan, Recipe, compile_evaluation, on_devices, params_digest, train
+from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, train
 from sealkd_jax.weights import load_weights, save_weights
-from train.options import TeacherOptions, parse
+from train.data import facts_of, load_dataset, pick_augmentation
+from train.options import DataOptions, TeacherOptions, parse
 from train.program import facts, progress, run
 
 TEACHERS_DIR = Path("runs/teachers")
@@ -34,7 +35,7 @@ class Teacher:
     Attributes:
         directory: where it is kept, and its logits beside it.
         digest: SHA-256 of its variables.
-        test_logits: float32 `[N, C]` of the test split.
+        test_logits: float32 `[N, C]` of the test split, the mean over timesteps where it has several.
     """
 
     network: Network
@@ -54,7 +55,8 @@ def fingerprint(*parts: Any) -> str:
 
 def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
     """The teacher of these options: trained now, or found where an earlier run left it."""
-    recipe = asdict(options) | {"parallel": None, "devices": None, "data_dir": None}
+    elsewhere = {"parallel", "devices", *facts_of(DataOptions, options)}  # the data's fingerprint stands for the data
+    recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
     parallel = parallel.dividing(options.batch_size)
@@ -87,12 +89,12 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         raise InputError(f"{directory}: a teacher of other data ({options.dataset}); make one with train.teacher")
     plan = _plan(options, dataset)
     parallel = parallel.dividing(options.batch_size)
-    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
+    shape = dataset.train.images.shape
+    image = jax.ShapeDtypeStruct((*shape[1:-3], 1, *shape[-3:]), np.float32)
     with jax.enable_x64(options.precision == "float64"):
         like = jax.eval_shape(plan.network.init, jax.random.key(0), image)
         variables = parallel.put(load_weights(directory / "weights.safetensors", like))
-        test = on_devices(dataset, dataset.test, parallel)
-        logits = compile_evaluation(plan.network, plan.recipe, 1, parallel)(variables, test).logits
+        logits = compile_evaluation(plan.network, plan.recipe, 1, parallel, dataset, dataset.test)(variables).logits
     return Teacher(
         plan.network,
         options.batch_size,
@@ -100,17 +102,25 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         variables,
         directory,
         params_digest(variables),
-        np.asarray(logits[0], np.float32),
-        float(accuracy_by_timestep(logits, test.labels)[-1]),
+        np.asarray(logits.mean(0), np.float32),
+        float(accuracy_by_timestep(logits, dataset.test.labels)[-1]),
     )
 
 
 def _plan(options: TeacherOptions, dataset: Dataset) -> Plan:
     """A teacher is trained with plain cross-entropy, on a new view every epoch."""
     return Plan(
-        network=create_teacher(options.teacher, len(dataset.classes), precision=options.precision),
+        network=create_teacher(
+            options.teacher,
+            len(dataset.classes),
+            width=options.teacher_width,
+            precision=options.precision,
+            sees=options.teacher_sees,
+        ),
         method=METHODS["none"],
-        recipe=Recipe(options.augmentation, options.seed, options.epochs, options.batch_size, options.epochs),
+        recipe=Recipe(
+            pick_augmentation(options, dataset), options.seed, options.epochs, options.batch_size, options.epochs
+        ),
         timesteps=1,
         seed=options.seed,
         optimizer=options.optimizer,
@@ -126,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     options = preset.teacher
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
-        teacher = obtain_teacher(options, load(options.dataset), parallel)
+        teacher = obtain_teacher(options, load_dataset(options), parallel)
     print(f"{teacher.directory}: test accuracy {teacher.test_accuracy:.2%} (n = {len(teacher.test_logits)})")
 
 

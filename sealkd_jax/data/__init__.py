@@ -1,7 +1,10 @@
 """Data sets as arrays, and the augmentation that the teacher and the student share."""
 
-from sealkd_jax.data.augmentation import Augmentation, augment, compose, normalise, pad_and_crop
+from sealkd_jax.data.augmentation import Augmentation, augment, compose, cutout, flip, normalise, pad_and_crop
+from sealkd_jax.data.auto_augment import auto_augment_cifar10
 from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
+from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, roll, time_shift
+from sealkd_jax.data.events import Framing
 from sealkd_jax.data.loading import DATA_DIR, DATASETS, load
 from sealkd_jax.data.streaming import OnDemand, stream
 
@@ -10,14 +13,23 @@ __all__ = [
     "DATA_DIR",
     "Augmentation",
     "Dataset",
+    "Framing",
     "OnDemand",
     "Split",
     "augment",
+    "auto_augment_cifar10",
     "compose",
+    "cutout",
+    "event_cutout",
+    "event_drop",
+    "event_flip",
+    "flip",
     "hold_out",
     "load",
     "normalise",
     "pad_and_crop",
+    "roll",
     "stream",
     "take",
+    "time_shift",
 ]

@@ -1,17 +1,18 @@
 """Every data set by its name."""
 
+import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sealkd_jax.data.datasets import Dataset, Split
+from sealkd_jax.data.events import EVENT_DATASETS, Framing
 from sealkd_jax.data.streaming import OnDemand
 from sealkd_jax.errors import InputError
 
 DATA_DIR = Path("~/tensorflow_datasets")
 IMAGES = ("cifar10", "cifar100", "fashion-mnist")
-EVENTS = ("nmnist", "dvs-gesture", "cifar10-dvs")
+EVENTS = tuple(EVENT_DATASETS)
 DATASETS = ("digits", *IMAGES, *EVENTS)
 
 
@@ -19,7 +20,7 @@ def load(
     name: str,
     *,
     data_dir: Path | None = None,
-    framing: Any = None,
+    framing: Framing | None = None,
     cache_dir: Path = Path("runs/frames"),
     on_demand: bool = False,
 ) -> Dataset:
@@ -30,6 +31,8 @@ def load(
         data_dir: where data sets are; `DATA_DIR` where not given.
         framing: how recordings of events become frames, and where these are kept: `cache_dir`.
         on_demand: images are read when they are needed, not all at once.
+
+    Warns of recordings that were left out, where the framing says so.
 
     Raises:
         InputError: if there is none of that name, or it is missing or damaged.
@@ -46,11 +49,13 @@ def load(
 
         return load_tfds(name, data_dir, on_demand=on_demand)
     elif name in EVENTS:
-        from sealkd_jax.data.events import EVENT_DATASETS
-
         if framing is None:
             raise InputError(f"dataset {name}: recordings of events; give a framing, such as Framing(timesteps=4)")
         dataset = EVENT_DATASETS[name](data_dir, framing, cache_dir)
+        if dataset.skipped:
+            warnings.warn(
+                f"{name}: {len(dataset.skipped)} recordings left out: {'; '.join(dataset.skipped[:3])}", stacklevel=2
+            )
     else:
         raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}, or npz:FILE")
     if not on_demand:

@@ -10,7 +10,7 @@ from sealkd_jax.training.epoch import (
     make_piece,
     view_batch,
 )
-from sealkd_jax.training.loop import Plan, Trained, steps_per_epoch, train
+from sealkd_jax.training.loop import Plan, Trained, prepare, steps_per_epoch, train
 from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning_rate_schedule
 from sealkd_jax.training.pieces import compile_evaluation, on_devices, survey_split
 from sealkd_jax.training.seeds import train_seeds
@@ -40,6 +40,7 @@ __all__ = [
     "make_survey",
     "on_devices",
     "params_digest",
+    "prepare",
     "steps_per_epoch",
     "survey_split",
     "train",

@@ -91,6 +91,7 @@ class Program:
     """What a plan comes to on given data and devices, before anything is compiled.
 
     Attributes:
+        step: see `make_step`.
         epoch: see `make_epoch`.
         piece: a part of it, see `make_piece`.
         schedule: step -> learning rate.
@@ -98,6 +99,7 @@ class Program:
     """
 
     plan: Plan
+    step: Callable[..., tuple[TrainState, Metrics]]
     epoch: Callable[..., tuple[TrainState, Metrics]]
     piece: Callable[..., tuple[TrainState, Metrics]]
     optimizer: optax.GradientTransformation
@@ -141,7 +143,7 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> Program:
     optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
     step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
     epoch = make_epoch(step, recipe, split_batch=parallel.split_batch)
-    return Program(plan, epoch, make_piece(step, recipe, steps=steps), optimizer, schedule, steps)
+    return Program(plan, step, epoch, make_piece(step, recipe, steps=steps), optimizer, schedule, steps)
 
 
 def train(

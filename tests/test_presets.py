@@ -1,0 +1,165 @@
+"""The presets: each is well formed, and the pipelines of images and of events run from raw data to the report."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from sealkd_jax.data import Dataset, Split, augment
+from sealkd_jax.errors import InputError
+from sealkd_jax.models import STUDENTS, TEACHERS
+from sealkd_jax.teacher_logits import TeacherLogits
+from train import benchmark, distill, program, teacher
+from train.data import pick_augmentation
+from train.options import AugmentationOptions, check
+from train.presets import PRESETS
+
+DATA = os.environ.get("SEALKD_TEST_DATA")
+needs_data = pytest.mark.skipif(DATA is None, reason="SEALKD_TEST_DATA, the directory of the recordings, is not set")
+SHAPES = {"digits": (8, 8, 1), "fashion-mnist": (28, 28, 1), "nmnist": (5, 34, 34, 2), "dvs-gesture": (16, 64, 64, 2)}
+
+
+def blank(shape, name="blank", dtype=np.uint8) -> Dataset:
+    split = Split(np.arange(np.prod((4, *shape))).reshape(4, *shape).astype(dtype), np.arange(4, dtype=np.int32) % 2)
+    return Dataset(name, split, split, split, ("a", "b"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
+    preset = PRESETS[name]
+    check(preset.distill)
+    check(preset.teacher)
+    assert preset.distill.student in STUDENTS and preset.distill.teacher in TEACHERS
+    assert preset.distill.dataset == preset.teacher.dataset == name
+    usual = (10, 48, 48, 2) if name == "cifar10-dvs" else (32, 32, 3)
+    dataset = blank(SHAPES.get(name, usual))
+    for options in (preset.distill, preset.teacher):
+        augmentation = pick_augmentation(options, dataset)
+        views = jax.eval_shape(
+            lambda x, augmentation=augmentation: augment(augmentation, x, seed=0, view=1, index=jnp.arange(4)),
+            dataset.train.images,
+        )
+        assert (views.shape, views.dtype) == (dataset.train.images.shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "words"),
+    [
+        ({"roll": 2}, (8, 8, 3), "--roll 2: for recordings of events"),
+        ({"time_shift": 1}, (8, 8, 3), "--time-shift 1: for recordings of events"),
+        ({"event_drop": 0.1}, (8, 8, 3), "--event-drop 0.1: for recordings of events"),
+        ({"crop": 1}, (3, 8, 8, 2), "--crop 1: for images"),
+        ({"auto_augment": True}, (3, 8, 8, 2), "--auto-augment True: for images"),
+        ({"auto_augment": True}, (8, 8, 1), "--auto-augment: for RGB images"),
+    ],
+)
+def test_augmentation_of_another_kind_is_refused(options, shape, words):
+    with pytest.raises(InputError, match=words):
+        pick_augmentation(AugmentationOptions(**options), blank(shape))
+
+
+def test_each_augmentation_can_be_switched_off():
+    images = jnp.asarray(blank((8, 8, 3)).train.images)
+    nothing = pick_augmentation(AugmentationOptions(), blank((8, 8, 3)))
+    np.testing.assert_array_equal(augment(nothing, images, seed=0, view=1, index=jnp.arange(4)), images)
+
+
+@pytest.fixture
+def own_images(tmp_path, monkeypatch):
+    """The digits as colour images of 16x16, in a file of one's own."""
+    monkeypatch.chdir(tmp_path)
+    digits = load_digits()
+    images = np.kron(digits.images[:300] * 15, np.ones((1, 2, 2))).astype(np.uint8)
+    images = np.stack([images, 255 - images, images // 2], -1)
+    np.savez(
+        "own.npz", x_train=images[:200], y_train=digits.target[:200], x_test=images[200:], y_test=digits.target[200:300]
+    )
+    return tmp_path
+
+
+def student_of_a_quick_teacher(arguments: list[str], teacher_arguments: list[str] = ()) -> dict:
+    """Runs train.teacher for one epoch and train.distill with that teacher; returns the summary."""
+    quick = ["--epochs", "1", "--devices", "1"]
+    teacher.main([*arguments, *quick, "--teacher", "convnet", "--teacher-width", "0.25", *teacher_arguments])
+    (made,) = Path("runs/teachers").iterdir()
+    student = ["--student", "spiking-mlp", "--width", "0.25", "--views", "2", "--out", "run"]
+    distill.main([*arguments, *quick, *student, "--teacher", str(made)])
+    assert Path("run/report.html").exists()
+    return json.loads(Path("run/summary.json").read_text())
+
+
+def test_the_cifar_preset_runs_on_ones_own_images(own_images):
+    summary = student_of_a_quick_teacher(
+        ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20"]
+    )
+    assert summary["dataset"] == "own" and summary["n_test"] == 100 and summary["timesteps"] == 2
+    config = json.loads(Path("run/config.json").read_text())["options"]
+    assert config["auto_augment"] and config["flip"] and (config["crop"], config["cutout"]) == (4, 16)
+
+
+@needs_data
+@pytest.mark.parametrize("sees", ["mean", "each"])
+def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["nmnist", "--data-dir", f"{DATA}/nmnist", "--frame-size", "17", "--timesteps", "3"]
+    summary = student_of_a_quick_teacher(arguments, ["--teacher-sees", sees])
+    assert summary["n_test"] == 100 and len(summary["accuracy_by_timestep"]) == 3
+    assert len(list(Path("runs/frames").glob("nmnist-*"))) == 1  # made by the teacher, read by the student
+    (path,) = Path("runs/teachers").glob("nmnist-*/logits-*.safetensors")
+    logits = TeacherLogits(path, examples=810, classes=10, timesteps=3, views=2)
+    assert logits.view(1).shape == ((810, 10) if sees == "mean" else (810, 3, 10))
+
+
+@needs_data
+def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with np.load(f"{DATA}/dvs_gesture_6.npz") as clips:
+        events = np.stack([clips[name] for name in "xypt"], 1)
+        ends, labels = clips["offsets"], clips["label"]
+    events[:, 3] //= 1000  # the official files count in milliseconds
+    parts = ["ibmGestureTrain/user01_led", "ibmGestureTrain/user02_led", "ibmGestureTest/user24_led"]
+    for k, label in enumerate(labels):
+        folder = Path("data/DVSGesture") / parts[k // 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{label}.npy", events[ends[k] : ends[k + 1]].astype(np.float64))
+    arguments = ["dvs-gesture", "--data-dir", "data", "--frame-size", "16", "--timesteps", "2", "--batch-size", "2"]
+    summary = student_of_a_quick_teacher(arguments)
+    assert summary["n_test"] == 2 and len(summary["classes"]) == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cifar10", "--data-dir", "nowhere"], "no cifar10 there; get it"),
+        (["nmnist", "--data-dir", "nowhere", "--devices", "1"], "train.prepare nmnist --data-dir nowhere"),
+        (["cifar10", "--dataset", "npz:nowhere.npz"], "nowhere.npz: no such file"),
+        (["digits", "--roll", "1"], "--roll 1: for recordings of events"),
+        (["digits", "--cutout", "-1"], "--cutout -1: expected at least 0"),
+        (["digits", "--event-drop", "1.5"], "--event-drop 1.5: expected a number from 0 to 1"),
+        (["nmnist", "--frame-size", "0"], "--frame-size 0: expected at least 1"),
+    ],
+)
+def test_missing_data_and_wrong_options_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        program.run(lambda: distill.main(arguments))
+    error = capsys.readouterr().err.strip()
+    assert exit_.value.code == 2 and words in error and "\n" not in error
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
+    arguments = ["data", "cifar10", "--dataset", "npz:own.npz", "--student", "spiking-mlp", "--devices", "1"]
+    benchmark.main([*arguments, "--timesteps", "1", "--batch-size", "20", "--repeats", "2", "--out", "data.json"])
+    measured = json.loads(Path("data.json").read_text())
+    assert {"first start", "later start", "streaming", "augmentation", "training step"} == measured["timings"].keys()
+    assert 0 < measured["share_of_step"] < 1
+    assert (
+        measured["timings"]["augmentation"]["handled"] == 20 and len(measured["timings"]["training step"]["wall"]) == 2
+    )
+    assert "of a core" in capsys.readouterr().out

@@ -1,0 +1,75 @@
+"""The data set that the options name, and the augmentation that they ask for."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sealkd_jax.data import (
+    Augmentation,
+    Dataset,
+    Framing,
+    auto_augment_cifar10,
+    compose,
+    cutout,
+    event_cutout,
+    event_drop,
+    event_flip,
+    flip,
+    load,
+    pad_and_crop,
+    roll,
+    time_shift,
+)
+from sealkd_jax.errors import InputError
+from train.options import AugmentationOptions, DataOptions
+
+FRAMES_DIR = Path("runs/frames")
+
+
+def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
+    """Reads it, or for recordings of events the frames that an earlier run made of them."""
+    framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
+    return load(
+        options.dataset, data_dir=options.data_dir, framing=framing, cache_dir=cache_dir, on_demand=options.stream
+    )
+
+
+def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augmentation:
+    """What makes a view of one of this data set's training examples.
+
+    Raises:
+        InputError: for what the data set's kind does not admit.
+    """
+    images_only = {"crop": options.crop, "auto_augment": options.auto_augment}
+    events_only = {"roll": options.roll, "time_shift": options.time_shift, "event_drop": options.event_drop}
+    refused, kind = (images_only, "images") if dataset.frames else (events_only, "recordings of events")
+    for name, value in refused.items():
+        if value:
+            raise InputError(f"--{name.replace('_', '-')} {value}: for {kind}, which {dataset.name} has not")
+    channels = dataset.train.images.shape[-1]
+    if options.auto_augment and channels != 3:
+        raise InputError(f"--auto-augment: for RGB images; those of {dataset.name} have {channels} channels")
+    if dataset.frames:
+        chosen = (
+            (options.flip, lambda: event_flip()),
+            (options.roll, lambda: roll(options.roll)),
+            (options.cutout, lambda: event_cutout(options.cutout)),
+            (options.time_shift, lambda: time_shift(options.time_shift)),
+            (options.event_drop, lambda: event_drop(options.event_drop)),
+        )
+    else:
+        grey = np.round(255 * dataset.mean).astype(np.uint8)
+        chosen = (
+            (options.crop, lambda: pad_and_crop(options.crop)),
+            (options.flip, lambda: flip()),
+            (options.auto_augment, lambda: auto_augment_cifar10()),
+            (options.cutout, lambda: cutout(options.cutout, fill=grey)),
+        )
+    return compose(*(make() for strength, make in chosen if strength))
+
+
+def facts_of(kind: type, options: Any) -> dict[str, Any]:
+    """The values of the options that belong to `kind`, such as `AugmentationOptions`."""
+    return {field.name: getattr(options, field.name) for field in fields(kind)}
