@@ -87,18 +87,20 @@ def _open_pth(path: Path) -> Iterator[Mapping[str, Stored]]:
     with zipfile.ZipFile(path) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         root = pickled.removesuffix("data.pkl")
-        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in archive.namelist() and _stored_bytes(archive, f"{root}byteorder") != b"little":
             raise InputError(f"{path}: written on a big-endian machine; save it as .safetensors there")
-        program = _stored_bytes(archive, pickled, archive.getinfo(pickled).file_size)
+        program = _stored_bytes(archive, pickled)
         _check_opcodes(path, program)
         yield _state_dict(path, _Unpickler(program, partial(_stored_bytes, archive), root).load())
 
 
-def _stored_bytes(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
-    """A member of just this size that is not compressed, so that the file itself is as large."""
+def _stored_bytes(archive: zipfile.ZipFile, name: str, size: int | None = None) -> bytes:
+    """A member, of just this size, that is not compressed: so the file itself is as large."""
     info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != size:
-        raise InputError(f"{archive.filename}: {name}: expected {size} uncompressed bytes, got {info.file_size}")
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise InputError(f"{archive.filename}: {name}: compressed, which PyTorch never does; save it again")
+    if size is not None and info.file_size != size:
+        raise InputError(f"{archive.filename}: {name}: expected {size} bytes, got {info.file_size}")
     return archive.read(name)
 
 
@@ -110,7 +112,9 @@ def _state_dict(path: Path, saved: Any) -> Mapping[str, Stored]:
         if isinstance(value, dict) and value and all(isinstance(entry, Stored) for entry in value.values())
     ]
     if len(found) != 1:
-        raise InputError(f"{path}: expected one state dict, alone or as an entry of a dict, found {len(found)}")
+        raise InputError(
+            f"{path}: expected one state dict, alone or as an entry of a dict, found {len(found)}; save that alone"
+        )
     return found[0]
 
 
