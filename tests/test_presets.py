@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from sealkd_jax.data import Dataset, Split, augment
+from sealkd_jax.data import Dataset, Split, augment, load
 from sealkd_jax.errors import InputError
-from sealkd_jax.models import STUDENTS, TEACHERS
+from sealkd_jax.models import STUDENTS, TEACHERS, create_teacher
+from sealkd_jax.models.torch_weights import export_torch
+from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.training import params_digest
 from train import benchmark, distill, program, teacher
 from train.data import pick_augmentation
 from train.options import AugmentationOptions, check
@@ -163,3 +166,57 @@ def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
         measured["timings"]["augmentation"]["handled"] == 20 and len(measured["timings"]["training step"]["wall"]) == 2
     )
     assert "of a core" in capsys.readouterr().out
+
+
+def test_a_student_can_be_the_teacher(own_images):
+    """It then has logits at each of its timesteps, and its test accuracy is that of its own run."""
+    arguments = ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20", "--devices", "1"]
+    arguments += ["--epochs", "1", "--student", "spiking-mlp", "--width", "0.1", "--views", "2", "--no-auto-augment"]
+    distill.main([*arguments, "--method", "none", "--out", "first"])
+    distill.main([*arguments, "--teacher", "first", "--out", "second"])
+    first, second = (json.loads(Path(run, "summary.json").read_text()) for run in ("first", "second"))
+    assert second["teacher_accuracy"] == pytest.approx(first["test_accuracy"])
+    (path,) = Path("first").glob("logits-*.safetensors")
+    assert TeacherLogits(path, examples=180, classes=10, timesteps=2, views=2).view(1).shape == (180, 2, 10)
+
+
+def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images, capsys):
+    """The same weights, exported and imported: the accuracy is that of the network on images so normalised."""
+    dataset = load("npz:own.npz")
+    network = create_teacher("convnet", 10, width=0.1)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    export_torch(Path("weights.safetensors"), network, variables)
+    arguments = ["cifar10", "--dataset", "npz:own.npz", "--import", "weights.safetensors", "--arch", "convnet"]
+    arguments += ["--teacher-width", "0.1", "--devices", "1"]
+    pixels = dataset.test.images / 255
+    scales = {
+        "imagenet": (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])),
+        "dataset": (dataset.mean, dataset.std),
+    }
+    for scale, (mean, std) in scales.items():
+        logits = network.predict(variables, jnp.asarray((pixels - mean) / std, jnp.float32), timesteps=1)[0]
+        expected = (np.asarray(logits).argmax(-1) == dataset.test.labels).mean()
+        teacher.main([*arguments, "--scale", scale, "--evaluate"])
+        assert f"test accuracy {expected:.2%} (n = 100)" in capsys.readouterr().out
+        assert not Path("runs/teachers").exists()
+    teacher.main(arguments)
+    (directory,) = Path("runs/teachers").iterdir()
+    again = teacher.load_teacher(directory, dataset, Parallel("jit", jax.devices()[:1]))
+    assert again.scale == "imagenet" and params_digest(again.variables) == params_digest(variables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--evaluate"], "--evaluate: expected --import FILE"),
+        (["--import", "nowhere.pth", "--arch", "resnet20"], "nowhere.pth"),
+        (["--import", "own.npz", "--arch", "resnet20"], "own.npz: of another network"),
+        (["--import", "own.npz", "--arch", "resnet21"], "resnet21"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line(arguments, words, own_images, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        program.run(lambda: teacher.main(["cifar10", "--dataset", "npz:own.npz", "--devices", "1", *arguments]))
+    error = capsys.readouterr().err.strip()
+    assert exit_.value.code == 2 and words in error and "\n" not in error
+    assert not Path("runs").exists()

@@ -20,14 +20,13 @@ from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, write_json
 from sealkd_jax.losses import needs_teacher
-from sealkd_jax.models import create_student
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Plan, steps_per_epoch, train
 from train.data import load_dataset
 from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
-from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_recipe
+from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
 from train.program import facts, progress, run
 from train.teacher import Teacher
 
@@ -67,15 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     """What will be computed; complains here of what would fail only when it is traced."""
     plan = Plan(
-        network=create_student(
-            options.student,
-            len(dataset.classes),
-            width=options.width,
-            neuron=options.neuron,
-            decay=options.decay,
-            precision=options.precision,
-            remat=options.remat,
-        ),
+        network=student_network(options, dataset),
         method=bind_method(options.method, options.hyper),
         recipe=student_recipe(options, dataset),
         timesteps=options.timesteps,

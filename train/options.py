@@ -140,11 +140,11 @@ def parse(
     argv: list[str] | None,
     *,
     program: str | None = None,
-    kind: type[DistillOptions] | None = None,
+    kind: type[TrainingOptions] | None = None,
 ) -> tuple[str, Preset]:
     """Reads `[PRESET] [--option value …]`: the preset's name, and the preset with those options changed.
 
-    `program` is that of `options` where not given. `kind` adds options of its own, with defaults, to a student's.
+    `program` is that of `options` where not given. `kind` adds options of its own, with defaults, to the preset's.
     """
     from train.presets import DEFAULT, PRESETS
 
@@ -168,7 +168,7 @@ def parse(
     return name, preset._replace(**{options: chosen})
 
 
-def as_kind(kind: type[DistillOptions], options: DistillOptions) -> Any:
+def as_kind(kind: type[TrainingOptions], options: TrainingOptions) -> Any:
     """These options as another kind: what it does not know is dropped, what it adds has its default."""
     known = {field.name for field in fields(kind)} & {field.name for field in fields(options)}
     return kind(**{name: getattr(options, name) for name in known})

@@ -3,7 +3,8 @@
 They are kept beside the teacher, in a file named by all that decides what they are, and shared by all runs.
 """
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jax
@@ -12,20 +13,34 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked
-from sealkd_jax.models import TEACHERS
+from sealkd_jax.models import TEACHERS, Network, create_student
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.training import Recipe, compile_evaluation
+from sealkd_jax.weights import load_weights
 from train.data import facts_of, load_dataset, pick_augmentation
 from train.options import AugmentationOptions, DataOptions, DistillOptions, Preset, parse
 from train.program import progress, run
-from train.teacher import Teacher, fingerprint, load_teacher, obtain_teacher
+from train.teacher import Teacher, examine, fingerprint, like_of, load_teacher, obtain_teacher
 
 
 def student_recipe(options: DistillOptions, dataset: Dataset) -> Recipe:
     """Batches, views and epochs of the student."""
     augmentation = pick_augmentation(options, dataset)
     return Recipe(augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
+
+
+def student_network(options: DistillOptions, dataset: Dataset) -> Network:
+    """The student, untrained."""
+    return create_student(
+        options.student,
+        len(dataset.classes),
+        width=options.width,
+        neuron=options.neuron,
+        decay=options.decay,
+        precision=options.precision,
+        remat=options.remat,
+    )
 
 
 def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -41,16 +56,35 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
-    """The teacher in that directory; None where it is the name of a network, whose teacher may have to be trained.
+    """The teacher, or student, in that directory; None where it is a network's name, which may have to be trained.
 
     Raises:
         InputError: if it is neither.
     """
+    if (Path(name) / "summary.json").exists():
+        return load_student(Path(name), dataset, parallel)
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
     if name not in TEACHERS:
         raise InputError(f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or a teacher's directory")
     return None
+
+
+def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
+    """A finished student as a teacher, which has logits at each of its timesteps.
+
+    Raises:
+        InputError: if the run is damaged.
+    """
+    try:
+        chosen = json.loads((directory / "config.json").read_text())["options"]
+        options = DistillOptions(**{field.name: chosen[field.name] for field in fields(DistillOptions)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{directory}: damaged (config.json: {error})") from error
+    with jax.enable_x64(options.precision == "float64"):
+        network = student_network(options, dataset)
+        variables = load_weights(directory / "weights.safetensors", like_of(network, dataset))
+    return examine(directory, network, variables, options, options.timesteps, None, dataset, parallel)
 
 
 def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:
@@ -64,7 +98,8 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
         if not path.exists():
             parallel = parallel.dividing(teacher.batch_size)
             recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
-            evaluate = compile_evaluation(teacher.network, recipe, 1, parallel, dataset, dataset.train)
+            seen = teacher.sees(dataset)
+            evaluate = compile_evaluation(teacher.network, recipe, teacher.timesteps, parallel, seen, seen.train)
             with progress("views", options.views) as show:
 
                 def view(k: int) -> np.ndarray:

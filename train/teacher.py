@@ -1,16 +1,18 @@
 """Trains an ANN teacher, or finds it: `python -m train.teacher [PRESET] [--option value …]`.
 
 A teacher is made once and kept under `runs/teachers/`, in a directory named by all that decides what it is.
+`--import FILE` makes one of the weights of a network that was trained elsewhere, with PyTorch.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
+import tyro
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
@@ -18,14 +20,31 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, write_json
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_teacher
+from sealkd_jax.models.torch_weights import import_torch
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, train
 from sealkd_jax.weights import load_weights, save_weights
 from train.data import facts_of, load_dataset, pick_augmentation
-from train.options import DataOptions, TeacherOptions, parse
+from train.options import DataOptions, TeacherOptions, TrainingOptions, as_kind, parse
 from train.program import facts, progress, run
 
 TEACHERS_DIR = Path("runs/teachers")
+# Mean and deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
+SCALES = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherProgramOptions(TeacherOptions):
+    """A teacher to train, or to import."""
+
+    teacher: Annotated[str, tyro.conf.arg(aliases=["--arch"])]
+    """Name of the network."""
+    weights: Annotated[Path | None, tyro.conf.arg(name="import")] = None
+    """A PyTorch state dict (.safetensors, .npz, .pth) of that network, in place of training it."""
+    scale: Literal["imagenet", "dataset"] = "imagenet"
+    """What the imported network's images are normalised with: ImageNet's mean and deviation, or the data set's."""
+    evaluate: bool = False
+    """Only look at the imported network's accuracy; nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +54,38 @@ class Teacher:
     Attributes:
         directory: where it is kept, and its logits beside it.
         digest: SHA-256 of its variables.
+        timesteps: T of a spiking teacher, 1 of an ANN.
+        scale: what its images are normalised with, a key of `SCALES`; None: the data set's own mean and deviation.
         test_logits: float32 `[N, C]` of the test split, the mean over timesteps where it has several.
     """
 
     network: Network
     batch_size: int
     float64: bool
+    timesteps: int
+    scale: str | None
     variables: Variables
     directory: Path
     digest: str
     test_logits: np.ndarray
     test_accuracy: float
+
+    def sees(self, dataset: Dataset) -> Dataset:
+        """The data as they are normalised for this teacher."""
+        return rescaled(dataset, self.scale)
+
+
+def rescaled(dataset: Dataset, scale: str | None) -> Dataset:
+    """The data normalised with one of `SCALES`.
+
+    Raises:
+        InputError: if the images are not RGB.
+    """
+    if scale is None:
+        return dataset
+    if dataset.train.images.shape[-1] != 3:
+        raise InputError(f"--scale {scale}: for RGB images, which {dataset.name} has not; give --scale dataset")
+    return dataset.rescaled(*SCALES[scale])
 
 
 def fingerprint(*parts: Any) -> str:
@@ -80,25 +120,69 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     """
     try:
         made = json.loads((directory / "teacher.json").read_text())
-        options, data = TeacherOptions(**made["options"]), made["data"]
+        options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{directory}: no teacher there (teacher.json: {error}); make one with train.teacher"
         ) from error
     if data != dataset.fingerprint:
         raise InputError(f"{directory}: a teacher of other data ({options.dataset}); make one with train.teacher")
-    plan = _plan(options, dataset)
-    parallel = parallel.dividing(options.batch_size)
+    network = _plan(options, dataset).network
+    with jax.enable_x64(options.precision == "float64"):
+        variables = load_weights(directory / "weights.safetensors", like_of(network, dataset))
+    return examine(directory, network, variables, options, 1, scale, dataset, parallel)
+
+
+def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
+    """A teacher from PyTorch weights, kept beside those that were trained here unless only evaluated.
+
+    Raises:
+        InputError: if the file is not of this network, or the images do not suit it.
+    """
+    plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else options.scale
+    with jax.enable_x64(options.precision == "float64"):
+        network = _plan(plain, dataset).network
+        variables = import_torch(options.weights, network, like_of(network, dataset))
+    digest = params_digest(variables)
+    directory = TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{fingerprint(digest, scale, dataset.fingerprint)}"
+    teacher = examine(directory, network, variables, plain, 1, scale, dataset, parallel)
+    if not options.evaluate:
+        with locked(directory, wait=True):
+            save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
+            made = {"options": asdict(plain), "data": dataset.fingerprint, "scale": scale, "imported": options.weights}
+            write_json(directory / "teacher.json", made | facts())
+    return teacher
+
+
+def like_of(network: Network, dataset: Dataset) -> Variables:
+    """Shapes and dtypes of the network's variables for these images."""
     shape = dataset.train.images.shape
     image = jax.ShapeDtypeStruct((*shape[1:-3], 1, *shape[-3:]), np.float32)
-    with jax.enable_x64(options.precision == "float64"):
-        like = jax.eval_shape(plan.network.init, jax.random.key(0), image)
-        variables = parallel.put(load_weights(directory / "weights.safetensors", like))
-        logits = compile_evaluation(plan.network, plan.recipe, 1, parallel, dataset, dataset.test)(variables).logits
+    return jax.eval_shape(network.init, jax.random.key(0), image)
+
+
+def examine(
+    directory: Path,
+    network: Network,
+    variables: Variables,
+    options: TrainingOptions,
+    timesteps: int,
+    scale: str | None,
+    dataset: Dataset,
+    parallel: Parallel,
+) -> Teacher:
+    """The network as a teacher, with what it says to the test split."""
+    parallel, float64 = parallel.dividing(options.batch_size), options.precision == "float64"
+    recipe = Recipe(pick_augmentation(options, dataset), 0, 1, options.batch_size, 1)
+    with jax.enable_x64(float64):
+        variables, seen = parallel.put(variables), rescaled(dataset, scale)
+        logits = compile_evaluation(network, recipe, timesteps, parallel, seen, seen.test)(variables).logits
     return Teacher(
-        plan.network,
+        network,
         options.batch_size,
-        options.precision == "float64",
+        float64,
+        timesteps,
+        scale,
         variables,
         directory,
         params_digest(variables),
@@ -132,12 +216,19 @@ def _plan(options: TeacherOptions, dataset: Dataset) -> Plan:
 
 def main(argv: list[str] | None = None) -> None:
     """Prints where the teacher is and how accurate."""
-    _, preset = parse("teacher", "Trains an ANN teacher, or finds it.", argv)
+    _, preset = parse("teacher", "Trains an ANN teacher, finds it, or imports it.", argv, kind=TeacherProgramOptions)
     options = preset.teacher
+    if options.evaluate and options.weights is None:
+        raise InputError("--evaluate: expected --import FILE beside it; a teacher of one's own is always evaluated")
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
-        teacher = obtain_teacher(options, load_dataset(options), parallel)
-    print(f"{teacher.directory}: test accuracy {teacher.test_accuracy:.2%} (n = {len(teacher.test_logits)})")
+        dataset = load_dataset(options)
+        if options.weights is not None:
+            teacher = import_teacher(options, dataset, parallel)
+        else:
+            teacher = obtain_teacher(as_kind(TeacherOptions, options), dataset, parallel)
+    where = options.weights if options.evaluate else teacher.directory
+    print(f"{where}: test accuracy {teacher.test_accuracy:.2%} (n = {len(teacher.test_logits)})")
 
 
 if __name__ == "__main__":

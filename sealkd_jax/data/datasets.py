@@ -3,8 +3,9 @@
 Axis legend: N examples, T timesteps, H height, W width, C channels.
 """
 
+import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -72,6 +73,12 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 of the training images and labels: what precomputed teacher logits belong to."""
         return self._facts.fingerprint
+
+    def rescaled(self, mean: Sequence[float], std: Sequence[float]) -> "Dataset":
+        """The same data with this mean and deviation `[C]` of the channels, such as those of an imported network."""
+        other = copy.copy(self)
+        other._facts = self._facts._replace(mean=np.asarray(mean, np.float64), std=np.asarray(std, np.float64))
+        return other
 
     @cached_property
     def _facts(self) -> "_Facts":
