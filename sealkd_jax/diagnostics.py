@@ -290,7 +290,9 @@ def synaptic_operations(rate: ArrayLike, macs: float) -> jax.Array:
     return jnp.asarray(rate).sum() * macs
 
 
-def energy(macs: Mapping[str, float], rates: Mapping[str, ArrayLike], *, real_runs: int = 1) -> dict[str, Any]:
+def energy(
+    macs: Mapping[str, float], rates: Mapping[str, ArrayLike], *, real_runs: int | Mapping[str, int] = 1
+) -> dict[str, Any]:
     """Estimated energy of classifying one example, in picojoules; on the host.
 
     As the field counts it: a layer fed by spikes costs `PICOJOULE_PER_AC` per synaptic operation, one fed by real
@@ -301,7 +303,8 @@ def energy(macs: Mapping[str, float], rates: Mapping[str, ArrayLike], *, real_ru
     Args:
       macs: layer -> multiply-accumulates for one example and one timestep, input first.
       rates: layer -> `[T]`, firing rate of the neurons that feed it. Layers that are not in it are fed by real numbers.
-      real_runs: how often those run: once for a static image, T times for frames that differ.
+      real_runs: how often those run, all of them or each: once before the first neuron of a static image, T times for
+        frames that differ and after a neuron.
 
     Returns:
       `{"snn_picojoule": float, "ann_picojoule": float, "layers": {layer: float}}`, the layers being the SNN's.
@@ -315,10 +318,11 @@ def energy(macs: Mapping[str, float], rates: Mapping[str, ArrayLike], *, real_ru
     """
     if unknown := rates.keys() - macs.keys():
         raise ValueError(f"rates: expected the layers of macs, {sorted(macs)}, got also {sorted(unknown)}")
+    runs = real_runs if isinstance(real_runs, Mapping) else dict.fromkeys(macs, real_runs)
     layers = {
         name: float(synaptic_operations(rates[name], count)) * PICOJOULE_PER_AC
         if name in rates
-        else real_runs * count * PICOJOULE_PER_MAC
+        else runs[name] * count * PICOJOULE_PER_MAC
         for name, count in macs.items()
     }
     return {

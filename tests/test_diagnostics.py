@@ -188,6 +188,8 @@ def test_energy_is_counted_as_the_field_counts_it():
     assert cost["snn_picojoule"] == sum(cost["layers"].values())
     np.testing.assert_allclose(cost["ann_picojoule"], 3.001e6 * 4.6)
     assert d.energy(macs, {"block": rate}, real_runs=4)["layers"]["stem"] == 4 * 2e6 * 4.6
+    each = d.energy(macs, {}, real_runs={name: k for k, name in enumerate(macs)})["layers"]
+    assert each == {name: k * macs[name] * 4.6 for k, name in enumerate(macs)}
     assert json.loads(json.dumps(cost)) == cost
 
 

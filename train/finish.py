@@ -90,8 +90,8 @@ def energy_of(network: Network, variables: Variables, image_shape: tuple[int, ..
     synapses = network.synapses(variables, image_shape)
     macs = {name: layer.macs for name, layer in synapses.items()}
     rates = {name: survey.inputs[name] for name, layer in synapses.items() if layer.spikes}
-    first = next(iter(synapses))
-    return energy(macs, rates, real_runs=len(survey.inputs[first])) | {"macs": macs}
+    runs = {name: len(survey.inputs[name]) for name in macs}
+    return energy(macs, rates, real_runs=runs) | {"macs": macs}
 
 
 def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
