@@ -112,6 +112,8 @@ def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch):
     arguments = ["nmnist", "--data-dir", f"{DATA}/nmnist", "--frame-size", "17", "--timesteps", "3"]
     summary = student_of_a_quick_teacher(arguments, ["--teacher-sees", sees])
     assert summary["n_test"] == 100 and len(summary["accuracy_by_timestep"]) == 3
+    with np.load("run/hardest.npz") as hardest:  # pictures of whole recordings
+        assert hardest["images"].shape[1:] == (17, 17, 2) and (hardest["images"].max((1, 2, 3)) == 255).all()
     assert len(list(Path("runs/frames").glob("nmnist-*"))) == 1  # made by the teacher, read by the student
     (path,) = Path("runs/teachers").glob("nmnist-*/logits-*.safetensors")
     logits = TeacherLogits(path, examples=810, classes=10, timesteps=3, views=2)

@@ -61,7 +61,7 @@ def finish(
     _write_arrays(out / "predictions.npz", predictions)
     index = hardest(logits, test.labels)
     if len(index):
-        _write_arrays(out / "hardest.npz", {"images": take(test.images, index), "index": index})
+        _write_arrays(out / "hardest.npz", {"images": pictures(take(test.images, index)), "index": index})
     else:
         (out / "hardest.npz").unlink(missing_ok=True)
     write_json(out / "summary.json", summary)
@@ -107,6 +107,14 @@ def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     others[rows, labels] = -np.inf
     order = np.lexsort((true - others.max(-1), -wrong))
     return order[: min(HARDEST, np.count_nonzero(wrong))]
+
+
+def pictures(images: np.ndarray) -> np.ndarray:
+    """uint8 `[n, H, W, C]`; of frames `[n, T, H, W, 2]` all events of a recording, its busiest pixel at 255."""
+    if images.ndim == 4:
+        return images
+    counts = images.sum(1, dtype=np.float64)
+    return np.round(255 * counts / np.maximum(counts.max((1, 2, 3), keepdims=True), 1)).astype(np.uint8)
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
