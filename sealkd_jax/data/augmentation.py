@@ -1,13 +1,14 @@
 """Augmentation as pure functions of (key, image), on the device, the same for the teacher and the student.
 
-An augmentation takes a key and one uint8 image `[H, W, C]` and returns one of the same shape. Image n in view k
-is a pure function of (seed, k, n), so the logits that a teacher gave for it can be stored and the very same image
-made again when the student trains. View 0 is the image as it is.
+An augmentation takes a key and one image, uint8 `[H, W, C]`, or one recording of events, uint8 or uint16
+`[T, H, W, 2]`, and returns one of the same shape and dtype. Image n in view k is a pure function of (seed, k, n), so
+the logits that a teacher gave for it can be stored and the very same image made again when the student trains. View 0
+is the image as it is.
 
-Axis legend: B batch, H height, W width, C channels.
+Axis legend: B batch, T timesteps, H height, W width, C channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,40 @@ def pad_and_crop(padding: int) -> Augmentation:
     return apply
 
 
+def flip() -> Augmentation:
+    """Mirrors left and right with probability 1/2."""
+
+    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.where(jax.random.bits(key, dtype=jnp.uint8) < 128, jnp.flip(image, -2), image)
+
+    return apply
+
+
+def cutout(size: int, fill: int | Sequence[int] = 0) -> Augmentation:
+    """Fills a square with one colour: Cutout, DeVries & Taylor 2017 (arXiv 1708.04552).
+
+    The square's centre is a uniformly random pixel, so that the borders may cut it. SeAl-KD's training on CIFAR takes
+    size 16 and black, the default (its Cutout stands before the normalisation). Where Cutout stands after it, zero is
+    the mean: give the rounded mean of the channels.
+
+    Args:
+        size: side of the square, in pixels.
+        fill: the colour, 0 to 255, one number or one for each channel.
+
+    Returns:
+        An augmentation of uint8 `[H, W, C]`.
+    """
+
+    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
+        sides = image.shape[-3:-1]
+        centres = jax.random.randint(key, (2,), 0, jnp.array(sides, jnp.int32), jnp.int32)
+        distances = [jnp.arange(side, dtype=jnp.int32) - at for side, at in zip(sides, centres, strict=True)]
+        row, column = [(d >= -(size // 2)) & (d < size - size // 2) for d in distances]
+        return jnp.where((row[:, None] & column)[..., None], jnp.array(fill, image.dtype), image)
+
+    return apply
+
+
 def compose(*augmentations: Augmentation) -> Augmentation:
     """One after the other, each with a key of its own; of none, the image as it is."""
 
@@ -40,17 +75,17 @@ def compose(*augmentations: Augmentation) -> Augmentation:
 def augment(
     augmentation: Augmentation, images: jax.Array, *, seed: int, view: jax.typing.ArrayLike, index: jax.Array
 ) -> jax.Array:
-    """View `view` of each image; view 0 is the image as it is.
+    """View `view` of each image, or of each recording; view 0 is the image as it is.
 
     Args:
-        augmentation: what makes a view of one image.
-        images: uint8 `[B, H, W, C]`.
+        augmentation: what makes a view of one image or recording.
+        images: uint8 `[B, H, W, C]`, or frames of events, uint8 or uint16 `[B, T, H, W, 2]`.
         seed: of all views of this data set.
         view: scalar k, which of the views.
         index: `[B]` integers n, the images' places in the training split.
 
     Returns:
-        uint8 `[B, H, W, C]`.
+        As `images`: the same shape and dtype.
     """
     if isinstance(view, int) and view == 0:
         return images

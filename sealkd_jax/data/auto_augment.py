@@ -1,0 +1,95 @@
+"""AutoAugment's policy for CIFAR-10, on the device: for each image a random pair of image operations.
+
+Axis legend: H height, W width.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sealkd_jax.data.augmentation import Augmentation
+from sealkd_jax.data.image_operations import Setting, apply_setting, setting
+from sealkd_jax.errors import InputError
+
+# 25 sub-policies of two operations, each a name, a probability and a level (Cubuk et al. 2019, appendix).
+CIFAR10_POLICY = (
+    (("Invert", 0.1, 7), ("Contrast", 0.2, 6)),
+    (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
+    (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)),
+    (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.5, 8), ("Equalize", 0.9, 2)),
+    (("ShearY", 0.2, 7), ("Posterize", 0.3, 7)),
+    (("Color", 0.4, 3), ("Brightness", 0.6, 7)),
+    (("Sharpness", 0.3, 9), ("Brightness", 0.7, 9)),
+    (("Equalize", 0.6, 5), ("Equalize", 0.5, 1)),
+    (("Contrast", 0.6, 7), ("Sharpness", 0.6, 5)),
+    (("Color", 0.7, 7), ("TranslateX", 0.5, 8)),
+    (("Equalize", 0.3, 7), ("AutoContrast", 0.4, 8)),
+    (("TranslateY", 0.4, 3), ("Sharpness", 0.2, 6)),
+    (("Brightness", 0.9, 6), ("Color", 0.2, 8)),
+    (("Solarize", 0.5, 2), ("Invert", 0.0, 3)),
+    (("Equalize", 0.2, 0), ("AutoContrast", 0.6, 0)),
+    (("Equalize", 0.2, 8), ("Equalize", 0.8, 4)),
+    (("Color", 0.9, 9), ("Equalize", 0.6, 6)),
+    (("AutoContrast", 0.8, 4), ("Solarize", 0.2, 8)),
+    (("Brightness", 0.1, 3), ("Color", 0.7, 0)),
+    (("Solarize", 0.4, 5), ("AutoContrast", 0.9, 3)),
+    (("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.9, 2), ("Solarize", 0.8, 3)),
+    (("Equalize", 0.8, 8), ("Invert", 0.1, 3)),
+    (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
+)
+
+
+def auto_augment_cifar10() -> Augmentation:
+    """The CIFAR-10 policy of AutoAugment, Cubuk et al., CVPR 2019 (arXiv 1805.09501).
+
+    One of 25 sub-policies is drawn; each of its two operations is applied with its own probability, and in either
+    direction where it has two. Where implementations differ, this is what SeAl-KD was trained with (the widespread
+    one by DeepVoltaire), and torchvision's `AutoAugmentPolicy.CIFAR10` is in brackets: what lies outside of the image
+    is grey, 128 (black); shear is bicubic (nearest pixel); rotation is counter-clockwise alone (either way); solarize
+    thresholds count from 256 (255). Translations are in shares of the image's side, 150/331 at most. SeAl-KD crops
+    and flips before it, and cuts out and normalises after it.
+
+    Returns:
+        An augmentation of uint8 `[H, W, 3]`, of any size.
+
+    Raises:
+        InputError: at trace time, if the image is anything else.
+    """
+
+    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != jnp.uint8:
+            raise InputError(f"AutoAugment: expected images uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
+        settings, numbers = jax.tree.map(jnp.asarray, _settings(*image.shape[:2]))
+
+        def step(image: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
+            return apply_setting(jax.tree.map(lambda array: array[number], settings), image), None
+
+        policy, used, negative = _draw(key)
+        pair = jnp.where(used, numbers[policy, jnp.arange(2), negative], 0)
+        return jax.lax.scan(step, image, pair)[0]
+
+    return apply
+
+
+def _draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Number of the sub-policy, and for its two operations whether they are applied and whether they are negative."""
+    policy_key, use_key, sign_key = jax.random.split(key, 3)
+    policy = jax.random.randint(policy_key, (), 0, len(CIFAR10_POLICY), jnp.int32)
+    probability = jnp.array([[use for _, use, _ in pair] for pair in CIFAR10_POLICY], jnp.float32)
+    used = jax.random.uniform(use_key, (2,), jnp.float32) < probability[policy]
+    return policy, used, jax.random.randint(sign_key, (2,), 0, 2, jnp.int32)
+
+
+@functools.cache
+def _settings(height: int, width: int) -> tuple[Setting, np.ndarray]:
+    """All settings of the policy, stacked, Identity first; and which is whose: `[25, 2, 2]` by pair, place and sign."""
+    rows = [[[(name, level, sign) for sign in (1, -1)] for name, _, level in pair] for pair in CIFAR10_POLICY]
+    distinct = list(dict.fromkeys([("Identity", 0, 1), *(entry for pair in rows for signs in pair for entry in signs)]))
+    numbers = np.array([[[distinct.index(entry) for entry in signs] for signs in pair] for pair in rows], np.int32)
+    return jax.tree.map(
+        lambda *arrays: np.stack(arrays), *(setting(*entry, height, width) for entry in distinct)
+    ), numbers

@@ -1,0 +1,197 @@
+"""Pillow's image operations with Pillow's arithmetic, as one program that each of them is a setting of.
+
+A batch under `vmap` in which each image has an operation of its own pays for one pass, not for one of each operation.
+The pass is
+1. a gather of the nearest pixels under an affine map, in Pillow's 16.16 fixed point;
+2. a vertical filter of five taps: bicubic for ShearY, nothing for the others;
+3. `base + table[pixel - base]`. With base 0 the table is a curve. With the grey image, its mean or the smoothed image
+   as the base and products in the table, this is Pillow's blend of that image with the first.
+Products are rounded on the host and nothing else needs rounding, so every program and device gives the same pixels.
+
+All but ShearY are Pillow's to the bit. ShearY gives the exact value truncated; Pillow's float64 may fall just short
+where that value is a whole number, and then gives one less: in 0.3 % of the pixels at the policy's levels.
+
+Axis legend: H height, W width, 3 channels (red, green, blue).
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+OUTSIDE = 128  # the grey of what lies outside of the image
+_BITS = 22  # of the vertical filter's weights: 255 times their largest sum, 1.5 in absolute values, stays below 2**31
+_ZERO, _MEAN, _GREY, _SMOOTH = range(4)  # bases
+_TABLE, _AUTO_CONTRAST, _EQUALIZE = range(3)  # curves
+_BLENDS = {"Brightness": _ZERO, "Contrast": _MEAN, "Color": _GREY, "Sharpness": _SMOOTH}
+
+
+class Setting(NamedTuple):
+    """One operation at one strength, for images of one size.
+
+    Args:
+        matrix: int32 `[6]`, from x, y and 1 to the source's column (three) and row (three), in 16.16 fixed point.
+        taps: int32 `[5, W]`, weights of the rows -2 to 2 around the source, in 2**-22.
+        table: float32 `[511]`, what is added to the base where pixel - base is -255 to 255.
+        base: int32, what is blended with: `_ZERO`, `_MEAN`, `_GREY` or `_SMOOTH`.
+        curve: int32: `_TABLE`, or `_AUTO_CONTRAST` or `_EQUALIZE` in place of the table.
+    """
+
+    matrix: np.ndarray
+    taps: np.ndarray
+    table: np.ndarray
+    base: np.ndarray
+    curve: np.ndarray
+
+
+def setting(name: str, level: int, sign: int, height: int, width: int) -> Setting:
+    """The setting of an operation.
+
+    Args:
+        name: Identity, ShearY, TranslateX, TranslateY, Rotate, AutoContrast, Invert, Equalize, Solarize, Posterize,
+            Color, Contrast, Brightness or Sharpness.
+        level: 0 to 9, in equal steps: shear to 0.3, translation to 150/331 of the side, rotation to 30 degrees
+            counter-clockwise, solarize threshold 256 to 0, posterize 8 to 4 bits, blend factor 1 to 1 + 0.9 sign.
+        sign: 1 or -1, of shear, translation and blends.
+        height, width: of the images, in pixels.
+    """
+
+    def strength(first: float, last: float) -> float:
+        return float(np.linspace(first, last, 10)[level])
+
+    affine, slope, base, curve = (1, 0, 0, 0, 1, 0), 0.0, _ZERO, _TABLE
+    table, pixel = np.arange(-255, 256, dtype=np.float32), np.arange(256)
+    match name:
+        case "Identity":
+            pass
+        case "ShearY":
+            slope = strength(0, 0.3) * sign
+            affine = (1, 0, 0, slope, 1, 0)
+        case "TranslateX":
+            affine = (1, 0, strength(0, 150 / 331) * width * sign, 0, 1, 0)
+        case "TranslateY":
+            affine = (1, 0, 0, 0, 1, strength(0, 150 / 331) * height * sign)
+        case "Rotate":
+            affine = _rotation(strength(0, 30), height, width)
+        case "AutoContrast":
+            curve = _AUTO_CONTRAST
+        case "Equalize":
+            curve = _EQUALIZE
+        case "Invert":
+            table[255:] = 255 - pixel
+        case "Solarize":
+            table[255:] = np.where(pixel < strength(256, 0), pixel, 255 - pixel)
+        case "Posterize":
+            table[255:] = pixel & -(2 ** (8 - round(strength(8, 4))))
+        case _:
+            base = _BLENDS[name]
+            table *= np.float32(1 + strength(0, 0.9) * sign)
+    a, b, c, d, e, f = affine
+    from_centres = np.array([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2])
+    matrix = np.floor(from_centres * 2**16 + 0.5).astype(np.int32)
+    return Setting(matrix, _vertical_taps(slope, matrix, width), table, np.int32(base), np.int32(curve))
+
+
+def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
+    """Affine map of a counter-clockwise rotation about the centre, its coefficients rounded as Pillow's."""
+    cos, sin = (round(function(-math.radians(degrees)), 15) for function in (math.cos, math.sin))
+    x, y = width / 2, height / 2
+    return cos, sin, cos * -x + sin * -y + x, -sin, cos, -sin * -x + cos * -y + y
+
+
+def _vertical_taps(slope: float, matrix: np.ndarray, width: int) -> np.ndarray:
+    """Weights `[5, W]` around the nearest row: cubic convolution (a = -1) at the row that the shear leads to."""
+    shift = slope * (np.arange(width) + 0.5)
+    d = shift - np.floor(shift)
+    cubic = np.stack([-d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2])
+    weights = np.round(cubic * 2**_BITS).astype(np.int32)
+    weights[1] += 2**_BITS - weights.sum(0, dtype=np.int32)  # one colour stays that colour
+    nearest = (matrix[3] * np.arange(width) + matrix[5]) >> 16
+    early, late = np.pad(weights, ((0, 1), (0, 0))), np.pad(weights, ((1, 0), (0, 0)))
+    return np.where((slope != 0) & (shift < nearest), early, late)
+
+
+def apply_setting(setting: Setting, image: jax.Array) -> jax.Array:
+    """The operation on an image, uint8 `[H, W, 3]`, of the size that the setting was made for."""
+    height, width, _ = image.shape
+    matrix = setting.matrix
+    x, y = _arange(width), _arange(-2, height + 2)[:, None]  # two more rows on either side for the filter
+    column = (matrix[0] * x + matrix[1] * y + matrix[2]) >> 16
+    row = (matrix[3] * x + matrix[4] * y + matrix[5]) >> 16
+    nearest = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
+    inside = ((column >= 0) & (column < width) & (row >= 0) & (row < height))[2:-2]
+
+    def of_channel(nearest: jax.Array) -> tuple[jax.Array, jax.Array]:
+        taps = sum(setting.taps[k] * nearest[k : k + height].astype(jnp.int32) for k in range(5))
+        filtered = (taps + 512) >> _BITS  # 512: more than the weights' rounding can take from a whole number
+        value = jnp.where(inside, jnp.clip(filtered, 0, 255), OUTSIDE)
+        return value, _curve(setting.curve, value)
+
+    # A loop, because its results are stored: fused, each would be worked out anew wherever it is used.
+    value, curves = jax.lax.map(of_channel, jnp.moveaxis(nearest, -1, 0))
+    tables = jnp.where(setting.curve == _TABLE, setting.table, jnp.pad(curves, ((0, 0), (255, 0))))
+    base = _base(setting.base, value)
+    result = base.astype(jnp.float32) + tables[_arange(3)[:, None, None], value - base + 255]
+    return jnp.moveaxis(jnp.clip(result, 0, 255).astype(jnp.uint8), 0, -1)
+
+
+def _base(base: jax.Array, value: jax.Array) -> jax.Array:
+    """int32 `[3, H, W]`, what `value` is blended with."""
+    _, height, width = value.shape
+    red, green, blue = value
+    grey = (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16  # ITU-R 601 luma in 16.16 fixed point
+    mean = (2 * grey.sum(dtype=jnp.int32) + grey.size) // (2 * grey.size)
+    rows = value[:, :-2] + value[:, 1:-1] + value[:, 2:]
+    window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * value[:, 1:-1, 1:-1]
+    inner = jnp.pad((2 * window + 13) // 26, ((0, 0), (1, 1), (1, 1)))[:, :height, :width]
+    x, y = _arange(width), _arange(height)[:, None]
+    border = (x == 0) | (x == width - 1) | (y == 0) | (y == height - 1)
+    smooth = jnp.where(border, value, inner)
+    flat = jnp.where(base == _GREY, grey, jnp.where(base == _MEAN, mean, 0))
+    return jnp.where(base == _SMOOTH, smooth, flat)
+
+
+def _curve(curve: jax.Array, channel: jax.Array) -> jax.Array:
+    """float32 `[256]`: AutoContrast or Equalize of a channel, int32 `[H, W]`. Both are a truncated quotient.
+
+    AutoContrast takes lowest to highest to 0 to 255. Pillow does it as level * scale - lowest * scale in float64,
+    which may fall short of a whole number: `_float64_errors` tells where.
+    Equalize counts the pixels below a level, in units of a 255th of all those that are not of the highest level.
+    """
+    level = _arange(256)
+    lowest, highest = channel.min(), channel.max()
+    span, above = highest - lowest, jnp.maximum(level - lowest, 0)
+    error, tolerance = (jnp.asarray(table)[span] for table in _float64_errors())
+    falls_short = error[lowest] - error > tolerance[above]
+    counts = jnp.zeros(256, jnp.int32).at[channel].add(1)
+    step = (channel.size - counts[highest]) // 255
+    equalize = curve == _EQUALIZE
+    dividend = jnp.where(equalize, step // 2 + jnp.cumsum(counts) - counts, 255 * above)
+    divisor = jnp.where(equalize, step, span)
+    quotient = dividend // jnp.maximum(divisor, 1) - (falls_short & ~equalize).astype(jnp.int32)
+    return jnp.where(divisor == 0, level, jnp.minimum(quotient, 255)).astype(jnp.float32)
+
+
+@functools.cache
+def _float64_errors() -> tuple[np.ndarray, np.ndarray]:
+    """The errors of level * (255 / span) in float64, and how much of them rounding takes back; in 2**-52.
+
+    Returns:
+        Error of the product, float32 `[256, 256]` by span and level.
+        By how much 255 * above / span, a whole number that is a difference of two such products, may fall short and
+        still be rounded to it, float32 `[256, 256]` by span and above: half of the gap under it. Infinite elsewhere.
+    """
+    span, level = np.maximum(np.arange(256), 1)[:, None], np.arange(256)
+    product = np.ldexp(level * (255.0 / span), 52)  # whole numbers, of up to 68 bits
+    error = (np.vectorize(int, otypes=[object])(product) * span - 255 * level.astype(object) * 2**52) / span
+    whole, rest = np.divmod(255 * level, span)
+    half_gap = np.exp2(np.ceil(np.log2(np.maximum(whole, 1))) - 2)
+    tolerance = np.where((rest == 0) & (whole > 0), half_gap + 0.25, np.inf)  # 0.25: between whole numbers of 2**-52
+    return error.astype(np.float32), tolerance.astype(np.float32)
+
+
+def _arange(*bounds: int) -> jax.Array:
+    return jnp.arange(*bounds, dtype=jnp.int32)
