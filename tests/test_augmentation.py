@@ -1,4 +1,4 @@
-"""Augmentation of images and what makes a view of them."""
+"""Augmentation of images and what makes a view of them. Frequencies are checked to five standard deviations."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealkd_jax.data import augment, compose, load, normalise, pad_and_crop
+from sealkd_jax.data.augmentation import cutout, flip
 
 
 def test_normalise_gives_zero_mean_and_unit_deviation():
@@ -33,6 +34,49 @@ def test_pad_and_crop_reaches_every_place_equally_often():
     counts = np.asarray(jax.vmap(pad_and_crop(1), (0, None))(keys, image)).sum(0, dtype=np.int64)[..., 0]
     assert counts.sum() == 9000
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 8 / 9)  # five standard deviations
+
+
+def test_flip_mirrors_left_and_right_half_of_the_time():
+    image = jnp.arange(24, dtype=jnp.uint8).reshape(2, 4, 3)
+    out = np.asarray(jax.vmap(flip(), (0, None))(jax.random.split(jax.random.key(0), 4000), image))
+    mirrored = (out == np.asarray(image)[:, ::-1]).all((1, 2, 3))
+    assert (out[~mirrored] == np.asarray(image)).all()
+    assert abs(mirrored.sum() - 2000) < 5 * np.sqrt(1000)
+
+
+def squares(size, height, width):
+    """The reference's mask for each centre, DeVries & Taylor 2017 (even sizes)."""
+    masks = np.zeros((height, width, height, width), bool)
+    for y, x in np.ndindex(height, width):
+        (top, bottom), (left, right) = (
+            np.clip([c - size // 2, c + size // 2], 0, n) for c, n in ((y, height), (x, width))
+        )
+        masks[y, x, top:bottom, left:right] = True
+    return masks.reshape(-1, height, width)
+
+
+def test_cutout_takes_the_square_around_each_pixel_equally_often():
+    image = jnp.full((4, 5, 3), 255, jnp.uint8)
+    keys = jax.random.split(jax.random.key(0), 20000)
+    out = np.asarray(jax.vmap(cutout(2, fill=(1, 2, 3)), (0, None))(keys, image))
+    holes = (out != 255).all(-1)
+    np.testing.assert_array_equal(out, np.where(holes[..., None], np.uint8([1, 2, 3]), np.uint8(255)))
+    counts = (holes[:, None] == squares(2, 4, 5)).all((2, 3)).sum(0)
+    assert counts.sum() == 20000
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 19 / 20)
+
+
+@given(size=st.integers(0, 9), seed=st.integers(0, 99), height=st.integers(1, 6), width=st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_cutout_is_a_square_of_its_size_that_the_borders_may_cut(size, seed, height, width):
+    out = np.asarray(cutout(size)(jax.random.key(seed), jnp.ones((height, width, 1), jnp.uint8)))[..., 0]
+    rows, columns = (out == 0).any(1), (out == 0).any(0)
+    np.testing.assert_array_equal(out == 0, rows[:, None] & columns)
+    for hit in (rows, columns):
+        (places,) = np.nonzero(hit)
+        np.testing.assert_array_equal(np.diff(places), 1)
+        inside = len(places) < len(hit) and not (hit[0] or hit[-1])
+        assert len(places) == size if inside else len(places) <= size
 
 
 def test_a_view_depends_on_seed_view_and_index_alone():
@@ -67,3 +111,24 @@ def test_compose_gives_each_augmentation_a_key_of_its_own():
     one, two = noise(jax.random.fold_in(key, 0), image), noise(jax.random.fold_in(key, 1), image)
     np.testing.assert_array_equal(compose(noise, noise)(key, image), one + two)
     np.testing.assert_array_equal(compose()(key, image), image)
+
+
+def test_a_view_of_recordings_keeps_what_frames_are():
+    frames = jnp.asarray(np.random.default_rng(0).integers(0, 2**16, (3, 4, 6, 5, 2)), jnp.uint16)
+    out = augment(compose(flip(), cutout(3)), frames, seed=0, view=1, index=jnp.arange(3))
+    assert out.shape == frames.shape and out.dtype == jnp.uint16
+    emptied = np.asarray(out == 0).all((1, 4))  # the same square in each timestep and polarity
+    kept = np.asarray(out)[np.broadcast_to(~emptied[:, None, ..., None], out.shape)]
+    assert emptied.any((1, 2)).all() and np.isin(kept, frames).all()
+
+
+def test_a_view_is_the_same_where_64_bit_types_are_on(float64):
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+
+    def view():
+        augmentation = compose(pad_and_crop(2), flip(), cutout(4))
+        return np.asarray(jax.jit(lambda x: augment(augmentation, x, seed=0, view=1, index=jnp.arange(4)))(images))
+
+    wide = view()
+    with jax.enable_x64(False):
+        np.testing.assert_array_equal(wide, view())

@@ -1,0 +1,166 @@
+"""AutoAugment against Pillow, pixel by pixel. Frequencies are checked to five standard deviations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from sealkd_jax.data.augmentation import augment
+from sealkd_jax.data.auto_augment import CIFAR10_POLICY, _draw, auto_augment_cifar10
+from sealkd_jax.data.image_operations import apply_setting, setting
+from sealkd_jax.errors import InputError
+
+HEIGHT, WIDTH = 12, 22  # at least 256 pixels, so that an image can have every level
+GREY = (128, 128, 128)
+NAMES = sorted({name for pair in CIFAR10_POLICY for name, _, _ in pair} - {"ShearY"})
+
+
+def pillow(name, level, sign, image):
+    """The operation as the authors of SeAl-KD apply it with Pillow."""
+    picture = Image.fromarray(image)
+    size, shift = picture.size, np.linspace(0, 150 / 331, 10)[level] * sign
+    match name:
+        case "Identity":
+            return image
+        case "ShearY":
+            matrix = (1, 0, 0, np.linspace(0, 0.3, 10)[level] * sign, 1, 0)
+            picture = picture.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=GREY)
+        case "TranslateX":
+            picture = picture.transform(size, Image.Transform.AFFINE, (1, 0, shift * size[0], 0, 1, 0), fillcolor=GREY)
+        case "TranslateY":
+            picture = picture.transform(size, Image.Transform.AFFINE, (1, 0, 0, 0, 1, shift * size[1]), fillcolor=GREY)
+        case "Rotate":
+            picture = picture.rotate(np.linspace(0, 30, 10)[level], fillcolor=GREY)
+        case "AutoContrast" | "Equalize" | "Invert":
+            picture = getattr(ImageOps, name.lower())(picture)
+        case "Solarize":
+            picture = ImageOps.solarize(picture, np.linspace(256, 0, 10)[level])
+        case "Posterize":
+            picture = ImageOps.posterize(picture, int(np.round(np.linspace(8, 4, 10))[level]))
+        case _:
+            picture = getattr(ImageEnhance, name)(picture).enhance(1 + np.linspace(0, 0.9, 10)[level] * sign)
+    return np.asarray(picture)
+
+
+def pictures(count, seed, height=HEIGHT, width=WIDTH):
+    """Noise over all levels and over few, bright, dark, smooth and of one colour: uint8 `[count, H, W, 3]`."""
+    rng = np.random.default_rng(seed)
+    out = np.empty((count, height, width, 3))
+    for number, image in enumerate(out):
+        low, high = np.sort(rng.integers(0, 256, 2))
+        noise = rng.normal(0, 6, image.shape)
+        image[:] = [
+            rng.integers(0, 256, image.shape),
+            rng.integers(low, high + 1, image.shape),
+            rng.integers(low, high + 1, 3) + rng.integers(0, 4, image.shape),
+            low + np.cumsum(np.cumsum(noise, 0), 1) / 3,
+            low + 4 * noise,
+            np.broadcast_to(rng.integers(0, 256, 3), image.shape),
+        ][number % 6]
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def ours():
+    """Our operations for a list of (name, level, sign) and as many images: one compiled program, 512 at a time."""
+    program = jax.jit(jax.vmap(apply_setting))
+
+    def run(entries, images):
+        made = {entry: setting(*entry, HEIGHT, WIDTH) for entry in set(entries)}
+        out = []
+        for start in range(0, len(images), 512):
+            picked = np.resize(np.arange(start, min(start + 512, len(images))), 512)
+            rows = jax.tree.map(lambda *arrays: np.stack(arrays), *(made[entries[n]] for n in picked))
+            out.append(np.asarray(program(rows, images[picked])))
+        return np.concatenate(out)[: len(images)]
+
+    return run
+
+
+def compared(ours, entries, images):
+    theirs = np.stack([pillow(*entry, image) for entry, image in zip(entries, images, strict=True)])
+    return ours(entries, images).astype(int), theirs.astype(int)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_operation_at_every_level_is_pillows_to_the_bit(name, ours):
+    entries = [(name, level, sign) for level in range(10) for sign in (1, -1) for _ in range(24)]
+    np.testing.assert_array_equal(*compared(ours, entries, np.tile(pictures(48, 0), (10, 1, 1, 1))))
+
+
+def test_shear_is_pillows_but_for_whole_numbers_that_float64_falls_short_of(ours):
+    entries = [("ShearY", level, sign) for level in (7, 8) for sign in (1, -1) for _ in range(120)]
+    got, expected = compared(ours, entries, pictures(480, 1))
+    assert np.isin(got - expected, (0, 1)).all()
+    assert (got != expected).mean() < 0.004
+
+
+def test_auto_contrast_is_pillows_where_float64_falls_short_of_a_whole_number(ours):
+    low, high = np.triu_indices(256, 1)
+    level, scale = np.arange(256)[:, None], 255 / (high - low)
+    in_float64, exact = (level * scale + -low * scale).astype(int), 255 * (level - low) // (high - low)
+    chosen = (np.clip(in_float64, 0, 255) != np.clip(exact, 0, 255)).any(0)
+    low, high = (bound[chosen].reshape(-1, 3, 1, 1) for bound in (low, high))  # 5,958 pairs, one for each channel
+    images = np.moveaxis(np.clip(np.resize(level, (HEIGHT, WIDTH)), low, high), 1, -1).astype(np.uint8)
+    np.testing.assert_array_equal(*compared(ours, [("AutoContrast", 0, 1)] * len(images), images))
+
+
+@pytest.fixture(scope="module")
+def policy():
+    """200 images, their keys, what the policy makes of them and what it drew: sub-policy, applied, negative."""
+    images, keys = pictures(200, 2), jax.random.split(jax.random.key(0), 200)
+    out = jax.jit(jax.vmap(auto_augment_cifar10()))(keys, images)
+    return images, keys, np.asarray(out), [np.asarray(drawn) for drawn in jax.vmap(_draw)(keys)]
+
+
+def test_the_policy_is_the_drawn_operations_one_after_the_other(policy):
+    images, _, out, drawn = policy
+    seen = set()
+    for image, got, number, used, negative in zip(images, out, *drawn, strict=True):
+        for (name, _, level), use, sign in zip(CIFAR10_POLICY[number], used, 1 - 2 * negative, strict=True):
+            if use:
+                image = pillow(name, level, sign, image)
+                seen.add(name)
+        sheared = used[0] and CIFAR10_POLICY[number][0][0] == "ShearY"
+        assert (got != image).mean() <= 0.02 * sheared
+    assert seen == {*NAMES, "ShearY"}
+
+
+def test_the_policy_does_the_same_to_an_image_alone_and_where_64_bit_types_are_on(policy, float64):
+    images, keys, out, drawn = policy
+    alone = jax.jit(jax.vmap(auto_augment_cifar10()))
+    for number in range(0, 200, 8):
+        np.testing.assert_array_equal(alone(keys[number : number + 1], images[number : number + 1])[0], out[number])
+    for wide, narrow in zip(jax.vmap(_draw)(keys), drawn, strict=True):
+        np.testing.assert_array_equal(wide, narrow)
+
+
+def test_draws_have_the_policys_probabilities():
+    count = 50000
+    keys = jax.random.split(jax.random.key(0), count)
+    number, used, negative = (np.asarray(drawn) for drawn in jax.jit(jax.vmap(_draw))(keys))
+    share = np.bincount(number, minlength=25) / count
+    assert np.abs(share - 1 / 25).max() < 5 * np.sqrt(24 / 25**2 / count)
+    for pair, row in enumerate(CIFAR10_POLICY):
+        chosen = number == pair
+        expected = np.array([probability for _, probability, _ in row])
+        deviation = np.sqrt(expected * (1 - expected) / chosen.sum())
+        assert (np.abs(used[chosen].mean(0) - expected) <= 5 * deviation).all()
+        assert (np.abs(negative[chosen].mean(0) - 0.5) < 2.5 / np.sqrt(chosen.sum())).all()
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 5)])
+def test_small_images_have_no_inside_to_be_smoothed(height, width):
+    image = pictures(1, 3, height, width)[0]
+    program = jax.jit(apply_setting)
+    for sign in (1, -1):
+        out = program(setting("Sharpness", 9, sign, height, width), image)
+        np.testing.assert_array_equal(out, pillow("Sharpness", 9, sign, image))
+
+
+@pytest.mark.parametrize("shape, dtype", [((8, 8, 1), jnp.uint8), ((8, 8), jnp.uint8), ((8, 8, 3), jnp.uint16)])
+def test_an_image_of_another_kind_is_named(shape, dtype):
+    images = jnp.zeros((2, *shape), dtype)
+    with pytest.raises(InputError, match=r"AutoAugment: expected images uint8 \[H, W, 3\]; got "):
+        augment(auto_augment_cifar10(), images, seed=0, view=1, index=jnp.arange(2))
