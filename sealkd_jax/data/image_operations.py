@@ -6,7 +6,8 @@ The pass is
 2. a vertical filter of five taps: bicubic for ShearY, nothing for the others;
 3. `base + table[pixel - base]`. With base 0 the table is a curve. With the grey image, its mean or the smoothed image
    as the base and products in the table, this is Pillow's blend of that image with the first.
-Products are rounded on the host and nothing else needs rounding, so every program and device gives the same pixels.
+Products are rounded on the host; the device adds one float32 number and otherwise computes in integers, so that every
+program and device gives the same pixels.
 
 All but ShearY are Pillow's to the bit. ShearY gives the exact value truncated; Pillow's float64 may fall just short
 where that value is a whole number, and then gives one less: in 0.3 % of the pixels at the policy's levels.
@@ -146,6 +147,7 @@ def _base(base: jax.Array, value: jax.Array) -> jax.Array:
     mean = (2 * grey.sum(dtype=jnp.int32) + grey.size) // (2 * grey.size)
     rows = value[:, :-2] + value[:, 1:-1] + value[:, 2:]
     window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * value[:, 1:-1, 1:-1]
+    # Not `.at[].set`: jax 0.10.2 on CPU, given a batch of one, then sums neighbours that it has overwritten already.
     inner = jnp.pad((2 * window + 13) // 26, ((0, 0), (1, 1), (1, 1)))[:, :height, :width]
     x, y = _arange(width), _arange(height)[:, None]
     border = (x == 0) | (x == width - 1) | (y == 0) | (y == height - 1)
