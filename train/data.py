@@ -4,8 +4,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sealkd_jax.data import (
     Augmentation,
     Dataset,
@@ -60,12 +58,11 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
             (options.event_drop, lambda: event_drop(options.event_drop)),
         )
     else:
-        grey = np.round(255 * dataset.mean).astype(np.uint8)
         chosen = (
             (options.crop, lambda: pad_and_crop(options.crop)),
             (options.flip, lambda: flip()),
             (options.auto_augment, lambda: auto_augment_cifar10()),
-            (options.cutout, lambda: cutout(options.cutout, fill=grey)),
+            (options.cutout, lambda: cutout(options.cutout)),
         )
     return compose(*(make() for strength, make in chosen if strength))
 

@@ -14,7 +14,6 @@ RECIPE = {
     "warmup_epochs": 2,
     "timesteps": 5,
     "roll": 2,
-    "event_drop": 0.2,
 }
 
 PRESET = Preset(
