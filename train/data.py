@@ -20,6 +20,7 @@ from sealkd_jax.data import (
     roll,
     time_shift,
 )
+from sealkd_jax.data.loading import EVENTS
 from sealkd_jax.errors import InputError
 from train.options import AugmentationOptions, DataOptions
 
@@ -28,7 +29,9 @@ FRAMES_DIR = Path("runs/frames")
 
 def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     """Reads it, or for recordings of events the frames that an earlier run made of them."""
-    framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
+    framing = None
+    if options.dataset in EVENTS:
+        framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
     return load(
         options.dataset, data_dir=options.data_dir, framing=framing, cache_dir=cache_dir, on_demand=options.stream
     )
