@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.models import NEURONS, Network, SpikingNet, create_student, create_teacher
+from sealkd_jax.models import NEURONS, Network, SpikingNet, convolution, create_student, create_teacher
 from sealkd_jax.models.convolution import conv_general_dilated
+from sealkd_jax.models.layers import max_pool
 from sealkd_jax.training.state import flatten
 
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
@@ -184,6 +186,40 @@ def test_convolution_and_its_gradients_equal_those_of_jax(float64, size, width, 
         both(conv_general_dilated),
         both(lax.conv_general_dilated),
     )
+
+
+@pytest.mark.parametrize("batch", [1, 6, 7])
+def test_a_kernels_gradient_is_summed_over_pieces_of_the_batch(batch, float64, monkeypatch):
+    """Two images a piece; of seven, one is left over."""
+    monkeypatch.setattr(convolution, "_PIECE", 2 * 5 * 6 * 3)
+    x = jax.random.normal(jax.random.key(0), (batch, 5, 6, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+
+    def gradient(convolve):
+        def loss(kernel):
+            return jnp.sin(convolve(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))).sum()
+
+        return jax.jit(jax.grad(loss))(kernel)
+
+    np.testing.assert_allclose(gradient(conv_general_dilated), gradient(lax.conv_general_dilated), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 6, 3), (1, 5, 7, 2), (3, 2, 3, 1)])
+@pytest.mark.parametrize("binary", [True, False])
+def test_max_pooling_and_its_gradient_are_flaxs_also_where_maxima_are_equal(shape, binary, float64):
+    x = jax.random.normal(jax.random.key(0), shape)
+    x = (x > 0).astype(x.dtype) if binary else x
+    weights = jax.random.normal(jax.random.key(1), shape)
+
+    def both(pool):
+        def loss(x):
+            y = pool(x)
+            return (y * weights[:, : y.shape[1], : y.shape[2]]).sum()
+
+        return pool(x), jax.grad(loss)(x)
+
+    theirs = both(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+    jax.tree.map(np.testing.assert_array_equal, both(max_pool), theirs)
 
 
 def test_convolution_under_vmap_over_kernels(float64):

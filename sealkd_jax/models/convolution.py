@@ -1,8 +1,10 @@
-"""A convolution whose gradients are as fast inside `lax.scan` on a CPU as outside.
+"""A convolution whose gradients are fast on a CPU, inside `lax.scan` too.
 
 XLA's CPU compiler has fast kernels only for the layouts NHWC and HWIO. It brings the gradients of a convolution into
 them at the top level of a program, but not inside a loop, where they run some fifty times slower
-(https://github.com/jax-ml/jax/issues/12868). Here they are written in these layouts; values are the same to the bit.
+(https://github.com/jax-ml/jax/issues/12868). Here that of the input is written in these layouts, the same to the bit.
+That of the kernel, which sums over the whole batch, is a matrix product a piece of the batch that stays in the
+processor's cache: two to four times as fast as one convolution, and rounded less.
 
 Axis legend: N batch, H height, W width, I and O input and output features.
 """
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_PIECE = 2**17  # numbers of the input in a piece: half a megabyte of float32
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -64,25 +67,46 @@ def _backward(
 def _gradients(
     strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """dx = dilated dy * flipped kernel, dkernel = x * dilated dy, with the batch as what is summed over."""
-    dx_pads, dkernel_pads = [], []
+    return _input_gradient(strides, pads, x, kernel, dy), _kernel_gradient(strides, pads, x, kernel, dy)
+
+
+def _input_gradient(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+    """Dilated dy * flipped kernel."""
+    dx_pads = []
     for size, width, out, stride, (low, _) in zip(
         x.shape[1:3], kernel.shape, dy.shape[1:3], strides, pads, strict=False
     ):
-        dilated = (out - 1) * stride + 1
-        dx_pads.append((width - 1 - low, size - dilated + low))
-        dkernel_pads.append((low, width + dilated - 1 - size - low))
+        dx_pads.append((width - 1 - low, size - (out - 1) * stride - 1 + low))
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    dx = lax.conv_general_dilated(dy, flipped, (1, 1), dx_pads, lhs_dilation=strides, dimension_numbers=_LAYOUT)
-    dkernel = lax.conv_general_dilated(
-        jnp.transpose(x, (3, 1, 2, 0)),  # [I, H, W, N]: features as batch, batch as features
-        jnp.transpose(dy, (1, 2, 0, 3)),
-        (1, 1),
-        dkernel_pads,
-        rhs_dilation=strides,
-        dimension_numbers=_LAYOUT,
-    )
-    return dx, jnp.transpose(dkernel, (1, 2, 0, 3))
+    return lax.conv_general_dilated(dy, flipped, (1, 1), dx_pads, lhs_dilation=strides, dimension_numbers=_LAYOUT)
+
+
+def _kernel_gradient(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+    """For each place in the kernel, the pixels that it met times dy, summed over all outputs."""
+    height, width, features, _ = kernel.shape
+    (row_stride, column_stride), (rows, columns) = strides, dy.shape[1:3]
+
+    def of_piece(x: jax.Array, dy: jax.Array) -> jax.Array:
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+        met = jnp.concatenate(
+            [x[:, :, w : w + (columns - 1) * column_stride + 1 : column_stride] for w in range(width)], -1
+        )
+        dy = dy.reshape(-1, dy.shape[-1])
+        of_rows = [
+            met[:, h : h + (rows - 1) * row_stride + 1 : row_stride].reshape(-1, width * features).T @ dy
+            for h in range(height)
+        ]
+        return jnp.stack(of_rows).reshape(kernel.shape)
+
+    size = max(1, min(len(x), _PIECE // (x.size // len(x))))
+    whole = len(x) // size * size
+
+    def add(total: jax.Array, piece: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + of_piece(*piece), None
+
+    pieces = [a[:whole].reshape(-1, size, *a.shape[1:]) for a in (x, dy)]
+    total, _ = lax.scan(add, jnp.zeros_like(kernel), tuple(pieces))
+    return total if whole == len(x) else total + of_piece(x[whole:], dy[whole:])
 
 
 _convolve.defvjp(_forward, _backward)

@@ -75,9 +75,20 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any,
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Halves H and W of `[B, H, W, C]`, rounded down; of spikes it gives spikes."""
+    """Halves H and W of `[B, H, W, C]`, rounded down; of spikes it gives spikes.
+
+    The gradient goes to the first of the largest, row by row, as with `nn.max_pool`, whose gradient is eight times
+    slower on a CPU.
+    """
     _require_two_pixels(x)
-    return nn.max_pool(x, (2, 2), strides=(2, 2))
+    height, width = (size // 2 * 2 for size in x.shape[1:3])
+    rows = [_larger(x[:, row:height:2, 0:width:2], x[:, row:height:2, 1:width:2]) for row in (0, 1)]
+    return _larger(*rows)
+
+
+def _larger(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The elementwise maximum, whose gradient goes to `x` where they are equal."""
+    return jnp.where(y > x, y, x)
 
 
 def average_pool(x: jax.Array) -> jax.Array:
