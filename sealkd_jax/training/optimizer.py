@@ -1,4 +1,4 @@
-"""The optimiser: SGD with Nesterov momentum or AdamW, warm-up and cosine, weight decay on kernels only."""
+"""The optimiser: SGD with momentum or AdamW, warm-up and cosine, weight decay on kernels only."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def create_optimizer(
     if name == "sgd":
         return optax.chain(
             optax.add_decayed_weights(weight_decay, mask=kernels),
-            optax.sgd(schedule, momentum=momentum, nesterov=True),
+            optax.sgd(schedule, momentum=momentum),
         )
     if name == "adamw":
         return optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=kernels)
