@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sealkd_jax.data import augment, compose, load, normalise, pad_and_crop
-from sealkd_jax.data.augmentation import cutout, flip
+from sealkd_jax.data.augmentation import _draw_part, _enlarge, cutout, flip, resized_crop
 
 
 def test_normalise_gives_zero_mean_and_unit_deviation():
@@ -34,6 +36,51 @@ def test_pad_and_crop_reaches_every_place_equally_often():
     counts = np.asarray(jax.vmap(pad_and_crop(1), (0, None))(keys, image)).sum(0, dtype=np.int64)[..., 0]
     assert counts.sum() == 9000
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 8 / 9)  # five standard deviations
+
+
+@given(
+    seed=st.integers(0, 999),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_part_is_scaled_as_by_pillow(seed, height, width, corners):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
+    part = np.maximum(1, np.multiply(corners[:2], (height, width)))
+    start = np.multiply(corners[2:], (height, width) - part)
+    box = (start[1], start[0], *np.minimum(start + part, (height, width))[::-1])
+    expected = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR, box)
+    got = _enlarge(image[..., None], *(np.float32(x) for x in (start, part)))[..., 0]
+    assert np.abs(np.asarray(expected) - got).max() <= 0.51
+
+
+@pytest.mark.parametrize("least", [0.08, 0.5])
+def test_parts_of_an_image_have_uniform_areas_and_log_uniform_ratios(least):
+    keys = jax.random.split(jax.random.key(0), 20000)
+    start, part = map(np.asarray, jax.vmap(lambda key: _draw_part(key, least, 300, 300))(keys))
+    assert (start >= 0).all() and (start + part <= 300.001).all()
+    whole = (part < 300).all(1)  # where neither side was cut at the image's
+    area, ratio = part.prod(1) / 300**2, np.log(part[:, 1] / part[:, 0]) / np.log(4 / 3)
+    assert least - 1e-5 <= area.min() and area.max() <= 1 and np.abs(ratio).max() <= 1 + 1e-5
+    small = area < 0.74  # is never cut
+    assert whole[small].all()
+    expected = (0.74 - least) / (1 - least)
+    assert abs(small.mean() - expected) < 5 * np.sqrt(expected * (1 - expected) / len(keys))
+    for values, low, high in (
+        (area[small], least, 0.74),
+        (ratio[small], -1, 1),
+        (start[small] / (300 - part[small]), 0, 1),
+    ):
+        deviation = (high - low) / np.sqrt(12 * values.size)
+        assert abs(values.mean() - (low + high) / 2) < 5 * deviation
+        assert abs(values.std() - (high - low) / np.sqrt(12)) < 5 * deviation
+
+
+def test_resized_crop_of_one_colour_is_that_colour():
+    image = jnp.full((5, 7, 3), 201, jnp.uint8)
+    crops = jax.vmap(resized_crop(0.08), (0, None))(jax.random.split(jax.random.key(1), 50), image)
+    assert crops.dtype == jnp.uint8 and (crops == 201).all()
 
 
 def test_flip_mirrors_left_and_right_half_of_the_time():

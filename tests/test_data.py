@@ -27,6 +27,22 @@ def test_digits_are_the_same_each_time():
     assert load("digits").fingerprint == load("digits").fingerprint
 
 
+def test_fewer_examples_are_a_fixed_stratified_choice_scaled_like_all():
+    digits = load("digits")
+    fewer = digits.with_fewer(200)
+    rows = {image.tobytes() for image in digits.train.images}
+    assert len({image.tobytes() for image in fewer.train.images} & rows) == len(fewer.train.labels) == 200
+    share = np.bincount(digits.train.labels) / 1257
+    assert np.abs(np.bincount(fewer.train.labels) / 200 - share).max() <= 1 / 200
+    assert (fewer.mean == digits.mean).all() and (fewer.std == digits.std).all()
+    assert fewer.fingerprint == digits.with_fewer(200).fingerprint != digits.fingerprint
+    assert fewer.test is digits.test and fewer.validation is digits.validation
+    assert digits.with_fewer(1257) is digits
+    for count in (5, 1258):
+        with pytest.raises(InputError, match=f"{count} of the 1257 training examples of digits: "):
+            digits.with_fewer(count)
+
+
 def test_fingerprint_follows_every_pixel_and_label():
     images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4, dtype=np.int32)
 

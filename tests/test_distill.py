@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import train.presets
 from sealkd_jax.data import load
@@ -193,6 +194,18 @@ def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
         assert (workplace / "elsewhere" / path.relative_to(workplace)).read_bytes() == path.read_bytes()
 
 
+def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workplace, tmp_path, monkeypatch):
+    (teacher,) = (workplace / "runs" / "teachers").iterdir()
+    shutil.copytree(teacher, tmp_path / "runs" / "teachers" / teacher.name)
+    monkeypatch.chdir(tmp_path)
+    distill.main([*SMALL, "--train-examples", "100", "--epochs", "1", "--batch-size", "50", "--out", "few"])
+    (found,) = Path("runs/teachers").iterdir()
+    examples = {len(load_file(path)["logits"][0]) for path in found.glob("logits-*.safetensors")}
+    assert found.name == teacher.name and examples == {100, 1257}
+    few, all_of_them = (read(path / "summary.json") for path in (tmp_path / "few", run))
+    assert few["teacher_accuracy"] == all_of_them["teacher_accuracy"]
+
+
 def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
     shutil.copytree(made.parent, workplace / "other-teacher")
@@ -249,10 +262,13 @@ BAD = [
     (["--crop", "-1"], "--crop -1: expected at least 0"),
     (["--seed", "-1"], "--seed -1: expected 0 to"),
     (["--decay", "1"], "--decay 1.0: expected a number between 0 and 1"),
-    (["--student", "resnet"], "student 'resnet': unknown; expected one of spiking-conv, spiking-mlp"),
+    (["--student", "resnet"], "student 'resnet': unknown; expected one of spiking-conv, spiking-conv4"),
     (["--dataset", "mnist"], "dataset 'mnist': unknown; expected one of digits"),
     (["--teacher", "resnet"], "--teacher resnet: expected one of convnet, "),
     (["--teacher", "."], "no teacher there"),
+    (["--train-examples", "0"], "--train-examples 0: expected at least 1"),
+    (["--train-examples", "5000"], "--train-examples: 5000 of the 1257 training examples of digits"),
+    (["--train-examples", "20"], "--batch-size 64: expected 1 to 20, the training examples"),
     (["--teacher-logits", "none.npz"], "none.npz: no such file"),
     (["--teacher-logits", "short.npz"], "short.npz: logits: expected [K, 1257, 10] or [K, 1257, 4, 10]"),
     (["--teacher-logits", "nan.npz"], "nan.npz: logits: view 0, example 7 is NaN or infinite"),

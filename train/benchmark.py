@@ -103,8 +103,9 @@ def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing],
     parallel = Parallel("jit", pick_devices(1, options.batch_size))
     program = prepare(plan, dataset, parallel)
     batch = options.batch_size
-    data = on_devices(dataset, Split(take(images, range(4 * batch)), labels[: 4 * batch]), parallel)
-    index = parallel.put(jnp.asarray(np.random.default_rng(0).permutation(4 * batch)[:batch]))
+    some = min(4 * batch, len(labels))
+    data = on_devices(dataset, Split(take(images, range(some)), labels[:some]), parallel)
+    index = parallel.put(jnp.asarray(np.random.default_rng(0).permutation(some)[:batch]))
     view = jax.jit(lambda data, index, k: view_batch(plan.recipe, data, index, k))
     state, _ = program.begin(data, plan.seed)
     state = parallel.put(state)

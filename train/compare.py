@@ -30,7 +30,7 @@ from sealkd_jax.report import write_comparison_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import Plan, compile_evaluation, params_digest, train_seeds
-from train.data import load_dataset
+from train.data import load_dataset, of_the_student
 from train.distill import FREE, check_out, make_plan
 from train.options import DataOptions, DistillOptions, as_kind, check, parse
 from train.precompute import obtain_logits, own_logits, pick_teacher
@@ -50,6 +50,7 @@ FIXED = (
     "teacher_width",
     "teacher_sees",
     "teacher_logits",
+    "train_examples",
     "precision",
 )
 
@@ -97,11 +98,12 @@ def main(argv: list[str] | None = None) -> None:
     check_out(out, options.resume)
     _check_comparison(out)
     with jax.enable_x64(options.precision == "float64"):
-        dataset = load_dataset(options)
+        whole = load_dataset(options)
+        dataset = of_the_student(whole, options)
         cells = make_cells(options, dataset)
         teacher = None
         if options.teacher_logits is None and any(needs_teacher(cell.options.method) for cell in cells):
-            teacher = pick_teacher(preset, dataset, cells[0].parallel)
+            teacher = pick_teacher(preset, whole, cells[0].parallel)
         for cell in cells:  # made, or refused, before the bar
             _teacher_logits(cell, teacher, dataset)
         with locked(out, wait=False):
@@ -181,10 +183,12 @@ def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
 def _read(name: str, text: str) -> Any:
     """The text as a value of that option."""
     kind = get_type_hints(DistillOptions)[name]
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    choices = ("True", "False") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
     try:
         if choices and text not in choices:
             raise ValueError
+        if kind is bool:
+            return text == "True"
         return text if choices else kind(text)
     except ValueError as error:
         expected = f"one of {', '.join(choices)}" if choices else f"a {kind.__name__}"

@@ -17,12 +17,13 @@ from sealkd_jax.data import (
     flip,
     load,
     pad_and_crop,
+    resized_crop,
     roll,
     time_shift,
 )
 from sealkd_jax.data.loading import EVENTS
 from sealkd_jax.errors import InputError
-from train.options import AugmentationOptions, DataOptions
+from train.options import AugmentationOptions, DataOptions, DistillOptions
 
 FRAMES_DIR = Path("runs/frames")
 
@@ -33,8 +34,23 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     if options.dataset in EVENTS:
         framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
     return load(
-        options.dataset, data_dir=options.data_dir, framing=framing, cache_dir=cache_dir, on_demand=options.stream
+        options.dataset,
+        data_dir=options.data_dir,
+        framing=framing,
+        cache_dir=cache_dir,
+        on_demand=options.stream,
+        image_size=options.image_size,
     )
+
+
+def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:
+    """The data with only those training examples that the student learns from."""
+    if options.train_examples is None:
+        return dataset
+    try:
+        return dataset.with_fewer(options.train_examples)
+    except InputError as error:
+        raise InputError(f"--train-examples: {error}") from error
 
 
 def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augmentation:
@@ -43,7 +59,7 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
     Raises:
         InputError: for what the data set's kind does not admit.
     """
-    images_only = {"crop": options.crop, "auto_augment": options.auto_augment}
+    images_only = {name: getattr(options, name) for name in ("crop", "resized_crop", "auto_augment")}
     events_only = {"roll": options.roll, "time_shift": options.time_shift, "event_drop": options.event_drop}
     refused, kind = (images_only, "images") if dataset.frames else (events_only, "recordings of events")
     for name, value in refused.items():
@@ -63,6 +79,7 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
     else:
         chosen = (
             (options.crop, lambda: pad_and_crop(options.crop)),
+            (options.resized_crop, lambda: resized_crop(options.resized_crop)),
             (options.flip, lambda: flip()),
             (options.auto_augment, lambda: auto_augment_cifar10()),
             (options.cutout, lambda: cutout(options.cutout)),

@@ -23,7 +23,7 @@ from sealkd_jax.losses import needs_teacher
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Plan, steps_per_epoch, train
-from train.data import load_dataset
+from train.data import load_dataset, of_the_student
 from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
 from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
-        dataset = load_dataset(options)
+        whole = load_dataset(options)
+        dataset = of_the_student(whole, options)
         plan = make_plan(options, dataset)
         teacher, teacher_logits, source = None, None, None
         if options.teacher_logits is not None:
@@ -49,12 +50,12 @@ def main(argv: list[str] | None = None) -> None:
             accuracy = teacher_logits.accuracy(dataset.train.labels)
             print(f"{teacher_logits.path}: {teacher_logits.views} views, {accuracy:.2%} right on the training labels")
         elif needs_teacher(options.method):
-            teacher = named_teacher(options.teacher, dataset, parallel)
+            teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
         with locked(out, wait=False):
             _write_config(out, name, options, source)
             if teacher_logits is None and needs_teacher(options.method):
-                teacher = teacher or pick_teacher(preset, dataset, parallel)
+                teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             with progress("student", options.epochs) as show:
                 trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show)

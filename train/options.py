@@ -18,11 +18,13 @@ class DataOptions:
     """The data set, and how recordings of events become frames."""
 
     dataset: str
-    """Name of the data set, or npz:FILE with your own x_train, y_train, x_test, y_test."""
+    """Name of the data set, or npz:FILE with your own x_train, y_train, x_test, y_test, or folder:DIR of pictures."""
     data_dir: Path | None = None
     """Where data sets are, and where train.prepare puts them; ~/tensorflow_datasets where not given."""
     stream: bool = False
     """Read images when they are needed, for a data set too large for the device's memory."""
+    image_size: int = 224
+    """Height and width of pictures from folders, in pixels."""
     timesteps: int = 4
     """T, in training and evaluation. A recording of events becomes as many frames."""
     frame_by: Literal["time", "count"] = "time"
@@ -39,6 +41,8 @@ class AugmentationOptions:
 
     crop: int = 0
     """Zero pixels padded to every side before cropping back."""
+    resized_crop: float = 0.0
+    """A random part of the image, at least this share of its area, is scaled to the whole of it."""
     flip: bool = False
     """Half of the images, or recordings, are mirrored."""
     auto_augment: bool = False
@@ -64,7 +68,7 @@ class TrainingOptions(DataOptions, AugmentationOptions):
     batch_size: int
     """Examples a step, over all devices."""
     optimizer: Literal["sgd", "adamw"]
-    """SGD with Nesterov momentum 0.9, or AdamW."""
+    """SGD with momentum 0.9, or AdamW."""
     learning_rate: float
     """At its peak, after the warm-up; falls to 0 along a cosine."""
     weight_decay: float
@@ -115,6 +119,8 @@ class DistillOptions(TrainingOptions):
     """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep."""
     teacher_logits: Path | None = None
     """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [K,N,C], [K,N,T,C] or [N,C]."""
+    train_examples: int | None = None
+    """The student learns from only so many of the training examples, always the same; all where not given."""
     views: int
     """K: how many augmented views of the training split the teacher and the student see; view 0 is un-augmented."""
     view_seed: int = 0
@@ -187,15 +193,18 @@ def check(options: TrainingOptions) -> None:
         "weight_decay": ("0 or a positive number", lambda x: 0 <= x < float("inf")),
         "warmup_epochs": ("at least 0", lambda x: x >= 0),
         "crop": ("at least 0", lambda x: x >= 0),
+        "resized_crop": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
         "cutout": ("at least 0", lambda x: x >= 0),
         "roll": ("at least 0", lambda x: x >= 0),
         "time_shift": ("at least 0", lambda x: x >= 0),
         "event_drop": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
         "frame_size": ("at least 1", lambda x: x is None or x >= 1),
+        "image_size": ("at least 1", lambda x: x >= 1),
         "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "timesteps": ("at least 1", lambda x: x >= 1),
         "views": ("at least 1", lambda x: x >= 1),
+        "train_examples": ("at least 1", lambda x: x is None or x >= 1),
         "decay": ("a number between 0 and 1", lambda x: 0 < x < 1),
         "repeats": ("at least 1", lambda x: x >= 1),
         "width": ("a positive number", lambda x: 0 < x < float("inf")),

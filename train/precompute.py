@@ -18,7 +18,7 @@ from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.training import Recipe, compile_evaluation
 from sealkd_jax.weights import load_weights
-from train.data import facts_of, load_dataset, pick_augmentation
+from train.data import facts_of, load_dataset, of_the_student, pick_augmentation
 from train.options import AugmentationOptions, DataOptions, DistillOptions, Preset, parse
 from train.program import progress, run
 from train.teacher import Teacher, examine, fingerprint, like_of, load_teacher, obtain_teacher
@@ -142,8 +142,9 @@ def main(argv: list[str] | None = None) -> None:
     options = preset.distill
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
-        dataset = load_dataset(options)
-        logits = obtain_logits(options, pick_teacher(preset, dataset, parallel), dataset, parallel)
+        whole = load_dataset(options)
+        dataset = of_the_student(whole, options)
+        logits = obtain_logits(options, pick_teacher(preset, whole, parallel), dataset, parallel)
     accuracy = logits.accuracy(dataset.train.labels)
     print(f"{logits.path}: {logits.views} views, accuracy {accuracy:.2%} on the training labels")
 

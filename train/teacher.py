@@ -53,7 +53,7 @@ class Teacher:
 
     Attributes:
         directory: where it is kept, and its logits beside it.
-        digest: SHA-256 of its variables.
+        digest: of its variables and all else that what it says follows from.
         timesteps: T of a spiking teacher, 1 of an ANN.
         scale: what its images are normalised with, a key of `SCALES`; None: the data set's own mean and deviation.
         test_logits: float32 `[N, C]` of the test split, the mean over timesteps where it has several.
@@ -121,6 +121,8 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     try:
         made = json.loads((directory / "teacher.json").read_text())
         options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
+        if scale not in (None, *SCALES):
+            raise ValueError(f"scale {scale!r}")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{directory}: no teacher there (teacher.json: {error}); make one with train.teacher"
@@ -143,8 +145,10 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
     with jax.enable_x64(options.precision == "float64"):
         network = _plan(plain, dataset).network
         variables = import_torch(options.weights, network, like_of(network, dataset))
-    digest = params_digest(variables)
-    directory = TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{fingerprint(digest, scale, dataset.fingerprint)}"
+    digest, kept = params_digest(variables), (options.teacher_sees, options.precision)
+    directory = (
+        TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{fingerprint(digest, scale, kept, dataset.fingerprint)}"
+    )
     teacher = examine(directory, network, variables, plain, 1, scale, dataset, parallel)
     if not options.evaluate:
         with locked(directory, wait=True):
@@ -185,7 +189,7 @@ def examine(
         scale,
         variables,
         directory,
-        params_digest(variables),
+        fingerprint(params_digest(variables), scale, timesteps, options.precision, options.teacher_sees),
         np.asarray(logits.mean(0), np.float32),
         float(accuracy_by_timestep(logits, dataset.test.labels)[-1]),
     )

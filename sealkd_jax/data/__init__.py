@@ -1,6 +1,15 @@
 """Data sets as arrays, and the augmentation that the teacher and the student share."""
 
-from sealkd_jax.data.augmentation import Augmentation, augment, compose, cutout, flip, normalise, pad_and_crop
+from sealkd_jax.data.augmentation import (
+    Augmentation,
+    augment,
+    compose,
+    cutout,
+    flip,
+    normalise,
+    pad_and_crop,
+    resized_crop,
+)
 from sealkd_jax.data.auto_augment import auto_augment_cifar10
 from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
 from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, roll, time_shift
@@ -28,6 +37,7 @@ __all__ = [
     "load",
     "normalise",
     "pad_and_crop",
+    "resized_crop",
     "roll",
     "stream",
     "take",

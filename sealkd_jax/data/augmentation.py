@@ -8,6 +8,7 @@ is the image as it is.
 Axis legend: B batch, T timesteps, H height, W width, C channels.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -25,6 +26,44 @@ def pad_and_crop(padding: int) -> Augmentation:
         return jax.lax.dynamic_slice(padded, (row, column, jnp.int32(0)), image.shape)
 
     return apply
+
+
+def resized_crop(least: float) -> Augmentation:
+    """Scales a random part of the image to the whole of it: the crop of Inception, Szegedy et al., CVPR 2015.
+
+    The part's area is uniform in [`least`, 1] of the image's, its width over its height log-uniform in [3/4, 4/3]; a
+    side that would be longer than the image's is as long. Bilinear, smoothed where it shrinks, as Pillow's `resize`.
+
+    Args:
+        least: the smallest share of the area, in (0, 1]; 0.08 is usual for ImageNet.
+
+    Returns:
+        An augmentation of uint8 `[H, W, C]`.
+    """
+
+    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
+        return _enlarge(image, *_draw_part(key, least, *image.shape[:2]))
+
+    return apply
+
+
+def _draw_part(key: jax.Array, least: float, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """Top and left of a part of an image, and its height and width, in pixels: `[2]` each."""
+    area_key, ratio_key, place_key = jax.random.split(key, 3)
+    area = jax.random.uniform(area_key, (), jnp.float32, least, 1)
+    ratio = jnp.exp(jax.random.uniform(ratio_key, (), jnp.float32, -1, 1) * math.log(4 / 3))
+    image, shape = jnp.array([height, width], jnp.float32), jnp.stack([ratio**-0.5, ratio**0.5])
+    part = jnp.minimum(image, jnp.sqrt(area * height * width) * shape)
+    return jax.random.uniform(place_key, (2,), jnp.float32) * (image - part), part
+
+
+def _enlarge(image: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
+    """A part of an image, scaled to the size of the image."""
+    scale = jnp.array(image.shape[:2], jnp.float32) / part
+    scaled = jax.image.scale_and_translate(
+        image.astype(jnp.float32), image.shape, (0, 1), scale, -start * scale, "linear"
+    )
+    return jnp.clip(jnp.round(scaled), 0, 255).astype(image.dtype)
 
 
 def flip() -> Augmentation:

@@ -39,14 +39,25 @@ class Dataset:
         name: what the data set is called in options and reports.
         train, validation, test: see `Split`.
         classes: the names of the classes; labels index into it.
+        facts: what else would be computed from all the pixels.
 
     Raises:
         InputError: if images are neither uint8 `[N, H, W, C]` nor counts `[N, T, H, W, 2]`, a split is empty, or
             labels are not `[N]` integers in `[0, len(classes))`.
     """
 
-    def __init__(self, name: str, train: Split, validation: Split, test: Split, classes: tuple[str, ...]):
+    def __init__(
+        self,
+        name: str,
+        train: Split,
+        validation: Split,
+        test: Split,
+        classes: tuple[str, ...],
+        facts: "Facts | None" = None,
+    ):
         self.name, self.classes = name, classes
+        if facts is not None:
+            self._facts = facts
         self.train, self.validation, self.test = train, validation, test
         for split_name in ("train", "validation", "test"):
             _check(f"{name}: {split_name}", getattr(self, split_name), train.images.shape[1:], len(classes))
@@ -66,7 +77,10 @@ class Dataset:
 
     @property
     def std(self) -> np.ndarray:
-        """Standard deviation of each channel over the training images, float64 `[C]`, with pixels in [0, 1]."""
+        """Standard deviation of each channel over the training images, float64 `[C]`, with pixels in [0, 1].
+
+        1 for a channel that never changes.
+        """
         return self._facts.std
 
     @property
@@ -80,18 +94,46 @@ class Dataset:
         other._facts = self._facts._replace(mean=np.asarray(mean, np.float64), std=np.asarray(std, np.float64))
         return other
 
+    def in_memory(self) -> "Dataset":
+        """The same data with all images read now."""
+        splits = (
+            Split(take(s.images, range(len(s.labels))), s.labels) for s in (self.train, self.validation, self.test)
+        )
+        return Dataset(self.name, *splits, self.classes, self._facts)
+
+    def with_fewer(self, examples: int) -> "Dataset":
+        """The same data with only so many training examples: stratified, always the same, the rest left out.
+
+        Mean and deviation of the channels stay those of all of them.
+
+        Raises:
+            InputError: if there are not so many, or not one of each class can be taken and left out.
+        """
+        images, labels = self.train
+        if examples == len(labels):
+            return self
+        try:
+            _, chosen = hold_out(labels, examples)
+        except ValueError as error:
+            raise InputError(f"{examples} of the {len(labels)} training examples of {self.name}: {error}") from error
+        train = Split(take(images, chosen), labels[chosen])
+        fewer = Dataset(self.name, train, self.validation, self.test, self.classes)
+        return fewer.rescaled(self.mean, self.std)
+
     @cached_property
-    def _facts(self) -> "_Facts":
+    def _facts(self) -> "Facts":
         return _facts(self.train)
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
+    """See the properties of `Dataset` of these names."""
+
     mean: np.ndarray
     std: np.ndarray
     fingerprint: str
 
 
-def _facts(split: Split) -> _Facts:
+def _facts(split: Split) -> Facts:
     """All that needs the pixels, in one pass. Sums are exact, so mean and deviation do not depend on the blocks."""
     images, labels = split
     digest = hashlib.sha256(f"{np.dtype(images.dtype).str}{images.shape}".encode())
@@ -105,7 +147,8 @@ def _facts(split: Split) -> _Facts:
     mean = total / count
     digest.update(f"{labels.dtype.str}{labels.shape}".encode())
     digest.update(np.ascontiguousarray(labels))
-    return _Facts(mean / 255, np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255, digest.hexdigest())
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
+    return Facts(mean / 255, np.where(std > 0, std, 1), digest.hexdigest())
 
 
 def _blocks(images: np.ndarray | Images, nbytes: int = 2**22) -> Iterator[np.ndarray]:

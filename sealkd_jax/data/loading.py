@@ -1,5 +1,6 @@
 """Every data set by its name."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from sealkd_jax.errors import InputError
 
 DATA_DIR = Path("~/tensorflow_datasets")
 IMAGES = ("cifar10", "cifar100", "fashion-mnist")
+MOST_IN_MEMORY = 2**34  # bytes of training images from folders
 EVENTS = tuple(EVENT_DATASETS)
-DATASETS = ("digits", *IMAGES, *EVENTS)
+DATASETS = ("digits", *IMAGES, "imagenet", *EVENTS)
 
 
 def load(
@@ -23,14 +25,16 @@ def load(
     framing: Framing | None = None,
     cache_dir: Path = Path("runs/frames"),
     on_demand: bool = False,
+    image_size: int = 224,
 ) -> Dataset:
     """Loads the data set of that name.
 
     Args:
-        name: one of `DATASETS`, or `npz:FILE` for your own arrays.
+        name: one of `DATASETS`, or `npz:FILE` for your own arrays, or `folder:DIR` for your own pictures.
         data_dir: where data sets are; `DATA_DIR` where not given.
         framing: how recordings of events become frames, and where these are kept: `cache_dir`.
         on_demand: images are read when they are needed, not all at once.
+        image_size: height and width of pictures from folders.
 
     Warns of recordings that were left out, where the framing says so.
 
@@ -44,6 +48,16 @@ def load(
         from sealkd_jax.data.arrays import load_npz
 
         dataset = load_npz(Path(name.removeprefix("npz:")).expanduser())
+    elif name.startswith("folder:") or name == "imagenet":
+        from sealkd_jax.data.folders import load_folder
+
+        folder = data_dir / "imagenet" if name == "imagenet" else Path(name.removeprefix("folder:")).expanduser()
+        dataset = load_folder(folder, image_size)
+        if on_demand:
+            return dataset
+        if math.prod(dataset.train.images.shape) > MOST_IN_MEMORY:
+            raise InputError(f"{folder}: {len(dataset.train.labels)} pictures do not fit into memory; give --stream")
+        return dataset.in_memory()
     elif name in IMAGES:
         from sealkd_jax.data.tfds import load_tfds
 
@@ -57,7 +71,7 @@ def load(
                 f"{name}: {len(dataset.skipped)} recordings left out: {'; '.join(dataset.skipped[:3])}", stacklevel=2
             )
     else:
-        raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}, or npz:FILE")
+        raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}, npz:FILE or folder:DIR")
     if not on_demand:
         return dataset
     splits = (

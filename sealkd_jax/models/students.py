@@ -109,6 +109,8 @@ VGG = (64, 128, 256, 256, 512, 512, 512, 512)
 
 STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "spiking-conv": partial(SpikingNet, features=(16, 32, 32), pool=(False, True, True)),
+    # Halves the image after every convolution, so that a CPU can train it on CIFAR.
+    "spiking-conv4": partial(SpikingNet, features=(32, 64, 128, 256), pool=(True,) * 4),
     "spiking-mlp": partial(SpikingNet, features=(256, 256), pool=(False, False), convolution=False),
     # Deng et al., ICLR 2022 (arXiv 2202.11946), for frames of events of 48x48 pixels.
     "spiking-vgg": partial(SpikingNet, features=VGG, pool=(False, True) * 4, average=True),

@@ -1,11 +1,25 @@
-"""Presets by name, each a module whose docstring says command, time, hardware and accuracy."""
+"""Presets by name, each a module whose docstring says data and command; docs/data.md says what came out."""
 
-from train.presets import cifar10, cifar10_dvs, cifar100, digits, dvs_gesture, fashion_mnist, nmnist
+from train.presets import (
+    cifar10,
+    cifar10_cpu,
+    cifar10_dvs,
+    cifar10_fast,
+    cifar100,
+    digits,
+    dvs_gesture,
+    fashion_mnist,
+    imagenet,
+    nmnist,
+)
 
 PRESETS = {
     "digits": digits.PRESET,
     "cifar10": cifar10.PRESET,
+    "cifar10-fast": cifar10_fast.PRESET,
+    "cifar10-cpu": cifar10_cpu.PRESET,
     "cifar100": cifar100.PRESET,
+    "imagenet": imagenet.PRESET,
     "fashion-mnist": fashion_mnist.PRESET,
     "nmnist": nmnist.PRESET,
     "dvs-gesture": dvs_gesture.PRESET,

@@ -1,0 +1,122 @@
+"""Pictures in folders, as ImageNet's are: `DIR/train/CLASS/*.JPEG` and `DIR/val/CLASS/*.JPEG`.
+
+Axis legend: N examples, H height, W width, C channels.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sealkd_jax.data.datasets import Dataset, Facts, Split, hold_out
+from sealkd_jax.data.streaming import OnDemand
+from sealkd_jax.errors import InputError
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
+MOST_HELD_OUT = 10_000
+MARGIN = 256 / 224  # the shorter side, before the middle is cut out, in shares of the size
+
+
+def load_folder(path: Path, size: int) -> Dataset:
+    """Reads the folders `train`, `val` and `test`, in each a folder a class; pictures are decoded when they are needed.
+
+    `val` alone, as in ImageNet, is the test split: then a tenth of `train`, at most `MOST_HELD_OUT`, is held out for
+    validation (`hold_out`). Classes are the folders of `train` by name. Every picture is brought to RGB and `size`:
+    scaled by Pillow until its shorter side is 256/224 of that, and its middle cut out. The channels' mean and
+    deviation are ImageNet's. The data set is called after the directory.
+
+    Raises:
+        InputError: if a folder is missing or empty, or a class of another split is not in `train`.
+    """
+    classes = _folders(path / "train")
+    if len(classes) < 2:
+        raise InputError(f"{path / 'train'}: {len(classes)} folders; expected one a class, two at least")
+    train = _split(path / "train", classes, size)
+    found = {name: _split(path / name, classes, size) for name in ("val", "test") if (path / name).is_dir()}
+    if not found:
+        raise InputError(f"{path}: no folder val or test beside train")
+    test = found.get("test", found.get("val"))
+    digest = _fingerprint(train.images, size)
+    if len(found) == 2:
+        validation = found["val"]
+    else:
+        try:
+            rest, held_out = hold_out(train.labels, min(len(train.labels) // 10, MOST_HELD_OUT))
+        except ValueError as error:
+            raise InputError(
+                f"{path / 'train'}: no tenth of each class can be held out for validation ({error}); "
+                "give both val and test"
+            ) from error
+        train, validation = (Split(OnDemand(train.images, index), train.labels[index]) for index in (rest, held_out))
+    name = re.sub(r"[^\w.-]+", "-", path.resolve().name).strip(".-") or "folder"  # becomes part of directories' names
+    return Dataset(name, train, validation, test, classes, Facts(np.array(MEAN), np.array(STD), digest))
+
+
+class Pictures:
+    """Files as images uint8 `[size, size, 3]`, read one by one; see `datasets.Images`."""
+
+    def __init__(self, paths: Sequence[Path], size: int):
+        self.paths, self.shape, self.dtype = paths, (len(paths), size, size, 3), np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        path, size = self.paths[int(index)], self.shape[1]
+        try:
+            with Image.open(path) as picture:
+                return _middle(picture, size)
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            EOFError,
+            Image.DecompressionBombError,
+        ) as error:  # Pillow's decoders'
+            raise InputError(f"{path}: cannot be read as a picture ({' '.join(str(error).split())})") from error
+
+
+def _middle(picture: Image.Image, size: int) -> np.ndarray:
+    shorter = round(size * MARGIN)
+    picture.draft("RGB", (shorter, shorter))  # a JPEG is decoded at half, a quarter or an eighth where that is enough
+    width, height = picture.size
+    scale = shorter / min(width, height)
+    sides = [max(size, round(side * scale)) for side in (width, height)]
+    scaled = picture.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
+    left, top = ((side - size) // 2 for side in sides)
+    return np.asarray(scaled.crop((left, top, left + size, top + size)))
+
+
+def _folders(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a folder of folders, one a class") from error
+
+
+def _split(path: Path, classes: Sequence[str], size: int) -> Split:
+    if unknown := [name for name in _folders(path) if name not in classes]:
+        raise InputError(f"{path / unknown[0]}: a class that the folder train has not")
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        folder = path / name
+        of_class = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS) if folder.is_dir() else []
+        if not of_class and path.name == "train":
+            raise InputError(f"{folder}: no pictures; expected files ending in {', '.join(sorted(ENDINGS))}")
+        paths += of_class
+        labels += [label] * len(of_class)
+    if not paths:
+        raise InputError(f"{path}: no pictures in it")
+    return Split(Pictures(paths, size), np.array(labels, np.int32))
+
+
+def _fingerprint(pictures: Pictures, size: int) -> str:
+    """Of the training files' names and sizes in bytes: to read millions of pictures for it would take hours."""
+    digest = hashlib.sha256(f"{size}".encode())
+    for path in pictures.paths:
+        digest.update(f"/{path.parent.name}/{path.name}:{path.stat().st_size}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,24 @@
+"""CIFAR-10 in about five minutes of one H200: a spiking ResNet-18 at T = 2 from a ResNet-18.
+
+python -m train.distill cifar10-fast
+"""
+
+from train.options import DistillOptions, Preset, TeacherOptions
+
+RECIPE = {
+    "dataset": "cifar10",
+    "batch_size": 256,
+    "optimizer": "sgd",
+    "learning_rate": 0.2,
+    "weight_decay": 5e-4,
+    "warmup_epochs": 2,
+    "crop": 4,
+    "flip": True,
+    "cutout": 8,
+    "precision": "bfloat16",
+}
+
+PRESET = Preset(
+    distill=DistillOptions(student="spiking-resnet18", teacher="resnet18", timesteps=2, epochs=40, views=16, **RECIPE),
+    teacher=TeacherOptions(teacher="resnet18", epochs=20, **RECIPE),
+)
