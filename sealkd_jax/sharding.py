@@ -37,6 +37,26 @@ def pick_devices(count: int | None, batch_size: int) -> list[jax.Device]:
     return devices
 
 
+def on_own_part(
+    function: Callable[..., Any], parts: Sequence[PartitionSpec], result: PartitionSpec, *, batch: int
+) -> Callable[..., Any]:
+    """`function` on each device's part of a batch, where `Parallel` has laid one out over devices under `jit`.
+
+    For what the compiler would bring all parts together for, though each device could do its own. Elsewhere, and
+    where the devices do not divide `batch`, it is `function` itself.
+
+    Args:
+        function: of arrays.
+        parts: for each of them, which axis is the batch's: `PartitionSpec(None, DATA_AXIS)` for the second.
+        result: the same of what it returns: an array that has all devices' results along that axis.
+        batch: how many examples there are.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if DATA_AXIS not in mesh.auto_axes or batch % mesh.shape[DATA_AXIS]:
+        return function
+    return jax.shard_map(function, in_specs=tuple(parts), out_specs=result, check_vma=False)
+
+
 class Parallel:
     """Compiles programs for a list of devices. Arguments and results are replicated; each batch is split.
 
@@ -76,7 +96,7 @@ class Parallel:
     def compile_epoch(self, epoch_fn: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles (state, ...) -> (state, metrics), written with `axis_name` and `split_batch` of this object."""
         if self.mode == "jit":
-            return jax.jit(epoch_fn, donate_argnums=0, out_shardings=self.replicated)
+            return jax.jit(self._on_mesh(epoch_fn), donate_argnums=0, out_shardings=self.replicated)
         mapped = jax.pmap(
             lambda _, args: epoch_fn(*args), DATA_AXIS, devices=self.devices, in_axes=(0, None), out_axes=None
         )
@@ -96,7 +116,7 @@ class Parallel:
     def compile_piece(self, piece_fn: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles (state, batches, ...) -> (state, metrics) for `batches` from `put_batches`."""
         if self.mode == "jit":
-            return jax.jit(piece_fn, donate_argnums=0, out_shardings=self.replicated)
+            return jax.jit(self._on_mesh(piece_fn), donate_argnums=0, out_shardings=self.replicated)
         mapped = jax.pmap(
             lambda batches, state, args: piece_fn(state, batches, *args),
             DATA_AXIS,
@@ -108,4 +128,15 @@ class Parallel:
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles a program without collectives of its own, such as an evaluation with `constrain_batch`."""
-        return jax.jit(function, out_shardings=self.replicated)
+        return jax.jit(self._on_mesh(function), out_shardings=self.replicated)
+
+    def _on_mesh(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, traced where `on_own_part` finds the mesh."""
+        if len(self.devices) == 1:
+            return function
+
+        def traced(*args: Any) -> Any:
+            with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
+                return function(*args)
+
+        return traced

@@ -129,7 +129,12 @@ def test_differences_of_one_seed_and_of_equal_seeds():
 def test_a_row_is_compared_with_the_reference_of_the_same_sweep():
     made = cells("--methods", "none,uniform_kd,seal", "--sweep", "temperature=2,3", "top_k=1,2")
     results = [
-        {"test_accuracy": [k / 100, k / 100], "accuracy_by_timestep": [[0, 1], [1, 2]], "seconds": 1.0}
+        {
+            "test_accuracy": [k / 100, k / 100],
+            "val_accuracy": [0.25, 0.75],
+            "accuracy_by_timestep": [[0, 1], [1, 2]],
+            "seconds": 1.0,
+        }
         for k in range(len(made))
     ]
     rows = {row["name"]: row for row in compare.rows_of(made, results)}
@@ -137,7 +142,7 @@ def test_a_row_is_compared_with_the_reference_of_the_same_sweep():
     assert rows["uniform_kd temperature=2"]["difference"] is None and rows["none"]["std"] == 0
     assert rows["seal temperature=2 top_k=2"]["difference"] == pytest.approx(0.03)  # 4 to 1
     assert rows["seal temperature=3 top_k=1"]["difference"] == pytest.approx(0.03)  # 5 to 2
-    assert rows["none"]["accuracy_by_timestep_mean"] == [0.5, 1.5]
+    assert rows["none"]["accuracy_by_timestep_mean"] == [0.5, 1.5] and rows["none"]["validation"] == 0.5
 
 
 # ---- the program
@@ -179,6 +184,8 @@ def test_a_comparison_writes_what_it_promises(out):
     with (out / "comparison.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [float(line["mean"]) for line in lines] == [row["mean"] for row in comparison["rows"]]
+    chosen_by = [np.mean(by_method[line["method"]]["val_accuracy"]) for line in lines]
+    assert [float(line["validation"]) for line in lines] == pytest.approx(chosen_by)
     assert [float(line["seed_1"]) for line in lines] == [row["test_accuracy"][1] for row in comparison["rows"]]
 
 

@@ -245,6 +245,7 @@ def make_comparison(folder, rows, **changes):
                 "method": name,
                 "options": {},
                 "test_accuracy": accuracies,
+                "validation": float(np.mean(accuracies)),
                 "mean": float(np.mean(accuracies)),
                 "std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
                 "difference": difference,

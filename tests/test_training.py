@@ -14,7 +14,7 @@ from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.data import Dataset, Split, pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import Network, SpikingNet
+from sealkd_jax.models import Network, SpikingNet, create_student
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import (
@@ -241,6 +241,26 @@ def test_four_devices_train_as_one(float64, tmp_path, method, mode):
     one = parameters(one_device(), "one")
     four = parameters(Parallel(mode, jax.devices()[:4]), "four")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), one, four)
+
+
+@pytest.mark.parametrize("student", ["spiking-conv", "spiking-resnet18"])
+def test_each_device_computes_its_own_part_of_a_batch(student):
+    """Forward and backward on four devices: a quarter of the operations for each, but for what does not grow with B."""
+    network = create_student(student, CLASSES, width=0.125)
+    images = jnp.zeros((32, 8, 8, 1))
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+
+    def operations(parallel):
+        def gradient(variables, images):
+            def loss(params):
+                return network.train(variables._replace(params=params), images, timesteps=3)[0].sum()
+
+            images = images[parallel.constrain_batch(jnp.arange(len(images)))]
+            return jax.grad(loss)(variables.params)
+
+        return parallel.compile(gradient).lower(variables, images).compile().cost_analysis()["flops"]
+
+    assert operations(Parallel("jit", jax.devices()[:4])) < 1.4 / 4 * operations(one_device())
 
 
 @pytest.mark.parametrize(

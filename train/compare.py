@@ -331,6 +331,7 @@ def rows_of(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[di
                 "test_accuracy": accuracies,
                 "mean": float(np.mean(accuracies)),
                 "std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+                "validation": float(np.mean(result["val_accuracy"])),
                 "difference": difference,
                 "interval": interval,
                 "seconds": result["seconds"],
@@ -343,7 +344,7 @@ def rows_of(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[di
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]], first_seed: int) -> None:
     """A line a cell: the numbers of the table, and every seed's test accuracy."""
-    plain = ("name", "method", "mean", "std", "difference")
+    plain = ("name", "method", "validation", "mean", "std", "difference")
     seeds = range(first_seed, first_seed + len(rows[0]["test_accuracy"]))
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -360,7 +361,7 @@ def _print_table(comparison: dict[str, Any]) -> None:
         f"seed{'s' * (seeds != 1)}; differences in points"
     )
     table.add_column("method")
-    for heading in ("mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
+    for heading in ("validation", "mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
         table.add_column(heading, justify="right")
     for row in comparison["rows"]:
         std = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
@@ -368,9 +369,10 @@ def _print_table(comparison: dict[str, Any]) -> None:
         if row["interval"] is not None:
             difference += " [{:+.2f}, {:+.2f}]".format(*(100 * end for end in row["interval"]))
         name = row["name"] + " †" * row["unconfirmed"]
-        table.add_row(name, f"{row['mean']:.2%}{std}", difference, f"{row['seconds']:.1f} s")
+        accuracies = (f"{row['validation']:.2%}", f"{row['mean']:.2%}{std}")
+        table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")
     if comparison["teacher_accuracy"] is not None:
-        table.add_row("teacher (ANN)", f"{comparison['teacher_accuracy']:.2%}", "", "")
+        table.add_row("teacher (ANN)", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
     if any(row["unconfirmed"] for row in comparison["rows"]):
         table.caption = "† written after its paper alone: not checked against its authors’ code"
     Console().print(table)

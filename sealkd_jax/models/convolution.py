@@ -16,6 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
+
+from sealkd_jax.sharding import DATA_AXIS, on_own_part
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PIECE = 2**17  # numbers of the input in a piece: half a megabyte of float32
@@ -82,9 +85,19 @@ def _input_gradient(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: 
 
 
 def _kernel_gradient(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    """For each place in the kernel, the pixels that it met times dy, summed over all outputs."""
-    height, width, features, _ = kernel.shape
+    """For each place in the kernel, the pixels that it met times dy, summed over all outputs, by each device's own."""
+    examples = PartitionSpec(DATA_AXIS)
+    own = partial(_own_kernel_gradient, strides, pads, kernel.shape)
+    return on_own_part(own, [examples, examples], examples, batch=len(x))(x, dy).sum(0).astype(kernel.dtype)
+
+
+def _own_kernel_gradient(
+    strides: tuple[int, ...], pads: Pads, shape: tuple[int, ...], x: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """`[1, H, W, I, O]`, float32 at least."""
+    height, width, features, _ = shape
     (row_stride, column_stride), (rows, columns) = strides, dy.shape[1:3]
+    dtype = jnp.promote_types(x.dtype, jnp.float32)  # of the sum
 
     def of_piece(x: jax.Array, dy: jax.Array) -> jax.Array:
         x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
@@ -93,10 +106,14 @@ def _kernel_gradient(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel:
         )
         dy = dy.reshape(-1, dy.shape[-1])
         of_rows = [
-            met[:, h : h + (rows - 1) * row_stride + 1 : row_stride].reshape(-1, width * features).T @ dy
+            jnp.matmul(
+                met[:, h : h + (rows - 1) * row_stride + 1 : row_stride].reshape(-1, width * features).T,
+                dy,
+                preferred_element_type=dtype,
+            )
             for h in range(height)
         ]
-        return jnp.stack(of_rows).reshape(kernel.shape)
+        return jnp.stack(of_rows).reshape(1, *shape)
 
     size = max(1, min(len(x), _PIECE // (x.size // len(x))))
     whole = len(x) // size * size
@@ -105,8 +122,10 @@ def _kernel_gradient(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel:
         return total + of_piece(*piece), None
 
     pieces = [a[:whole].reshape(-1, size, *a.shape[1:]) for a in (x, dy)]
-    total, _ = lax.scan(add, jnp.zeros_like(kernel), tuple(pieces))
-    return total if whole == len(x) else total + of_piece(x[whole:], dy[whole:])
+    total, _ = lax.scan(add, jnp.zeros((1, *shape), dtype), tuple(pieces))
+    if whole < len(x):
+        total += of_piece(x[whole:], dy[whole:])
+    return total
 
 
 _convolve.defvjp(_forward, _backward)

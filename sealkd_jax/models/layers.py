@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.neurons import iaf, lif
+from sealkd_jax.sharding import DATA_AXIS, on_own_part
 
 NEURONS = ("lif", "iaf", "plif")
 
@@ -48,9 +50,15 @@ class Neuron(nn.Module):
 
 
 def per_timestep(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Applies a layer that knows no time to `[T, B, ...]`, as one batch of T·B."""
-    out = layer(x.reshape(-1, *x.shape[2:]))
-    return out.reshape(*x.shape[:2], *out.shape[1:])
+    """Applies a layer that knows no time, nor the order of a batch, to `[T, B, ...]`, as one batch of T·B.
+
+    Over several devices, each has its own T·B/n in a row.
+    """
+    timesteps, batch = x.shape[:2]
+    by_time, in_a_row = PartitionSpec(None, DATA_AXIS), PartitionSpec(DATA_AXIS)
+    join = on_own_part(lambda x: x.reshape(-1, *x.shape[2:]), [by_time], in_a_row, batch=batch)
+    part = on_own_part(lambda y: y.reshape(timesteps, -1, *y.shape[1:]), [in_a_row], by_time, batch=batch)
+    return part(layer(join(x)))
 
 
 def conv3x3(features: int, **kwargs: Any) -> nn.Conv:

@@ -53,7 +53,15 @@ def lead(comparison: dict) -> str:
 
 def results(comparison: dict) -> str:
     """The table of all rows, best mean first."""
-    header = ("Method", "Test accuracy", "± std", f"− {comparison['reference']}", "95 % interval", "Training")
+    header = (
+        "Method",
+        "Validation",
+        "Test accuracy",
+        "± std",
+        f"− {comparison['reference']}",
+        "95 % interval",
+        "Training",
+    )
     rows = [_result(row) for row in sorted(comparison["rows"], key=lambda row: -row["mean"])]
     note = (
         "Differences and their intervals are in percentage points, paired by seed; training time is of one "
@@ -68,6 +76,7 @@ def results(comparison: dict) -> str:
 def _result(row: dict) -> tuple[str, ...]:
     return (
         row["name"] + " †" * bool(row.get("unconfirmed")),
+        percent(row["validation"]),
         percent(row["mean"]),
         "" if row["std"] is None else f"{100 * row['std']:.2f}",
         "" if row["difference"] is None else points(row["difference"]),
