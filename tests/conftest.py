@@ -14,6 +14,7 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_compilation_cache", False)  # programs would keep what they compile for their user
 
 collect_ignore = ["torch_reference.py"]  # needs PyTorch
 

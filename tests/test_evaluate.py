@@ -21,10 +21,10 @@ from train.finish import activity, energy_of, hardest
 # ---- layers of weights
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", ["none", "full"])
 def test_macs_are_every_weight_at_every_place_of_the_output(remat):
     """A 3x3 convolution from I to O features on HxW is H*W*9*I*O, a dense layer from I to O is I*O."""
-    network = Network(SpikingNet(3, features=(4, 5), pool=(True, False), remat_blocks=remat))
+    network = Network(SpikingNet(3, features=(4, 5), pool=(True, False), remat=remat))
     variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 6, 2)))
     assert list(network.synapses(variables, (8, 6, 2)).items()) == [
         ("block_0/Conv_0", Synapses(8 * 6 * 9 * 2 * 4, spikes=False)),

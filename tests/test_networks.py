@@ -114,7 +114,8 @@ def test_gradients_reach_every_weight_and_recomputing_changes_no_value(block):
     grads = flatten(variables._replace(params=expected[1], stats={}))
     assert all(jnp.isfinite(g).all() for g in grads.values())
     assert all(jnp.any(g != 0) for path, g in grads.items() if path.endswith("kernel"))
-    for other in (small(block, remat_blocks=True, **double), Network(plain.module, keep_spikes_only=True)):
+    for remat in ("spikes", "full"):
+        other = small(block, remat=remat, **double)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12), expected, two_steps(other))
 
 

@@ -17,7 +17,8 @@ from sealkd_jax.models.torch_weights import export_torch
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import params_digest
-from train import benchmark, distill, program, teacher
+from train import distill, program, teacher
+from train.benchmark.__main__ import main as benchmark
 from train.data import pick_augmentation
 from train.options import AugmentationOptions, check
 from train.presets import PRESETS
@@ -160,7 +161,7 @@ def test_missing_data_and_wrong_options_are_one_line(arguments, words, tmp_path,
 
 def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
     arguments = ["data", "cifar10", "--dataset", "npz:own.npz", "--student", "spiking-mlp", "--devices", "1"]
-    benchmark.main([*arguments, "--timesteps", "1", "--batch-size", "20", "--repeats", "2", "--out", "data.json"])
+    benchmark([*arguments, "--timesteps", "1", "--batch-size", "20", "--repeats", "2", "--out", "data.json"])
     measured = json.loads(Path("data.json").read_text())
     assert {"first start", "later start", "streaming", "augmentation", "training step"} == measured["timings"].keys()
     assert 0 < measured["share_of_step"] < 1

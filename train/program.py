@@ -21,6 +21,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 def run(main: Callable[[], None]) -> None:
     """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback."""
+    _keep_compiled_programs()
     try:
         main()
     except (InputError, FloatingPointError) as error:
@@ -37,6 +38,14 @@ def run(main: Callable[[], None]) -> None:
         return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _keep_compiled_programs() -> None:
+    """The next start finds what this one compiles, in a directory of the user's unless JAX has been given another."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "sealkd-jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def facts() -> dict[str, Any]:

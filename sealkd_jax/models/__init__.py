@@ -54,11 +54,9 @@ class Network:
 
     Attributes:
         module: called with `(images, timesteps=, train=, axis_name=)`, returns logits `[T, B, C]`.
-        keep_spikes_only: `--remat spikes`: of the forward pass only the spikes are kept, the rest is computed again.
     """
 
     module: nn.Module
-    keep_spikes_only: bool = False
 
     def init(self, key: jax.Array, images: jax.Array) -> Variables:
         """Fresh variables for images `[B, H, W, C]` or frames `[T, B, H, W, C]`. They serve any number of timesteps."""
@@ -72,20 +70,15 @@ class Network:
     ) -> tuple[jax.Array, Any]:
         """Logits `[T, B, C]` with the batch's own statistics, and the updated running statistics."""
 
-        def apply(variables: Variables, images: jax.Array) -> tuple[jax.Array, Any]:
-            logits, updated = self.module.apply(
-                _collections(variables),
-                images,
-                timesteps=timesteps,
-                train=True,
-                axis_name=axis_name,
-                mutable=["batch_stats"],
-            )
-            return logits, updated.get("batch_stats", {})
-
-        if self.keep_spikes_only:
-            apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names("spikes"))
-        return apply(variables, images)
+        logits, updated = self.module.apply(
+            _collections(variables),
+            images,
+            timesteps=timesteps,
+            train=True,
+            axis_name=axis_name,
+            mutable=["batch_stats"],
+        )
+        return logits, updated.get("batch_stats", {})
 
     def predict(self, variables: Variables, images: jax.Array, *, timesteps: int) -> jax.Array:
         """Logits `[T, B, C]` with the running statistics."""
@@ -165,8 +158,8 @@ def create_student(
         neuron: `lif`, `iaf` or `plif` (see `Neuron`).
         decay: share of the membrane that a timestep keeps, in (0, 1).
         precision: of activations; parameters, BatchNorm statistics, membranes and losses are float32, or float64.
-        remat: what the backward pass finds in memory: `none` everything, `spikes` only the spikes, `full` only
-            what enters each block.
+        remat: what the backward pass finds in memory: `none` everything, `spikes` the spikes of every layer, `full`
+            what enters each block, spikes as one byte each; it computes the rest again.
 
     Raises:
         InputError: for a name or choice that does not exist.
@@ -179,10 +172,10 @@ def create_student(
         width=_positive_width(width),
         neuron=neuron,
         decay=decay,
-        remat_blocks=remat == "full",
+        remat=remat,
         **_dtypes(precision),
     )
-    return Network(module, keep_spikes_only=remat == "spikes")
+    return Network(module)
 
 
 def create_teacher(

@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.models.layers import Neuron, batch_norm, hold, over_time, per_timestep, scaled
+from sealkd_jax.models.recomputation import recomputed
 
 LARGE = 96
 """Images with both sides of at least so many pixels get the stem of ImageNet's networks: a 7x7 convolution of stride 2
@@ -37,6 +38,7 @@ class Layers:
         neuron: see `layers.Neuron`; None: ReLU.
         kernel_init, conv_bias: of convolutions. A bias before BatchNorm does nothing; it is there for the weights
             of networks that have one.
+        remat: see `ResNet`.
     """
 
     timesteps: int
@@ -46,8 +48,15 @@ class Layers:
     decay: float
     kernel_init: Callable[..., jax.Array]
     conv_bias: bool
+    remat: str
     dtype: Any
     param_dtype: Any
+
+    def from_spikes(
+        self, module: nn.Module, function: Callable[..., jax.Array], *arrays: jax.Array, unit: float | None = 1.0
+    ) -> jax.Array:
+        """`function(module, *arrays)`; with `remat` spikes, the arrays alone are kept (see `recomputed`)."""
+        return (recomputed(function, unit=unit) if self.remat == "spikes" else function)(module, *arrays)
 
     def conv(self, x: jax.Array, name: str, features: int, size: int = 3, stride: int = 1) -> jax.Array:
         """Convolution, padded as PyTorch's, and BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`."""
@@ -97,9 +106,14 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.layers.conv(x, "conv1", self.features, stride=self.stride)
-        y = self.layers.conv(self.layers.activate(y, "neuron1"), "conv2", self.features)
-        return self.layers.activate(y + self.skip(x, self.features), "neuron2")
+        def first(self: Block, x: jax.Array) -> jax.Array:
+            return self.layers.activate(self.layers.conv(x, "conv1", self.features, stride=self.stride), "neuron1")
+
+        def second(self: Block, y: jax.Array, x: jax.Array) -> jax.Array:
+            y = self.layers.conv(y, "conv2", self.features)
+            return self.layers.activate(y + self.skip(x, self.features), "neuron2")
+
+        return self.layers.from_spikes(self, second, self.layers.from_spikes(self, first, x), x)
 
     def skip(self, x: jax.Array, features: int) -> jax.Array:
         """The input, brought to the shape of the output where it differs."""
@@ -138,8 +152,17 @@ class PreActBlock(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.layers.conv(self.layers.activate(x, "neuron1"), "conv1", self.features, stride=self.stride)
-        y = self.layers.conv(self.layers.activate(y, "neuron2"), "conv2", self.features)
+        def first(self: Block, x: jax.Array) -> jax.Array:
+            return self.layers.activate(x, "neuron1")
+
+        def second(self: Block, y: jax.Array) -> jax.Array:
+            return self.layers.activate(self.layers.conv(y, "conv1", self.features, stride=self.stride), "neuron2")
+
+        def third(self: Block, y: jax.Array) -> jax.Array:
+            return self.layers.conv(y, "conv2", self.features)
+
+        y = self.layers.from_spikes(self, first, x, unit=None)
+        y = self.layers.from_spikes(self, third, self.layers.from_spikes(self, second, y))
         return y + self.skip(x, self.features)
 
 
@@ -151,10 +174,18 @@ class SEWBlock(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.layers.conv(x, "conv1", self.features, stride=self.stride)
-        y = self.layers.conv(self.layers.activate(y, "neuron1"), "conv2", self.features)
-        y, shortcut = self.layers.activate(y, "neuron2"), self.skip(x, self.features)
-        return y + (shortcut if shortcut is x else self.layers.activate(shortcut, "shortcut_neuron"))
+        def first(self: Block, x: jax.Array) -> jax.Array:
+            return self.layers.activate(self.layers.conv(x, "conv1", self.features, stride=self.stride), "neuron1")
+
+        def second(self: Block, y: jax.Array) -> jax.Array:
+            return self.layers.activate(self.layers.conv(y, "conv2", self.features), "neuron2")
+
+        def beside(self: Block, x: jax.Array) -> jax.Array:
+            shortcut = self.skip(x, self.features)
+            return shortcut if shortcut is x else self.layers.activate(shortcut, "shortcut_neuron")
+
+        y = self.layers.from_spikes(self, second, self.layers.from_spikes(self, first, x))
+        return y + self.layers.from_spikes(self, beside, x)
 
 
 class ResNet(nn.Module):
@@ -175,7 +206,8 @@ class ResNet(nn.Module):
         sees: see `layers.on_frames`; of an ANN only.
         kernel_init, conv_bias: see `Layers`.
         naming: the key of `torch_weights.NAMES` for its PyTorch names.
-        remat_blocks: keep only what enters each block for the backward pass and compute the rest again.
+        remat: what the backward pass finds in memory: `none` everything, `spikes` what enters each convolution or
+            layer of neurons, `full` what enters each block; spikes as one byte each. It computes the rest again.
     """
 
     classes: int
@@ -191,7 +223,7 @@ class ResNet(nn.Module):
     kernel_init: Callable[..., jax.Array] = HE_FAN_OUT
     conv_bias: bool = False
     naming: str = "torchvision"
-    remat_blocks: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -207,14 +239,20 @@ class ResNet(nn.Module):
             self.decay,
             self.kernel_init,
             self.conv_bias,
+            self.remat,
             self.dtype,
             self.param_dtype,
         )
         x = over_time(images)
         if self.neuron is None and self.sees == "mean":
             x = x.mean(0, keepdims=True)
-        x = self._stem(layers, x)
-        block = nn.remat(self.block) if self.remat_blocks else self.block
+
+        def stem(self: ResNet, x: jax.Array) -> jax.Array:
+            return self._stem(layers, x)
+
+        x, block = (stem if self.remat == "none" else recomputed(stem))(self, x), self.block
+        if self.remat == "full":
+            block = recomputed(block, unit=1.0 if block.starts_activated else None)
         for stage, (depth, features) in enumerate(zip(self.depths, self.features, strict=True), start=1):
             for position in range(depth):
                 stride = 2 if stage > 1 and position == 0 else 1

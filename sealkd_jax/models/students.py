@@ -22,6 +22,7 @@ from sealkd_jax.models.layers import (
     per_timestep,
     scaled,
 )
+from sealkd_jax.models.recomputation import recomputed
 from sealkd_jax.models.resnets import PYTORCH, Block, PreActBlock, ResNet, SEWBlock
 
 
@@ -63,7 +64,8 @@ class SpikingNet(nn.Module):
         convolution: 3x3 convolutions (a small VGG-like network); otherwise dense layers on the flat image (MLP).
         width: factor on `features`.
         neuron, decay: see `layers.Neuron`.
-        remat_blocks: keep only what enters each block for the backward pass and compute the rest again.
+        remat: what the backward pass finds in memory: `none` everything, `spikes` and `full` the spikes that enter each
+            block, as one byte each.
     """
 
     classes: int
@@ -74,7 +76,7 @@ class SpikingNet(nn.Module):
     width: float = 1.0
     neuron: str = "lif"
     decay: float = 0.5
-    remat_blocks: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -85,8 +87,11 @@ class SpikingNet(nn.Module):
         x = over_time(images)
         if not self.convolution:
             x = x.reshape(*x.shape[:2], -1)
-        block = nn.remat(SpikingBlock) if self.remat_blocks else SpikingBlock
+        unit = 0.25 if self.average else 1.0
         for position, (features, pool) in enumerate(zip(self.features, self.pool, strict=True)):
+            block = SpikingBlock
+            if self.remat != "none":
+                block = recomputed(block, unit=unit if position else None)
             x = block(
                 scaled(features, self.width),
                 timesteps,

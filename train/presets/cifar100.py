@@ -1,6 +1,8 @@
 """CIFAR-100 (32x32 RGB, 100 classes), otherwise as the preset cifar10.
 
-python -m train.distill cifar100
+python -m train.distill cifar100 --precision bfloat16
+
+To expect: 83.37 % is the paper's. Not run to the end here.
 """
 
 from dataclasses import replace

@@ -1,6 +1,9 @@
 """CIFAR-10 in about five minutes of one H200: a spiking ResNet-18 at T = 2 from a ResNet-18.
 
 python -m train.distill cifar10-fast
+
+A teacher of 20 epochs and a student of 40, which sees two timesteps. To expect, from what such networks do elsewhere:
+94 %. Not run here: no such GPU was at hand.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions

@@ -1,6 +1,8 @@
 """scikit-learn's handwritten digits (8x8, 10 classes): the whole job in a minute, nothing downloaded.
 
 python -m train.distill
+
+A minute of two CPU cores with the teacher. Seen: 98.89 % (AMD EPYC) and 98.33 % (Intel Xeon), teacher 99.7 and 99.4 %.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions

@@ -2,6 +2,7 @@
 
 python -m train.distill dvs-gesture --data-dir DIR [--frame-size 64]
 
+To expect on the official recordings: 95 % and more (99.08 % is the best reported). Seen: six recordings, no accuracy.
 Nothing is mirrored: left and right hand are different gestures.
 """
 

@@ -1,6 +1,8 @@
 """Fashion-MNIST (28x28 grey, 10 classes): a three-convolution student at T = 4.
 
 python -m train.distill fashion-mnist
+
+An hour of two CPU cores. Seen: 85.4 % after one epoch at half width; docs/data.md. To expect: 91 %.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions

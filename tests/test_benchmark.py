@@ -1,0 +1,112 @@
+"""The benchmarks run, say what is missing, and leave their numbers; how fast anything is, they do not assert."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sealkd_jax import lif, seal_kd_loss
+from sealkd_jax.models import REMAT
+from tests.test_distill import refusal
+from train.benchmark import loss, startup
+from train.benchmark.__main__ import main
+from train.benchmark.timing import Floor, Timing, in_turn, ratio
+
+torch = pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
+
+
+def test_what_is_compared_is_run_in_turn_after_a_round_that_does_not_count():
+    called = []
+    timings = in_turn({name: lambda name=name: called.append(name) for name in "ab"}, repeats=3, handled=5)
+    assert "".join(called) == "ab" * 4
+    assert {name: (len(t.wall), t.handled) for name, t in timings.items()} == {"a": (3, 5), "b": (3, 5)}
+
+
+def test_ratios_are_paired_by_round_and_rates_are_per_second():
+    slow, fast = Timing([2.0, 40.0, 6.0], [4.0, 4.0, 4.0], 8), Timing([4.0, 20.0, 12.0], [1.0, 1.0, 1.0], 8)
+    assert ratio(slow, fast) == 0.5  # of 0.5, 2, 0.5
+    assert (slow.seconds, slow.rate, slow.rate_of_a_core) == (6.0, 8 / 6, 2.0)
+    assert Floor(operations=10, bytes=4).seconds(20, 4) == 2 and Floor(10, 4).seconds(1, 8) == 2
+
+
+SMALL = {
+    "loss": ["--repeats", "1", "--calls", "1"],
+    "lif": ["--shape", "2", "3", "4", "--repeats", "2"],
+    "step": ["--width", "0.05", "--batch-size", "2", "--timesteps", "1", "--repeats", "1"],
+    "memory": ["--width", "0.05", "--batch-size", "2", "--size", "8", "--timesteps", "1", "2"],
+}
+
+
+@pytest.mark.parametrize("subject", SMALL)
+def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loss, "SHAPES", ((2, 3, 4),))
+    for module in ("loss", "lif", "step"):  # products of large matrices, here of no interest
+        monkeypatch.setattr(f"train.benchmark.{module}.measure_floor", lambda: Floor(1e9, 1e9), raising=False)
+    out = tmp_path / "there" / "numbers.json"
+    main([subject, *SMALL[subject], "--out", str(out)])
+    numbers, said = json.loads(out.read_text()), capsys.readouterr().out
+    assert {"versions", "device", "command"} <= numbers.keys()
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG") and str(out) in " ".join(said.split())
+    if subject != "memory" and not find_spec("torch"):
+        assert "not installed" in " ".join(said.lower().split())
+    if subject == "memory":
+        assert {remat: set(of) for remat, of in numbers["temporary"].items()} == {remat: {"1", "2"} for remat in REMAT}
+    else:
+        assert all(min(seconds) > 0 for seconds in numbers["seconds"].values())
+
+
+def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(startup, "AGAIN", 1)
+    main(["startup", "digits", "--student", "spiking-mlp", "--timesteps", "1", "--train-examples", "64"])
+    assert len(json.loads(Path("runs/benchmark/startup-digits.json").read_text())["seconds"]) == 2
+    assert "first start" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to measure: expected one of loss, lif, step, memory, data, startup"),
+        (["speed"], "speed: expected one of loss, lif"),
+        (["startup", "--method", "seel"], "train.distill: --method seel: unknown"),
+    ],
+)
+def test_an_unknown_subject_is_named(arguments, words, capsys):
+    assert words in refusal(arguments, capsys, main=main)
+
+
+@torch
+def test_the_loss_in_pytorch_is_ours(float64):
+    """So that the two programs that are timed do the same work."""
+    from torch import from_numpy
+
+    from train.benchmark import in_pytorch
+
+    rng = np.random.default_rng(0)
+    student, teacher, labels = 3 * rng.normal(size=(4, 9, 5)), 3 * rng.normal(size=(9, 5)), rng.integers(0, 5, 9)
+    expected, gradient = jax.value_and_grad(lambda s: seal_kd_loss(s, teacher, jnp.asarray(labels)).mean())(student)
+    tensor = from_numpy(student).requires_grad_()
+    theirs = in_pytorch.seal_kd_loss(tensor, from_numpy(teacher), from_numpy(labels))
+    theirs.backward()
+    assert theirs.item() == pytest.approx(float(expected), rel=1e-6)  # torch.log of the number of classes is float32
+    np.testing.assert_allclose(tensor.grad, gradient, atol=1e-6)
+
+
+@torch
+def test_the_neuron_in_pytorch_is_ours():
+    from torch import from_numpy
+
+    from train.benchmark import in_pytorch
+
+    currents = np.random.default_rng(0).normal(0.5, 1, (5, 40)).astype(np.float32)
+    weights = np.random.default_rng(1).normal(size=currents.shape).astype(np.float32)
+    gradient = jax.grad(lambda x: (lif(x)[0] * weights).sum())(jnp.asarray(currents))
+    tensor = from_numpy(currents).requires_grad_()
+    spikes = in_pytorch.lif(tensor)
+    (spikes * from_numpy(weights)).sum().backward()
+    np.testing.assert_array_equal(spikes.detach(), lif(jnp.asarray(currents))[0])
+    np.testing.assert_allclose(tensor.grad, gradient, rtol=1e-4, atol=1e-6)

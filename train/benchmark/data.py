@@ -1,0 +1,104 @@
+"""Reading, framing and augmenting a data set: `python -m train.benchmark data [PRESET] [--option value …]`.
+
+And the share of a training step that augmenting and gathering a batch cost.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sealkd_jax.data import Dataset, OnDemand, Split, stream, take
+from sealkd_jax.losses import needs_teacher
+from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.training import Batch, on_devices, prepare, view_batch
+from train.benchmark.table import RESULTS_DIR, keep, show
+from train.benchmark.timing import Timing, in_turn, measure
+from train.data import load_dataset
+from train.distill import make_plan
+from train.options import DistillOptions, parse
+
+STREAMED = 20_000  # examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(DistillOptions):
+    """The student whose data are measured, and how often."""
+
+    repeats: int = 9
+    """How many times each is measured."""
+    out: Path | None = None
+    """Where the numbers go as JSON; runs/benchmark/data-<preset>.json where not given."""
+
+
+def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing], float]:
+    """The data set, what was timed, and the share of a training step that its augmentation and gathering cost."""
+    timings = {}
+    with tempfile.TemporaryDirectory() as cache:
+        first = []
+        timings["first start"] = measure(lambda: first.append(load_dataset(options, Path(cache))), 0, 1, warm_up=False)
+        dataset = first[0]
+        examples = sum(len(split.labels) for split in (dataset.train, dataset.validation, dataset.test))
+        timings["first start"] = timings["first start"]._replace(handled=examples)
+        again = measure(lambda: load_dataset(options, Path(cache)).classes, examples, min(3, options.repeats))
+        timings["later start"] = again
+    images, labels = dataset.train
+    order = np.random.default_rng(0).permutation(len(labels))[:STREAMED]
+    on_demand = Split(OnDemand(images), labels)
+
+    def read() -> None:
+        for _ in stream(on_demand, order, options.batch_size):
+            pass
+
+    timings["streaming"] = measure(read, len(order), min(3, options.repeats))
+
+    plan = make_plan(options, dataset)
+    parallel = Parallel("jit", pick_devices(1, options.batch_size))
+    program = prepare(plan, dataset, parallel)
+    batch = options.batch_size
+    some = min(4 * batch, len(labels))
+    data = on_devices(dataset, Split(take(images, range(some)), labels[:some]), parallel)
+    index = parallel.put(jnp.asarray(np.random.default_rng(0).permutation(some)[:batch]))
+    view = jax.jit(lambda data, index, k: view_batch(plan.recipe, data, index, k))
+    state, _ = program.begin(data, plan.seed)
+    state = parallel.put(state)
+    teacher = jnp.zeros((batch, len(dataset.classes))) if needs_teacher(options.method) else None
+    prepared = Batch(view(data, index, 1), data.labels[index], teacher)
+    step = jax.jit(program.step)
+    timings |= in_turn(
+        {"augmentation": lambda: view(data, index, 1), "training step": lambda: step(state, prepared, 0.5)},
+        options.repeats,
+        batch,
+    )
+    share = [a / (a + b) for a, b in zip(timings["augmentation"].wall, timings["training step"].wall, strict=True)]
+    return dataset, timings, float(np.median(share))
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table and writes JSON."""
+    name, preset = parse("distill", "Measures the data.", argv, program="benchmark data", kind=BenchmarkOptions)
+    options = preset.distill
+    dataset, timings, share = measure_data(options)
+    kind = "recordings" if dataset.frames else "images"
+    rows = {
+        what: (
+            f"{timing.seconds:.4g} s",
+            f"{min(timing.wall):.4g}–{max(timing.wall):.4g} s",
+            str(len(timing.wall)),
+            f"{timing.rate:,.0f}",
+            f"{timing.rate_of_a_core:,.0f}",
+        )
+        for what, timing in timings.items()
+    }
+    show(
+        f"{dataset.name}: {len(dataset.train.labels)} training {kind}, batches of {options.batch_size}",
+        ("median", "spread", "n", f"{kind}/s", "of a core"),
+        rows,
+    )
+    print(f"Augmentation is {share:.2%} of a training step with it ({options.student}, T = {options.timesteps}).")
+    measured = {what: timing._asdict() for what, timing in timings.items()}
+    out = options.out or RESULTS_DIR / f"data-{name}.json"
+    keep(out, {"dataset": dataset.name, "share_of_step": share, "timings": measured})

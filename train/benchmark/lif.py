@@ -1,0 +1,128 @@
+"""The LIF neuron, forward and backward: `python -m train.benchmark lif [--option value …]`.
+
+Beside plain PyTorch operations, SpikingJelly, spyx and jaxpike, and the time that reading the currents and writing
+spikes and gradients once would take. spyx and jaxpike fire above the threshold, not at it, and reset by subtraction.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from sealkd_jax.neurons import lif
+from train.benchmark.table import RESULTS_DIR, bars, keep, show
+from train.benchmark.timing import in_turn, measure_floor, ratio
+
+PEERS = {"PyTorch": "torch", "SpikingJelly": "spikingjelly", "spyx": "spyx", "jaxpike": "jaxpike"}
+
+
+@dataclass(frozen=True)
+class LifOptions:
+    """How large, and how often."""
+
+    shape: tuple[int, ...] = (4, 128, 32, 32, 64)
+    """Of the currents, time first."""
+    repeats: int = 9
+    """How many times each is measured."""
+    out: Path = RESULTS_DIR / "lif.json"
+    """Where the numbers go as JSON, and beside it the plot."""
+
+
+def in_jax(layer: Callable[[jax.Array], jax.Array], currents: jax.Array, weights: jax.Array) -> Callable[[], Any]:
+    """The gradient of a weighted sum of a layer's spikes."""
+    gradient = jax.jit(jax.value_and_grad(lambda x: (layer(x) * weights).sum()))
+    return lambda: gradient(currents)
+
+
+def works(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
+    """A gradient by each implementation there is."""
+    rng = np.random.default_rng(0)
+    currents, weights = (rng.normal(0.5, 1, shape).astype(np.float32) for _ in range(2))
+    x, w = jnp.asarray(currents), jnp.asarray(weights)
+    found = {"sealkd-jax": in_jax(lambda x: lif(x)[0], x, w)}
+    if find_spec("torch"):
+        found |= in_torch(currents, weights)
+    if find_spec("spyx"):
+        import spyx
+        from flax import nnx
+
+        neuron = spyx.nn.LIF(shape[2:], beta=0.5, rngs=nnx.Rngs(0))
+
+        def by_spyx(x: jax.Array) -> jax.Array:
+            def step(v: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+                spikes, v = neuron(x, v)
+                return v, spikes
+
+            return jax.lax.scan(step, jnp.zeros(shape[1:]), x)[1]
+
+        found["spyx"] = in_jax(by_spyx, x, w)
+    if find_spec("jaxpike"):
+        import jaxpike
+
+        net = jaxpike.Sequential([jaxpike.LIF(tau=2.0)])
+        found["jaxpike"] = in_jax(lambda x: jaxpike.unroll(net, x)[1], x, w)
+    return found
+
+
+def in_torch(currents: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Plain operations, and SpikingJelly's where it is installed."""
+    import torch
+
+    from train.benchmark import in_pytorch
+
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+    x, w = (torch.from_numpy(array).to(place) for array in (currents, weights))
+    x.requires_grad_()
+
+    def gradient(layer: Callable[[Any], Any]) -> Callable[[], None]:
+        def work() -> None:
+            x.grad = None
+            (layer(x) * w).sum().backward()
+            if place == "cuda":
+                torch.cuda.synchronize()
+
+        return work
+
+    found = {"PyTorch": gradient(in_pytorch.lif)}
+    if find_spec("spikingjelly"):
+        from spikingjelly.activation_based import functional, neuron, surrogate
+
+        theirs = neuron.LIFNode(2.0, False, surrogate_function=surrogate.Sigmoid(4.0), step_mode="m")
+
+        def by_spikingjelly(x: torch.Tensor) -> torch.Tensor:
+            functional.reset_net(theirs)
+            return theirs(x)
+
+        found["SpikingJelly"] = gradient(by_spikingjelly)
+    return found
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes JSON and a plot."""
+    options = tyro.cli(LifOptions, prog="python -m train.benchmark lif", args=argv, description=__doc__)
+    floor, timings = measure_floor(), in_turn(works(options.shape), options.repeats)
+    ours, numbers = timings["sealkd-jax"], int(np.prod(options.shape))
+    rows = {
+        who: (
+            f"{1e3 * timing.seconds:.1f} ms",
+            "–".join(f"{1e3 * end:.1f}" for end in (min(timing.wall), max(timing.wall))),
+            "" if who == "sealkd-jax" else f"{ratio(ours, timing):.3f}",
+        )
+        for who, timing in timings.items()
+    }
+    # read currents; write spikes; read weights and currents again; write the gradient
+    least = floor.seconds(0, 4 * 5 * numbers)
+    missing = [who for who, module in PEERS.items() if not find_spec(module)]
+    note = f"Floor by bandwidth: {1e3 * least:.1f} ms."
+    note += f" Not installed and left out: {', '.join(missing)}." if missing else ""
+    shape = "×".join(map(str, options.shape))
+    show(f"LIF, forward and backward, {shape}", ("median", "spread, ms", "ours ÷ this"), rows, note)
+    figure = bars("LIF, forward and backward", "milliseconds, median", {w: 1e3 * t.seconds for w, t in timings.items()})
+    measured = {who: timing.wall for who, timing in timings.items()}
+    keep(options.out, {"seconds": measured, "shape": options.shape, "floor_seconds": least}, figure)

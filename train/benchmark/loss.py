@@ -1,0 +1,89 @@
+"""SeAl-KD's loss, forward and backward: `python -m train.benchmark loss [--option value …]`.
+
+Beside the authors' algorithm in PyTorch operations, and the time that reading the logits and writing their gradient
+once would take.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from sealkd_jax.losses import seal_kd_loss
+from train.benchmark.table import RESULTS_DIR, bars, keep, show
+from train.benchmark.timing import in_turn, measure_floor, ratio
+
+SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """How often."""
+
+    repeats: int = 51
+    """How many times each is measured."""
+    calls: int = 10
+    """How many calls a measurement lasts."""
+    out: Path = RESULTS_DIR / "loss.json"
+    """Where the numbers go as JSON, and beside it the plot."""
+
+
+def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any]]:
+    """`calls` gradients for logits `[T, B, C]`, by each implementation there is."""
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=shape).astype(np.float32), rng.normal(size=shape[1:]).astype(np.float32)
+    labels = rng.integers(0, shape[-1], shape[1])
+    gradient = jax.jit(jax.value_and_grad(lambda *args: seal_kd_loss(*args).mean()))
+    arrays = [jnp.asarray(x) for x in (student, teacher, labels.astype(np.int32))]
+    found: dict[str, Callable[[], Any]] = {"sealkd-jax": lambda: [gradient(*arrays) for _ in range(calls)]}
+    if find_spec("torch"):
+        import torch
+
+        from train.benchmark import in_pytorch
+
+        place = "cuda" if torch.cuda.is_available() else "cpu"
+        tensors = [torch.from_numpy(x).to(place) for x in (student, teacher, labels)]
+        tensors[0].requires_grad_()
+
+        def by_torch() -> None:
+            for _ in range(calls):
+                tensors[0].grad = None
+                in_pytorch.seal_kd_loss(*tensors).backward()
+            if place == "cuda":
+                torch.cuda.synchronize()
+
+        found["PyTorch"] = by_torch
+    return found
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes JSON and a plot."""
+    options = tyro.cli(LossOptions, prog="python -m train.benchmark loss", args=argv, description=__doc__)
+    floor, rows, measured = measure_floor(), {}, {}
+    for shape in SHAPES:
+        timings = in_turn(works(shape, options.calls), options.repeats)
+        nbytes = 4 * (2 * np.prod(shape) + np.prod(shape[1:]))
+        least, ours = floor.seconds(0, nbytes), timings["sealkd-jax"]
+        name = "×".join(map(str, shape))
+        for who, timing in timings.items():
+            spread = "–".join(f"{1e6 * end / options.calls:.0f}" for end in (min(timing.wall), max(timing.wall)))
+            of_peer = "" if who == "sealkd-jax" else f"{ratio(ours, timing):.2f}"
+            cells = (f"{1e6 * timing.seconds / options.calls:.0f} µs", spread, of_peer, f"{1e6 * least:.1f} µs")
+            rows[f"[{name}] {who}"] = cells
+            measured[f"{name} {who}"] = timing.wall
+    missing = "" if find_spec("torch") else "PyTorch is not installed and was left out."
+    show(
+        "SeAl-KD's loss [T×B×C], forward and backward",
+        ("median", "spread, µs", "ours ÷ this", "floor"),
+        rows,
+        missing,
+    )
+    medians = {name: 1e6 * float(np.median(wall)) / options.calls for name, wall in measured.items()}
+    figure = bars("The loss and its gradient", "microseconds, median", medians)
+    keep(options.out, {"seconds": measured, "calls": options.calls, "floor": floor._asdict()}, figure)

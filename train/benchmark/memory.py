@@ -1,0 +1,79 @@
+"""Memory of a training step by XLA's own account: `python -m train.benchmark memory [--option value …]`.
+
+A spiking ResNet-18 at each number of timesteps and each `--remat`, beside the ANN of the same shape. Nothing is run:
+the step is compiled, and its temporary memory is what the compiler will ask for.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import REMAT, Network, create_student
+from sealkd_jax.plots.style import draw_lines, new_axes
+from train.benchmark.table import RESULTS_DIR, keep, show
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """The network, and for how many timesteps."""
+
+    timesteps: tuple[int, ...] = (1, 4)
+    """Each T."""
+    width: float = 0.25
+    """Factor on the features of its layers; memory grows with it as activations do."""
+    batch_size: int = 16
+    """Images a step."""
+    size: int = 32
+    """Height and width of the images."""
+    out: Path = RESULTS_DIR / "memory.json"
+    """Where the numbers go as JSON, and beside it the plot."""
+
+
+def temporary(network: Network, options: MemoryOptions, timesteps: int) -> int:
+    """Bytes that the gradient of the per-timestep cross-entropy takes besides its arguments and results."""
+    image = (options.size, options.size, 3)
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image)))
+
+    def gradient(variables, images, labels):
+        def loss(params):
+            logits, stats = network.train(variables._replace(params=params), images, timesteps=timesteps)
+            return METHODS["none"](logits, None, labels)[0], stats
+
+        return jax.grad(loss, has_aux=True)(variables.params)
+
+    images = jax.ShapeDtypeStruct((options.batch_size, *image), np.float32)
+    labels = jax.ShapeDtypeStruct((options.batch_size,), np.int32)
+    return jax.jit(gradient).lower(variables, images, labels).compile().memory_analysis().temp_size_in_bytes
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes JSON and a plot."""
+    options = tyro.cli(MemoryOptions, prog="python -m train.benchmark memory", args=argv, description=__doc__)
+    student = create_student("spiking-resnet18", 10, width=options.width)
+    ann = temporary(Network(student.module.clone(neuron=None)), options, 1)
+    measured = {
+        remat: {
+            timesteps: temporary(
+                create_student("spiking-resnet18", 10, width=options.width, remat=remat), options, timesteps
+            )
+            for timesteps in options.timesteps
+        }
+        for remat in REMAT
+    }
+    rows = {"the same-shape ANN": [f"{ann / 1e6:.1f} MB"] + [""] * (len(options.timesteps) - 1)}
+    rows |= {
+        f"--remat {remat}": [f"{of[t] / 1e6:.1f} MB ({of[t] / ann:.2f} × ANN)" for t in options.timesteps]
+        for remat, of in measured.items()
+    }
+    title = f"Temporary memory of a step: spiking ResNet-18, width {options.width}, {options.batch_size} images"
+    show(title, [f"T = {t}" for t in options.timesteps], rows)
+    figure, (axis,) = new_axes("Memory of a training step", "timesteps", "of the same-shape ANN's")
+    draw_lines(
+        axis, options.timesteps, {f"--remat {remat}": [of[t] / ann for t in of] for remat, of in measured.items()}
+    )
+    keep(options.out, {"ann": ann, "temporary": measured}, figure)

@@ -1,0 +1,131 @@
+"""A whole distillation step: `python -m train.benchmark step [--option value …]`.
+
+A spiking ResNet-18 learns from a ResNet-34 by SeAl-KD. Ours has the teacher's logits in store; the authors' program,
+here in PyTorch with SpikingJelly's neurons, runs the teacher in every step. Floor: operations of the convolutions over
+what the machine reaches in products of matrices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import create_student
+from sealkd_jax.training import Batch, create_optimizer, init_state, make_step
+from train.benchmark.table import RESULTS_DIR, bars, keep, show
+from train.benchmark.timing import in_turn, measure_floor, ratio
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How large, and how often."""
+
+    batch_size: int = 16
+    """Images a step."""
+    timesteps: int = 4
+    """T."""
+    width: float = 1.0
+    """Factor on the features of all layers, of the teacher's too."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of our activations; PyTorch's are float32."""
+    remat: Literal["none", "spikes", "full"] = "none"
+    """What our backward pass computes again."""
+    repeats: int = 9
+    """How many times each is measured."""
+    out: Path = RESULTS_DIR / "step.json"
+    """Where the numbers go as JSON, and beside it the plot."""
+
+
+def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
+    """A step, which goes on from the one before, and the operations of its convolutions."""
+    network = create_student(
+        "spiking-resnet18", CLASSES, width=options.width, precision=options.precision, remat=options.remat
+    )
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(options.batch_size, 32, 32, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, CLASSES, options.batch_size), jnp.int32)
+    teacher = jnp.asarray(rng.normal(size=(options.batch_size, CLASSES)), jnp.float32)
+    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
+    step = jax.jit(make_step(network, METHODS["seal"], optimizer, timesteps=options.timesteps), donate_argnums=0)
+    state = [init_state(network, optimizer, jax.random.key(0), images[:1])]
+
+    def work() -> Any:
+        state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
+        return metrics
+
+    layers = network.synapses(state[0].variables, images.shape[1:]).values()
+    once = sum(layer.macs * (options.timesteps if layer.spikes else 1) for layer in layers)
+    return work, 3 * 2 * once * options.batch_size  # forward, and gradients of inputs and of weights
+
+
+def theirs(options: StepOptions) -> Callable[[], Any]:
+    """The same step as the authors take it."""
+    import torch
+
+    from tests.torch_reference import make
+    from train.benchmark import in_pytorch
+
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+    student = make("spiking-resnet18", options.width, options.timesteps).float().to(place)
+    teacher = make("resnet34", options.width, None).float().to(place).eval()
+    optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(options.batch_size, 3, 32, 32, device=place)
+    labels = torch.randint(0, CLASSES, (options.batch_size,), device=place)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        logits = student(images)
+        with torch.no_grad():
+            target = teacher(images)[0]
+        in_pytorch.seal_kd_loss(logits, target, labels).backward()
+        optimizer.step()
+        if place == "cuda":
+            torch.cuda.synchronize()
+
+    return work
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes JSON and a plot."""
+    options = tyro.cli(StepOptions, prog="python -m train.benchmark step", args=argv, description=__doc__)
+    work, operations = ours(options)
+    works = {f"sealkd-jax, {options.precision}": work}
+    installed = find_spec("torch") and find_spec("spikingjelly")
+    if installed:
+        works["the authors' step in PyTorch"] = theirs(options)
+    floor, timings = measure_floor(), in_turn(works, options.repeats, options.batch_size)
+    least, first = floor.seconds(operations, 0), next(iter(timings.values()))
+    rows = {
+        who: (
+            f"{timing.seconds:.4g} s",
+            "–".join(f"{end:.4g}" for end in (min(timing.wall), max(timing.wall))),
+            f"{timing.rate:.4g}",
+            "" if timing is first else f"{ratio(first, timing):.2f}",
+        )
+        for who, timing in timings.items()
+    }
+    note = f"Floor by operations, in float32: {least:.4g} s, {least / first.seconds:.0%} of ours."
+    note += "" if installed else " PyTorch and SpikingJelly are not installed and were left out."
+    title = f"A step of spiking ResNet-18, width {options.width}, T = {options.timesteps}, {options.batch_size} images"
+    show(title, ("median", "spread, s", "images/s", "ours ÷ this"), rows, note)
+    figure = bars("A distillation step", "seconds, median", {who: t.seconds for who, t in timings.items()})
+    keep(
+        options.out,
+        {
+            "seconds": {who: timing.wall for who, timing in timings.items()},
+            "batch_size": options.batch_size,
+            "timesteps": options.timesteps,
+            "width": options.width,
+            "floor_seconds": least,
+        },
+        figure,
+    )

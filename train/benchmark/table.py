@@ -1,0 +1,51 @@
+"""What a benchmark prints, writes and draws."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from sealkd_jax.files import replacing, write_json
+from sealkd_jax.plots.style import BLUE, new_axes
+from train.program import facts
+
+RESULTS_DIR = Path("runs/benchmark")
+
+
+def show(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]], note: str = "") -> None:
+    """Prints a table, a line for each of the names in `rows`."""
+    table = Table(title=title, caption=note or None)
+    table.add_column("")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    Console().print(table)
+
+
+def keep(out: Path, measured: dict[str, Any], figure: Figure | None = None) -> None:
+    """Writes JSON with versions, device and command, and beside it the figure as PNG."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, measured | facts())
+    print(f"Numbers: {out}")
+    if figure is not None:
+        picture = out.with_suffix(".png")
+        with replacing(picture) as partial:
+            figure.savefig(partial, format="png", dpi=150)
+        print(f"Picture: {picture}")
+
+
+def bars(title: str, x: str, values: dict[str, float]) -> Figure:
+    """A bar a name, the first on top, each with its number."""
+    figure, (axis,) = new_axes(title, x, height=1.2 + 0.3 * len(values))
+    names = list(values)[::-1]
+    axis.barh(range(len(names)), [values[name] for name in names], color=BLUE, height=0.6)
+    for y, name in enumerate(names):
+        axis.annotate(f"{values[name]:.3g}", (values[name], y), (4, 0), textcoords="offset points", va="center")
+    axis.set_yticks(range(len(names)), names)
+    axis.margins(x=0.15)
+    axis.set_xlim(left=0)
+    return figure

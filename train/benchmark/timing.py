@@ -1,0 +1,80 @@
+"""Timings: repeated, in turn, until the arrays are there; and what the machine could do at best."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Timing(NamedTuple):
+    """Seconds of every repetition, on the clock and summed over cores, and what one repetition handles."""
+
+    wall: list[float]
+    cores: list[float]
+    handled: int
+
+    @property
+    def seconds(self) -> float:
+        """Median on the clock."""
+        return float(np.median(self.wall))
+
+    @property
+    def rate(self) -> float:
+        """Handled per second."""
+        return self.handled / self.seconds
+
+    @property
+    def rate_of_a_core(self) -> float:
+        """Handled per second of one core's time."""
+        return self.handled / float(np.median(self.cores))
+
+
+def measure(work: Callable[[], Any], handled: int, repeats: int, warm_up: bool = True) -> Timing:
+    """Times `work`, until its arrays are ready."""
+    if warm_up:
+        jax.block_until_ready(work())
+    wall, cores = [], []
+    for _ in range(repeats):
+        start, start_cores = time.perf_counter(), time.process_time()
+        jax.block_until_ready(work())
+        wall.append(time.perf_counter() - start)
+        cores.append(time.process_time() - start_cores)
+    return Timing(wall, cores, handled)
+
+
+def in_turn(works: dict[str, Callable[[], Any]], repeats: int, handled: int = 1) -> dict[str, Timing]:
+    """Times each of them once a round, after a round that is not counted."""
+    for work in works.values():
+        jax.block_until_ready(work())
+    rounds = [{name: measure(work, handled, 1, warm_up=False) for name, work in works.items()} for _ in range(repeats)]
+    return {
+        name: Timing([r[name].wall[0] for r in rounds], [r[name].cores[0] for r in rounds], handled) for name in works
+    }
+
+
+def ratio(ours: Timing, theirs: Timing) -> float:
+    """Median over the rounds of our time divided by theirs in the same round."""
+    return float(np.median(np.divide(ours.wall, theirs.wall)))
+
+
+class Floor(NamedTuple):
+    """What this machine reached in the same run: float32 operations and bytes copied, per second."""
+
+    operations: float
+    bytes: float
+
+    def seconds(self, operations: float, nbytes: float) -> float:
+        """No program of so many operations that moves so many bytes can take less."""
+        return max(operations / self.operations, nbytes / self.bytes)
+
+
+def measure_floor() -> Floor:
+    """The best of five products of matrices, and of five copies (read and written) that no cache holds."""
+    side, size = (8192, 2**30) if jax.default_backend() != "cpu" else (2048, 2**26)
+    a, x = jnp.ones((side, side)), jnp.ones(size)
+    product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
+    best = [min(measure(work, 1, 5).wall) for work in (lambda: product(a, a), lambda: copy(x))]
+    return Floor(2 * side**3 / best[0], 2 * x.nbytes / best[1])
