@@ -4,8 +4,8 @@ Axis legend: T timesteps, N examples, C classes.
 """
 
 import json
-import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from sealkd_jax.checkpoints import SCORE, Checkpoints
 from sealkd_jax.data import Dataset, Split, take
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import replacing
+from sealkd_jax.files import naming, replacing
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.sharding import Parallel
@@ -154,13 +154,20 @@ def train(
     *,
     teacher_logits: TeacherLogits | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_damage: Callable[[str], None] = warnings.warn,
 ) -> Trained:
     """Trains in `directory`: a checkpoint and a line of `metrics.jsonl` an epoch. What is there is gone on from.
 
     The same plan, data and machine give the same parameters, also where the run was interrupted between.
 
+    Args:
+        on_epoch: called with the record of every epoch once its checkpoint is being written; an exception of its own
+            ends training there, and what is being written is finished.
+        on_damage: called with a line that names a damaged checkpoint, where an older one is gone on from.
+
     Raises:
-        InputError: if the batch is larger than the training split, or what is there is damaged.
+        InputError: if the batch is larger than the training split, no checkpoint of those that are there is good,
+            or one cannot be written.
         FloatingPointError: if a loss term, the gradient or a parameter is no longer finite; says which came
             first. The last good checkpoint is kept.
     """
@@ -175,16 +182,8 @@ def train(
 
     metrics_file = directory / "metrics.jsonl"
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        records = []
-        if checkpoints.newest is not None:
-            state = checkpoints.restore(checkpoints.newest, state)
-            records = _read_records(metrics_file)[: checkpoints.newest]
-            if len(records) < checkpoints.newest:
-                raise InputError(
-                    f"{metrics_file}: expected the {checkpoints.newest} epochs of the checkpoint, "
-                    f"found {len(records)}; the run cannot go on: put the file back, or begin anew in another --out"
-                )
-        with replacing(metrics_file) as partial:  # epochs after the checkpoint will be trained again
+        state, records = checkpoints.restore_newest(state, on_damage)
+        with replacing(metrics_file) as partial:  # its records are the checkpoint's
             partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
             start = time.perf_counter()
@@ -198,16 +197,14 @@ def train(
                 )
             score = accuracy_by_timestep(evaluate(state.variables).logits, validation.labels)[-1]
             record = program.record(epoch, metrics, score, time.perf_counter() - start)
-            with metrics_file.open("a") as file:
+            with naming(metrics_file), metrics_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-                file.flush()
-                os.fsync(file.fileno())  # before the checkpoint that counts on it
             records.append(record)
-            checkpoints.save(epoch + 1, state, record[SCORE])
+            checkpoints.save(state, records)
             on_epoch(record)
         trained = Trained(state.variables, records)
-        best = checkpoints.restore(trained.best["epoch"], state).variables
-    return Trained(best, records)
+        best, _ = checkpoints.restore(trained.best["epoch"], state)
+    return Trained(best.variables, records)
 
 
 def first_not_finite(metrics: dict[str, Any]) -> str | None:
@@ -223,14 +220,3 @@ def first_not_finite(metrics: dict[str, Any]) -> str | None:
     name = min(first_bad, key=first_bad.__getitem__)
     step = first_bad[name]
     return f"step {step + 1}: {name} is {series[name][step]}"
-
-
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    """The epochs on record; a last line that a crash cut off is dropped."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
