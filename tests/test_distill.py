@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import train.presets
 from sealkd_jax.data import load
-from sealkd_jax.files import locked
+from sealkd_jax.files import locked, read_sealed, write_sealed
 from train import distill, evaluate, precompute, program, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -209,8 +209,8 @@ def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workpla
 def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
     shutil.copytree(made.parent, workplace / "other-teacher")
-    facts = read(workplace / "other-teacher" / "teacher.json")
-    (workplace / "other-teacher" / "teacher.json").write_text(json.dumps(facts | {"data": "other"}))
+    facts = read_sealed(workplace / "other-teacher" / "teacher.json")
+    write_sealed(workplace / "other-teacher" / "teacher.json", facts | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-teacher", *NEW], capsys)
     assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
 

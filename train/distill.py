@@ -18,7 +18,7 @@ from rich.table import Table
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, write_json
+from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, pick_devices
@@ -27,7 +27,7 @@ from train.data import load_dataset, of_the_student
 from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
 from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
-from train.program import facts, progress, run
+from train.program import facts, progress, run, warn
 from train.teacher import Teacher
 
 
@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             with progress("student", options.epochs) as show:
-                trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show)
+                trained = train(
+                    plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show, on_damage=warn
+                )
             summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out)
     _print_table(summary, teacher, report, time.perf_counter() - started)
@@ -118,7 +120,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
     config = {"options": chosen, "source": source, **facts(), "resumed": []}
     if path.exists():
         try:
-            config = json.loads(path.read_text())
+            config = read_sealed(path)
             before, source_before = config["options"], config["source"]
             config["resumed"].append(facts())
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -132,7 +134,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
                 )
         if source != source_before:
             raise InputError(f"{out} was begun with other teacher logits under that name; choose another --out")
-    write_json(path, config)
+    write_sealed(path, config)
 
 
 def _print_table(summary: dict[str, Any], teacher: Teacher | None, report: Path, seconds: float) -> None:

@@ -39,6 +39,11 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(2)
 
 
+def warn(message: str) -> None:
+    """A line on stderr of what the program got over."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def facts() -> dict[str, Any]:
     """Package versions, device, git commit and command, for `config.json`."""
     devices = jax.devices()

@@ -17,7 +17,7 @@ import tyro
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, write_json
+from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_teacher
 from sealkd_jax.models.torch_weights import import_torch
@@ -26,7 +26,7 @@ from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest,
 from sealkd_jax.weights import load_weights, save_weights
 from train.data import facts_of, load_dataset, pick_augmentation
 from train.options import DataOptions, TeacherOptions, TrainingOptions, as_kind, parse
-from train.program import facts, progress, run
+from train.program import facts, progress, run, warn
 
 TEACHERS_DIR = Path("runs/teachers")
 # Mean and deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
@@ -103,9 +103,9 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     with locked(directory, wait=True), jax.enable_x64(options.precision == "float64"):
         if not (directory / "teacher.json").exists():
             with progress("teacher", options.epochs) as show:
-                trained = train(_plan(options, dataset), dataset, directory, parallel, on_epoch=show)
+                trained = train(_plan(options, dataset), dataset, directory, parallel, on_epoch=show, on_damage=warn)
             save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
-            write_json(
+            write_sealed(
                 directory / "teacher.json",
                 {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds, **facts()},
             )
@@ -119,7 +119,7 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         InputError: if there is none, it is damaged, or it was trained on other data.
     """
     try:
-        made = json.loads((directory / "teacher.json").read_text())
+        made = read_sealed(directory / "teacher.json")
         options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
         if scale not in (None, *SCALES):
             raise ValueError(f"scale {scale!r}")
@@ -154,7 +154,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
         with locked(directory, wait=True):
             save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
             made = {"options": asdict(plain), "data": dataset.fingerprint, "scale": scale, "imported": options.weights}
-            write_json(directory / "teacher.json", made | facts())
+            write_sealed(directory / "teacher.json", made | facts())
     return teacher
 
 
