@@ -1,8 +1,10 @@
 """The programs as a user runs them: whole jobs on the digits, and what they say to wrong input."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -301,6 +303,30 @@ def test_what_the_command_line_parser_refuses(workplace, capsys, arguments):
         program.run(lambda: distill.main([*arguments, *NEW]))
     assert exit.value.code == 2 and arguments[-1] in capsys.readouterr().err
     assert not (workplace / "new").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkeypatch, number):
+    out, trains = workplace / f"stopped-{number}", distill.train
+
+    def train_and_send(*args, on_epoch, **kwargs):
+        def send(record):
+            os.kill(os.getpid(), number)
+            on_epoch(record)
+
+        return trains(*args, on_epoch=send, **kwargs)
+
+    monkeypatch.setattr(distill, "train", train_and_send)
+    with pytest.raises(SystemExit) as exit:
+        program.run(lambda: distill.main([*SMALL, "--out", str(out)]))
+    assert exit.value.code == 128 + number
+    words = capsys.readouterr().err
+    assert "a second signal stops at once" in words and "interrupted; what is finished is kept" in words
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 1 and not (out / "summary.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(workplace)
+    distill.main([*SMALL, "--out", str(out), "--resume"])
+    assert read(out / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
 
 
 def test_two_runs_cannot_share_a_directory(workplace, capsys):

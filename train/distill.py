@@ -21,7 +21,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.report import write_report
-from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.sharding import Parallel, check_batch, pick_devices
 from sealkd_jax.training import Plan, steps_per_epoch, train
 from train.data import load_dataset, of_the_student
 from train.finish import finish
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
     check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
-        parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
+        parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size, options.accumulate))
         whole = load_dataset(options)
         dataset = of_the_student(whole, options)
         plan = make_plan(options, dataset)
@@ -78,7 +78,11 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         warmup_epochs=options.warmup_epochs,
+        accumulate=options.accumulate,
     )
+    check_batch(options.batch_size, 1, options.accumulate)
+    if options.accumulate > 1 and options.method == "card":
+        raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss is of the whole batch")
     steps_per_epoch(plan.recipe, dataset)
     if dataset.frames not in (None, options.timesteps):
         raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")

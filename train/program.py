@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,24 +16,29 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sealkd_jax.errors import InputError
+from train.stopping import Stopped, stopping, terminable
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback."""
+    """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback.
+
+    Ctrl-C ends it with 130 and SIGTERM with 143, see `train.stopping`.
+    """
     try:
-        main()
+        with terminable():
+            main()
     except (InputError, FloatingPointError) as error:
         message = str(error)
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stop:
         print(
             "interrupted; what is finished is kept: go on with the same command (distill, compare: and --resume)",
             file=sys.stderr,
         )
-        sys.exit(130)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
     else:
         return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
@@ -66,7 +72,10 @@ def _commit() -> str | None:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar on stderr, moved by each record to its `epoch`; shows `what` it is of, and its validation accuracy."""
+    """A bar on stderr, moved by each record to its `epoch`; shows `what` it is of, and its validation accuracy.
+
+    Records come when all is saved: there a signal that came meanwhile ends the program.
+    """
     columns = (
         TextColumn("{task.description:<8}"),
         BarColumn(),
@@ -74,12 +83,13 @@ def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with stopping() as stop_if_asked, Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="compiling")
 
         def show(record: dict[str, Any]) -> None:
             accuracy = record.get("val_accuracy")
             note = "" if accuracy is None else f"{record.get('what', '')} validation {accuracy:.1%}".strip()
             bar.update(task, completed=record["epoch"], note=note, refresh=True)
+            stop_if_asked()
 
         yield show

@@ -123,9 +123,13 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
         if scale not in (None, *SCALES):
             raise ValueError(f"scale {scale!r}")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
         raise InputError(
-            f"{directory}: no teacher there (teacher.json: {error}); make one with train.teacher"
+            f"{directory}: no teacher there (teacher.json: {error.strerror}); make one with train.teacher"
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{directory}/teacher.json: damaged ({error}); remove {directory}, and make it again"
         ) from error
     if data != dataset.fingerprint:
         raise InputError(f"{directory}: a teacher of other data ({options.dataset}); make one with train.teacher")

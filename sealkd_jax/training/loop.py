@@ -23,7 +23,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import naming, replacing
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.sharding import Parallel, check_batch
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training.epoch import DeviceData, Recipe, make_epoch, make_piece, view_batch
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
@@ -43,6 +43,7 @@ class Plan:
         timesteps: T in training and evaluation; 1 for an ANN.
         seed: of the initial parameters and the order of the examples.
         optimizer, learning_rate, weight_decay, warmup_epochs: see `training.optimizer`.
+        accumulate: in how many parts a step takes its batch, see `make_step`.
     """
 
     network: Network
@@ -54,6 +55,7 @@ class Plan:
     learning_rate: float
     weight_decay: float
     warmup_epochs: int
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,21 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> Program:
     """Puts step, optimiser and epoch together.
 
     Raises:
-        InputError: if the batch is larger than the training split.
+        InputError: if the batch is larger than the training split, or not divided by devices and parts.
     """
+    check_batch(plan.recipe.batch_size, len(parallel.devices), plan.accumulate)
     recipe, steps = plan.recipe, steps_per_epoch(plan.recipe, dataset)
     warmup = min(plan.warmup_epochs, recipe.epochs - 1)
     schedule = learning_rate_schedule(plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=warmup * steps)
     optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
-    step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
+    step = make_step(
+        plan.network,
+        plan.method,
+        optimizer,
+        timesteps=plan.timesteps,
+        axis_name=parallel.axis_name,
+        accumulate=plan.accumulate,
+    )
     epoch = make_epoch(step, recipe, split_batch=parallel.split_batch)
     return Program(plan, step, epoch, make_piece(step, recipe, steps=steps), optimizer, schedule, steps)
 
