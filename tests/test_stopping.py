@@ -12,8 +12,9 @@ from train.stopping import Stopped
 
 ROOT = Path(__file__).parents[1]
 CHILD = """
-import sys
+import signal, sys
 from train.stopping import Stopped, stopping, terminable
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 try:
     with terminable():
         {body}
