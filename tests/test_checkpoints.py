@@ -118,6 +118,20 @@ def test_any_damage_to_any_file_of_a_checkpoint_is_named(written, tmp_path):
         assert same(checkpoints.restore(1, STATE)[0])
 
 
+@pytest.mark.parametrize("left", ["state", "facts", "metrics", "nothing"])
+def test_one_whose_removal_was_cut_short_is_in_nobodys_way(tmp_path, left):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch in range(1, 4):
+            checkpoints.save(STATE, RECORDS[:epoch])
+    (tmp_path / "c" / "1").mkdir()
+    if left != "nothing":
+        shutil.copytree(tmp_path / "c" / "2" / left, tmp_path / "c" / "1" / left)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert same(checkpoints.restore_newest(STATE, pytest.fail)[0])
+        checkpoints.save(STATE, RECORDS[:4])
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "4"]
+
+
 def damage(checkpoint):
     """Cuts every file of arrays."""
     for path in (checkpoint / "state").rglob("d/*"):

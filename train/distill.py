@@ -98,7 +98,8 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
 def check_out(out: Path, resume: bool) -> None:
     """Refuses a place that is taken or cannot be written to, before any work is done. Writes nothing."""
     try:
-        taken = out.exists() and any(path.name != ".lock" for path in out.iterdir())
+        # Beside a lock, a file that a kill cut short is nothing.
+        taken = out.exists() and any(path.suffix != ".partial" and path.name != ".lock" for path in out.iterdir())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be used as a directory: {error.strerror}") from error
     if taken and not resume:
