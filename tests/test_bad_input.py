@@ -129,6 +129,7 @@ def place(tmp_path_factory):
         (directory / "other").mkdir()
         (directory / "other" / "mine").write_text("mine")
         (directory / "run").mkdir()
+        (directory / "run" / ".lock").touch()
         (directory / "run" / "config.json").write_text('{"options": {}}')
         (directory / "run" / "teacher.json").write_text('{"options": {}}')
         logits = np.zeros((1257, 10), np.float32)
