@@ -102,6 +102,7 @@ PROGRAMS = [
     (compare, ["--out", "other"], "--out other: not empty; go on with it by --resume"),
     (teacher, ["--epochs", "0"], "--epochs 0: expected at least 1"),
     (teacher, ["--teacher", "resnet"], "teacher 'resnet': unknown; expected one of convnet"),
+    (teacher, ["--batch-size", "2000"], "--batch-size 2000: expected 1 to 1257, the training examples"),
     (teacher, ["--evaluate"], "--evaluate: expected --import FILE beside it"),
     (teacher, ["--import", "none.safetensors"], "none.safetensors"),
     (teacher, ["--import", "file"], "file"),
@@ -162,8 +163,6 @@ PARSER = [
     (distill, ["digits", "digits"], "digits"),
     (distill, ["--optimizer", "adam"], "adam"),
     (teacher, ["--views", "3"], "--views"),
-    (evaluate, [], "RUN"),
-    (prepare, [], "NAME"),
 ]
 
 

@@ -22,7 +22,7 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_teacher
 from sealkd_jax.models.torch_weights import import_torch
 from sealkd_jax.sharding import Parallel, pick_devices
-from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, train
+from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, steps_per_epoch, train
 from sealkd_jax.weights import load_weights, save_weights
 from train.data import facts_of, load_dataset, pick_augmentation
 from train.options import DataOptions, TeacherOptions, TrainingOptions, as_kind, parse
@@ -100,16 +100,23 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
     parallel = parallel.dividing(options.batch_size)
-    with locked(directory, wait=True), jax.enable_x64(options.precision == "float64"):
-        if not (directory / "teacher.json").exists():
-            with progress("teacher", options.epochs) as show:
-                trained = train(_plan(options, dataset), dataset, directory, parallel, on_epoch=show, on_damage=warn)
-            save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
-            write_sealed(
-                directory / "teacher.json",
-                {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds, **facts()},
-            )
+    with jax.enable_x64(options.precision == "float64"):
+        plan = _plan(options, dataset)
+        steps_per_epoch(plan.recipe, dataset)  # complains before anything is written
+        with locked(directory, wait=True):
+            _make_teacher(directory, options, plan, dataset, parallel)
     return load_teacher(directory, dataset, parallel)
+
+
+def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
+    """Trains it unless it is there."""
+    if (directory / "teacher.json").exists():
+        return
+    with progress("teacher", options.epochs) as show:
+        trained = train(plan, dataset, directory, parallel, on_epoch=show, on_damage=warn)
+    save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
+    made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
+    write_sealed(directory / "teacher.json", made | facts())
 
 
 def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
