@@ -96,7 +96,10 @@ class Checkpoints:
                 f"{directory}: not a checkpoint of this network and optimiser ({_first_line(error)}); "
                 "begin anew in another --out"
             ) from error
-        return jax.device_put(found.state, jax.tree.map(lambda x: x.sharding, like)), found.facts["records"]
+        records = found.facts["records"]
+        if len(records) != epochs_done:
+            raise InputError(f"{directory}: renamed, it is of epoch {len(records)}; give it back its name")
+        return jax.device_put(found.state, jax.tree.map(lambda x: x.sharding, like)), records
 
     def restore_newest(self, like: Any, tell: Callable[[str], None]) -> tuple[Any, Records]:
         """The newest state that is good, and its records; `like` and none where there is no checkpoint.

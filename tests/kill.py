@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ["--student", "spiking-mlp", "--epochs", "6", "--views", "6", "--timesteps", "2", "--devices", "1"]
+OPTIONS += ["--teacher-width", "0.25"]
 READY = "ready"
 STAGES = {
     "the teacher": "teachers/*/checkpoints",

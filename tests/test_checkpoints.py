@@ -118,6 +118,12 @@ def test_any_damage_to_any_file_of_a_checkpoint_is_named(written, tmp_path):
         assert same(checkpoints.restore(1, STATE)[0])
 
 
+def test_a_checkpoint_under_another_name_is_refused(written, tmp_path):
+    shutil.copytree(written / "1", tmp_path / "c" / "3")
+    with Checkpoints(tmp_path / "c") as checkpoints, pytest.raises(InputError, match="c/3: renamed, it is of epoch 1"):
+        checkpoints.restore_newest(STATE, pytest.fail)
+
+
 @pytest.mark.parametrize("left", ["state", "facts", "metrics", "nothing"])
 def test_one_whose_removal_was_cut_short_is_in_nobodys_way(tmp_path, left):
     with Checkpoints(tmp_path / "c") as checkpoints:

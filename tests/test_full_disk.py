@@ -76,7 +76,7 @@ def said(tmp_path_factory):
         pytest.skip("a tmpfs cannot be mounted here (unshare --user --mount)")
     process = in_small_disk(place, sys.executable, "-c", CHILD, str(place))
     assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout.splitlines()[-1]) | {"place": place}
+    return json.loads(process.stdout.splitlines()[-1]) | {"place": place, "stderr": process.stderr}
 
 
 def test_a_checkpoint_that_does_not_fit_is_an_error_and_the_one_before_is_intact(said):
@@ -84,6 +84,7 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_and_the_one_before_is_intact
     assert status == 2 and line.startswith(f"error: {said['place']}/c: a checkpoint cannot be written (")
     assert "make room, and go on with --resume" in line
     assert said["kept"] and "damaged" not in said
+    assert "Traceback" not in said["stderr"]  # nor from the thread that wrote
 
 
 def test_logits_that_do_not_fit_are_an_error_and_leave_nothing(said):

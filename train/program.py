@@ -1,5 +1,6 @@
 """What every program shares: errors as one line and exit status 2, progress, and facts about the machine."""
 
+import logging
 import os
 import platform
 import signal
@@ -26,6 +27,7 @@ def run(main: Callable[[], None]) -> None:
 
     Ctrl-C ends it with 130 and SIGTERM with 143, see `train.stopping`.
     """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # where Orbax shows tracebacks of what it then raises
     try:
         with terminable():
             main()
