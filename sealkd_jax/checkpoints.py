@@ -8,7 +8,7 @@ checked before a checkpoint is read, because Orbax returns flipped bits as if no
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import write_json
@@ -28,6 +27,11 @@ MANIFEST = "manifest.json"
 Records = list[dict[str, Any]]
 
 
+def best_of(records: Records) -> dict[str, Any]:
+    """The record of the best epoch on validation, of equals the last."""
+    return max(records, key=lambda record: (record[SCORE], record["epoch"]))
+
+
 class Checkpoints:
     """A directory of checkpoints. Each is written while training goes on, and appears whole or not at all.
 
@@ -36,12 +40,11 @@ class Checkpoints:
 
     def __init__(self, directory: Path):
         self._directory = directory.absolute()
+        self._records: Records = []
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(
-                    [LatestN(KEPT), BestN(get_metric_fn=lambda metrics: metrics[SCORE], n=1)]
-                ),
+                preservation_policy=self,
                 enable_async_checkpointing=True,
                 # Called when all is written, before the directory gets its name and older ones are dropped.
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
@@ -72,8 +75,8 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
         with self._writing():
             self._manager.wait_until_finished()
-            self._being_written = len(records)
-            self._manager.save(len(records), args=items, metrics={SCORE: records[-1][SCORE]})
+            self._records = facts["records"]
+            self._manager.save(len(records), args=items)
 
     def restore(self, epochs_done: int, like: Any) -> tuple[Any, Records]:
         """The state and the records, in the shapes, dtypes and shardings of `like`: on any number of devices.
@@ -125,9 +128,14 @@ class Checkpoints:
             raise error
         return like, []
 
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax asks, whenever it saves, which checkpoints to keep; its own policies forget scores at a restart."""
+        kept = {best_of(self._records)["epoch"], *sorted(checkpoint.step for checkpoint in checkpoints)[-KEPT:]}
+        return [checkpoint.step in kept for checkpoint in checkpoints]
+
     def _write_manifest(self) -> None:
         if jax.process_index() == 0:
-            (unnamed,) = self._directory.glob(f"{self._being_written}.*")
+            (unnamed,) = self._directory.glob(f"{len(self._records)}.*")
             write_json(unnamed / MANIFEST, _digests(unnamed))
 
     @contextmanager

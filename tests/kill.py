@@ -2,10 +2,10 @@
 
     python -m tests.kill [TIMES] [SEED]
 
-A run trains a small teacher, precomputes its logits, trains a student and writes the report. It is killed by
-`kill -9` some time after it began to work, begun again with --resume, and so on until it ends; then the next run
-begins from nothing, until there were so many kills. Each must end with the weights and the digest of the first one,
-which nobody killed. Compiled programs are kept between the starts, so that what is killed is seldom the compiler.
+A run starts, trains a small teacher, precomputes its logits, trains a student and writes the report. It is killed by
+`kill -9` at a random moment of the first of these stages, begun again with --resume, killed at one of the second, and
+so on; then the next run begins from nothing, until there were so many kills. Each must end with the weights and the
+digest of a run that nobody killed. Compiled programs are kept, so that what is killed is seldom the compiler.
 """
 
 import json
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[1]
 OPTIONS = ["--student", "spiking-mlp", "--epochs", "6", "--views", "6", "--timesteps", "2", "--devices", "1"]
 OPTIONS += ["--teacher-width", "0.25"]
 READY = "ready"
-STAGES = {
-    "the teacher": "teachers/*/checkpoints",
-    "its logits": "teachers/*/logits-*",
-    "the student": "digits-*/checkpoints",
-    "the report": "digits-*/weights.safetensors*",
+STAGES = {  # what shows that one has begun
+    "start": "said",
+    "teacher": "runs/teachers/*/checkpoints",
+    "logits": "runs/teachers/*/weights.safetensors",
+    "student": "runs/digits-*/checkpoints",
+    "report": "runs/digits-*/weights.safetensors",
 }
-NOTHING = "nothing yet"
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         stages, runs = kill_runs(Path(directory), times, seed)
     print(f"{len(stages)} kills of {runs} runs, seed {seed}: every run ended with the digest of the one left alone.")
-    print("The last thing begun at the kill:", ", ".join(f"{stages.count(s)} {s}" for s in [*STAGES, NOTHING]))
+    print("Stage of the run at the kill:", ", ".join(f"{stages.count(stage)} {stage}" for stage in STAGES))
 
 
 def kill_runs(directory: Path, times: int, seed: int) -> tuple[list[str], int]:
@@ -48,24 +48,40 @@ def kill_runs(directory: Path, times: int, seed: int) -> tuple[list[str], int]:
         AssertionError: if a run failed, or ended otherwise than the one that was left alone.
     """
     rng, stages, runs = random.Random(seed), [], 0
-    process, started = _start(directory / "alone"), time.perf_counter()
-    expected, seconds = _result(process, directory / "alone"), time.perf_counter() - started
+    process, began = _start(directory / "alone"), {}
+    while process.poll() is None:
+        began.setdefault(_stage(directory / "alone"), time.perf_counter())
+        time.sleep(0.01)
+    expected = _result(process, directory / "alone")
+    ends = [*list(began.values())[1:], time.perf_counter()]
+    lasts = {stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)}
     while len(stages) < times:
         place, runs = directory / f"killed-{runs}", runs + 1
-        while True:
+        for stage in STAGES:  # at a random moment of each in turn, of so many as are wanted
             process = _start(place)
-            if len(stages) < times:
-                try:
-                    process.wait(rng.uniform(0, seconds))
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                    stages.append(_stage(place))
-                    continue
-            assert _result(process, place) == expected
-            break
+            if len(stages) < times and _wait_for(stage, process, place, rng.uniform(0, lasts.get(stage, 0))):
+                process.kill()
+                process.wait()
+                stages.append(_stage(place))
+            else:
+                break
+        else:
+            process = _start(place)
+        assert _result(process, place) == expected
         shutil.rmtree(place)
     return stages, runs
+
+
+def _wait_for(stage: str, process: subprocess.Popen, place: Path, seconds: float) -> bool:
+    """Waits until so long after the stage has begun; whether the run is still going then."""
+    order = list(STAGES)
+    while process.poll() is None and order.index(_stage(place)) < order.index(stage):
+        time.sleep(0.01)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def _start(place: Path) -> subprocess.Popen:
@@ -90,9 +106,8 @@ def _result(process: subprocess.Popen, place: Path) -> tuple[str, bytes]:
 
 
 def _stage(place: Path) -> str:
-    """The last stage that has left something."""
-    begun = [stage for stage, pattern in STAGES.items() if any((place / "runs").glob(pattern))]
-    return begun[-1] if begun else NOTHING
+    """The last stage that has begun."""
+    return [stage for stage, shows in STAGES.items() if any(place.glob(shows))][-1]
 
 
 def _child() -> None:

@@ -45,6 +45,13 @@ def test_the_newest_two_are_kept_and_the_best_of_equals_the_later(tmp_path):
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "5", "6"]
 
 
+def test_the_best_is_kept_over_restarts_and_no_other(tmp_path):
+    for epoch in range(1, 7):
+        with Checkpoints(tmp_path / "c") as checkpoints:
+            checkpoints.save({"x": jnp.full(3, epoch)}, RECORDS[:epoch])
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "5", "6"]
+
+
 def test_what_is_saved_does_not_change_with_what_goes_on(tmp_path):
     """Training uses the state's memory again, and adds to the records, while the checkpoint is being written."""
     state, records = {"x": jnp.arange(100_000.0)}, RECORDS[:1]
@@ -124,7 +131,7 @@ def test_a_checkpoint_under_another_name_is_refused(written, tmp_path):
         checkpoints.restore_newest(STATE, pytest.fail)
 
 
-@pytest.mark.parametrize("left", ["state", "facts", "metrics", "nothing"])
+@pytest.mark.parametrize("left", ["state", "facts", "nothing"])
 def test_one_whose_removal_was_cut_short_is_in_nobodys_way(tmp_path, left):
     with Checkpoints(tmp_path / "c") as checkpoints:
         for epoch in range(1, 4):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sealkd_jax.checkpoints import SCORE, Checkpoints
+from sealkd_jax.checkpoints import SCORE, Checkpoints, best_of
 from sealkd_jax.data import Dataset, Split, take
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
@@ -68,7 +68,7 @@ class Trained:
     @property
     def best(self) -> dict[str, Any]:
         """The record of the reported epoch: the best on validation, of equals the last."""
-        return max(self.records, key=lambda record: (record[SCORE], record["epoch"]))
+        return best_of(self.records)
 
     @property
     def seconds(self) -> float:
