@@ -1,32 +1,53 @@
-"""Checkpoints by Orbax: of the newest epoch, to go on from, and of the best on the validation split, to report."""
+"""Checkpoints by Orbax: of the newest epochs, to go on from, and of the best on the validation split, to report.
 
+A checkpoint is a directory named by the number of finished epochs, which gets that name when it is complete. It holds
+the state and the records of those epochs. Order, keys, views and learning rate follow from the seed and the number of
+the epoch, and the best so far from the records. Its manifest has the size and SHA-256 of every file of these. It is
+checked before a checkpoint is read, because Orbax returns flipped bits as if nothing were wrong.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import write_json
 
 SCORE = "val_accuracy"
+KEPT = 2  # newest ones: where the last is damaged, the one before it is gone on from
+MANIFEST = "manifest.json"
+
+Records = list[dict[str, Any]]
+
+
+def best_of(records: Records) -> dict[str, Any]:
+    """The record of the best epoch on validation, of equals the last."""
+    return max(records, key=lambda record: (record[SCORE], record["epoch"]))
 
 
 class Checkpoints:
-    """A directory of checkpoints named by the number of finished epochs. Each appears whole or not at all.
+    """A directory of checkpoints. Each is written while training goes on, and appears whole or not at all.
 
-    Equal scores: the later epoch is the better. A context manager; leaving it closes Orbax.
+    Equal scores: the later epoch is the better. A context manager; leaving it waits for what is being written.
     """
 
     def __init__(self, directory: Path):
+        self._directory = directory.absolute()
+        self._records: Records = []
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            self._directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(
-                    [LatestN(1), BestN(get_metric_fn=lambda metrics: metrics[SCORE], n=1)]
-                ),
-                # Training donates its state to the next epoch: it must be on disk before that begins.
-                enable_async_checkpointing=False,
+                preservation_policy=self,
+                enable_async_checkpointing=True,
+                # Called when all is written, before the directory gets its name and older ones are dropped.
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
                 cleanup_tmp_directories=True,
             ),
         )
@@ -35,29 +56,131 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     @property
-    def newest(self) -> int | None:
-        """Epochs finished at the newest checkpoint; None where there is none."""
-        return self._manager.latest_step()
+    def epochs(self) -> list[int]:
+        """Epochs finished at each checkpoint, the newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
 
-    def save(self, epochs_done: int, state: Any, score: float) -> None:
-        """Writes a state and drops those that are neither newest nor best."""
-        self._manager.save(epochs_done, args=ocp.args.StandardSave(state), metrics={SCORE: score})
-
-    def restore(self, epochs_done: int, like: Any) -> Any:
-        """Reads the state of that epoch into the shapes, dtypes and shardings of `like`.
+    def save(self, state: Any, records: Records) -> None:
+        """Begins to write the state after `records`, and drops those that are neither among the newest nor best.
 
         Raises:
-            InputError: if the checkpoint is damaged, or of another network or optimiser.
+            InputError: if the one before could not be written, or this one cannot.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        # Copies of our own: training donates the state's memory to the next epoch, and the list grows.
+        state, facts = jax.tree.map(np.array, state), {"records": list(records)}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._records = facts["records"]
+            self._manager.save(len(records), args=items)
+
+    def restore(self, epochs_done: int, like: Any) -> tuple[Any, Records]:
+        """The state and the records, in the shapes, dtypes and shardings of `like`: on any number of devices.
+
+        Raises:
+            InputError: if the checkpoint is missing, damaged, or of another network or optimiser.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+        directory = self._directory / str(epochs_done)
+        on_host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(on_host), facts=ocp.args.JsonRestore())
+        if wrong := _first_wrong(directory):
+            raise InputError(f"{directory}: damaged, {wrong}; begin anew in another --out")
         try:
-            return self._manager.restore(epochs_done, args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError, OSError) as error:
-            where = self._manager.directory / str(epochs_done)
-            reason = str(error).strip().split("\n")[0]
+            found = self._manager.restore(epochs_done, args=items)
+            jax.tree.map_with_path(_expect_alike, found.state, like)
+        except Exception as error:  # Orbax raises almost anything
             raise InputError(
-                f"{where}: the checkpoint cannot be read ({reason}); begin anew in another --out"
+                f"{directory}: not a checkpoint of this network and optimiser ({_first_line(error)}); "
+                "begin anew in another --out"
             ) from error
+        records = found.facts["records"]
+        if len(records) != epochs_done:
+            raise InputError(f"{directory}: renamed, it is of epoch {len(records)}; give it back its name")
+        return jax.device_put(found.state, jax.tree.map(lambda x: x.sharding, like)), records
+
+    def restore_newest(self, like: Any, tell: Callable[[str], None]) -> tuple[Any, Records]:
+        """The newest state that is good, and its records; `like` and none where there is no checkpoint.
+
+        Newer ones that are damaged are named to `tell` and removed: their epochs are trained again.
+
+        Raises:
+            InputError: if there are checkpoints but none is good; names the newest.
+        """
+        errors = {}
+        for epoch in self.epochs:
+            try:
+                state, records = self.restore(epoch, like)
+            except InputError as error:
+                errors[epoch] = error
+                continue
+            for bad, error in errors.items():
+                reason = str(error).rpartition(";")[0]
+                tell(f"{reason}; it is removed, and training goes on from epoch {epoch}")
+                self._manager.delete(bad)
+            return state, records
+        for error in errors.values():
+            raise error
+        return like, []
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax asks, whenever it saves, which checkpoints to keep; its own policies forget scores at a restart."""
+        kept = {best_of(self._records)["epoch"], *sorted(checkpoint.step for checkpoint in checkpoints)[-KEPT:]}
+        return [checkpoint.step in kept for checkpoint in checkpoints]
+
+    def _write_manifest(self) -> None:
+        if jax.process_index() == 0:
+            (unnamed,) = self._directory.glob(f"{len(self._records)}.*")
+            write_json(unnamed / MANIFEST, _digests(unnamed))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Names what could not be written, now or since the last call: Orbax writes in a thread of its own."""
+        try:
+            yield
+        except Exception as error:  # of a full disk it says so in OSError, ValueError or JaxRuntimeError
+            raise InputError(
+                f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
+                "the ones before are kept: make room, and go on with --resume"
+            ) from error
+
+
+def _expect_alike(path: Any, found: np.ndarray, like: jax.Array) -> None:
+    if (found.shape, found.dtype) != (like.shape, like.dtype):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        raise ValueError(f"{name}: expected {like.dtype} {list(like.shape)}, found {found.dtype} {list(found.shape)}")
+
+
+def _digests(directory: Path) -> dict[str, list]:
+    """Size and SHA-256 of every file of what was saved; beside that lie only Orbax's notes of when and how."""
+    files = (path for path in directory.glob("*/**/*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): [path.stat().st_size, _sha256(path)] for path in sorted(files)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_wrong(directory: Path) -> str | None:
+    """What is wrong with the first file that is not as the manifest says; None where all are."""
+    try:
+        written, found = json.loads((directory / MANIFEST).read_bytes()), _digests(directory)
+        names = sorted(written.keys() | found.keys())
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({_first_line(error)})"
+    for name in names:
+        if name not in found:
+            return f"{name} is missing"
+        if written.get(name) != found[name]:
+            return f"{name} is not what was written"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -1,6 +1,7 @@
-"""Files that are whole or absent, and directories that one process at a time writes to."""
+"""Files that are whole or absent, facts that are as they were written, directories that one process writes to."""
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,14 +13,26 @@ from sealkd_jax.errors import InputError
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of writing say to which file: that of a full disk comes without a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to; it becomes `path` when the block ends well, and vanishes when it does not."""
     partial = path.with_name(path.name + ".partial")
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with naming(path):
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -28,6 +41,29 @@ def write_json(path: Path, facts: Any) -> None:
     """Writes JSON that a person can read, all at once."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(facts, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def write_sealed(path: Path, facts: dict[str, Any]) -> None:
+    """`write_json` with a SHA-256 of the facts beside them, which `read_sealed` checks."""
+    facts = json.loads(json.dumps(facts, default=str))
+    write_json(path, facts | {"sha256": _seal(facts)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The facts that `write_sealed` wrote.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is damaged, or was changed by hand.
+    """
+    facts = json.loads(path.read_text())
+    if not isinstance(facts, dict) or facts.pop("sha256", None) != _seal(facts):
+        raise ValueError("its SHA-256 is another")
+    return facts
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -17,11 +17,27 @@ PARALLEL = ("jit", "pmap")
 DATA_AXIS = "data"
 
 
-def pick_devices(count: int | None, batch_size: int) -> list[jax.Device]:
-    """The first `count` devices of this machine (None: all) that will share every batch of `batch_size`.
+def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:
+    """Complains of a batch that so many devices, taking it in `accumulate` parts, do not divide.
 
     Raises:
-        InputError: if there are not so many, or they do not divide the batch.
+        InputError: which names the nearest that they do.
+    """
+    if accumulate < 1:
+        raise InputError(f"accumulate {accumulate}: expected at least 1")
+    shares = devices * accumulate
+    if batch_size % shares:
+        nearest = max(1, round(batch_size / shares)) * shares
+        by = f"{devices} devices" if accumulate == 1 else f"accumulate {accumulate} on {devices} devices"
+        verb = "do" if accumulate == 1 else "does"
+        raise InputError(f"batch-size {batch_size}: {by} {verb} not divide it; the nearest that fits is {nearest}")
+
+
+def pick_devices(count: int | None, batch_size: int, accumulate: int = 1) -> list[jax.Device]:
+    """The first `count` devices of this machine (None: all) that will share every batch, or part of it.
+
+    Raises:
+        InputError: if there are not so many, or they do not divide the batch, see `check_batch`.
     """
     available = jax.local_devices()
     if count is not None and not 1 <= count <= len(available):
@@ -29,11 +45,7 @@ def pick_devices(count: int | None, batch_size: int) -> list[jax.Device]:
             f"devices {count}: expected 1 to {len(available)}, the {available[0].platform} devices of this machine"
         )
     devices = available[:count]
-    if batch_size % len(devices):
-        nearest = max(1, round(batch_size / len(devices))) * len(devices)
-        raise InputError(
-            f"batch-size {batch_size}: {len(devices)} devices do not divide it; the nearest that fits is {nearest}"
-        )
+    check_batch(batch_size, len(devices), accumulate)
     return devices
 
 

@@ -2,11 +2,13 @@
 
 A file is safetensors or npz with the key `logits`: `[K, N, C]`, `[K, N, T, C]` for a teacher that speaks at every
 timestep, or `[N, C]` for one view. Ours carry fingerprints of the teacher, the data and the augmentation in the
-header, so that they cannot be used for anything else; a user's own do not, and only their shape is checked.
+header, so that they cannot be used for anything else, and a SHA-256 of the logits; a user's own do not, and only their
+shape is checked.
 
 Axis legend: K views, N training examples, T timesteps, C classes.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
 
 DTYPES = {"float16": "F16", "float32": "F32"}
+DIGEST = "sha256"
 
 
 def write_teacher_logits(
@@ -36,13 +39,22 @@ def write_teacher_logits(
     shape = (views, *first.shape)
     size = views * first.nbytes
     tensor = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [0, size]}
-    header = json.dumps({"__metadata__": fingerprints, "logits": tensor}).encode()
-    header += b" " * (-len(header) % 8)
+
+    def header(digest: str) -> bytes:
+        text = json.dumps({"__metadata__": fingerprints | {DIGEST: digest}, "logits": tensor}).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+    digest = hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(header("0" * 64))  # its place
         for k in range(views):
-            file.write((first if k == 0 else np.asarray(view(k), dtype)).tobytes())
+            logits = (first if k == 0 else np.asarray(view(k), dtype)).tobytes()
+            digest.update(logits)
+            file.write(logits)
+        file.seek(0)
+        file.write(header(digest.hexdigest()))
 
 
 class TeacherLogits:
@@ -99,13 +111,18 @@ class TeacherLogits:
                     f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "
                     "compute them anew with python -m train.precompute, or give the file they were made for"
                 )
+        digest = hashlib.sha256()
         for k in range(self.views):
-            finite = np.isfinite(self._read(k)).reshape(examples, -1).all(1)
+            logits = np.ascontiguousarray(self._read(k))
+            digest.update(logits)
+            finite = np.isfinite(logits).reshape(examples, -1).all(1)
             if not finite.all():
                 raise InputError(
                     f"{path}: logits: view {k}, example {int(np.argmin(finite))} is NaN or infinite; "
                     "expected finite logits (before softmax)"
                 )
+        if not self.own and header.get(DIGEST) != digest.hexdigest():
+            raise InputError(f"{path}: damaged, its SHA-256 is another; remove it, and it is computed again")
 
     def view(self, k: int) -> np.ndarray:
         """Logits of view k (of the only view, where there is one): float32 `[N, C]` or `[N, T, C]`."""

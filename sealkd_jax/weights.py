@@ -5,30 +5,34 @@ from pathlib import Path
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
 from sealkd_jax.models import Variables
-from sealkd_jax.training.state import flatten
+from sealkd_jax.training.state import flatten, params_digest
+
+DIGEST = "params_digest"
 
 
 def save_weights(path: Path, variables: Variables, facts: dict[str, str]) -> None:
-    """Writes all at once: a reader finds the old file or the new one, never a part."""
+    """Writes all at once: a reader finds the old file or the new one, never a part. The header has a digest."""
     arrays = {name: np.asarray(leaf) for name, leaf in flatten(variables).items()}
     with replacing(path) as partial:
-        save_file(arrays, partial, metadata=facts)
+        partial.write_bytes(save(arrays, facts | {DIGEST: params_digest(variables)}))
 
 
 def load_weights(path: Path, like: Variables) -> Variables:
     """Reads variables with the structure, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`).
 
     Raises:
-        InputError: if the file is not readable safetensors, or does not hold just these arrays.
+        InputError: if the file is not readable safetensors, does not hold just these arrays, or has the digest of
+            others: it is damaged. A file without a digest, not of `save_weights`, is taken as it is.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            digest = (file.metadata() or {}).get(DIGEST)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
     wanted = flatten(like)
@@ -43,4 +47,7 @@ def load_weights(path: Path, like: Variables) -> Variables:
                 f"{path}: {name}: expected {wanted[name].dtype} {list(wanted[name].shape)}, "
                 f"got {array.dtype} {list(array.shape)}; the file belongs to another network"
             )
-    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+    variables = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+    if digest not in (None, params_digest(variables)):
+        raise InputError(f"{path}: damaged, its arrays are not those that were written; remove it and make it again")
+    return variables

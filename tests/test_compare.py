@@ -226,31 +226,3 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
         Path("parts/config.json").write_text(other)
         words = refusal([*two, "--resume"], capsys, main=compare.main)
         assert "--out parts: holds something else than a comparison" in words
-
-
-BAD = [
-    (["--methods", "seel"], "--methods seel: unknown; expected some of none,mean_ce"),
-    (["--methods", "none,"], "--methods : unknown"),
-    (["--seeds", "0"], "--seeds 0: expected at least 1"),
-    (["--seeds-at-once", "0"], "--seeds-at-once 0: expected at least 1"),
-    (["--sweep", "zeta=1"], "--sweep zeta=1: expected NAME=VALUE,VALUE"),
-    (["--sweep", "temperature"], "--sweep temperature: expected NAME=VALUE,VALUE"),
-    (["--sweep", "temperature=2,"], "--sweep temperature=2,: expected NAME=VALUE,VALUE"),
-    (["--sweep", "alpha=1", "alpha=2"], "--sweep alpha=2: expected NAME=VALUE,VALUE, each NAME once"),
-    (["--sweep", "dataset=digits"], "--sweep dataset=digits: expected NAME=VALUE,VALUE"),
-    (["--sweep", "timesteps=2,x"], "--sweep timesteps=x: expected a int"),
-    (["--sweep", "timesteps=0"], "--timesteps 0: expected at least 1"),
-    (["--sweep", "neuron=izhikevich"], "--sweep neuron=izhikevich: expected one of lif, iaf, plif"),
-    (["--sweep", "student=resnet"], "student 'resnet': unknown"),
-    (["--sweep", "temperature=-1"], "temperature"),
-    (["--sweep", "temperature=hot"], "--hyper temperature=hot: expected a float"),
-    (["--hyper", "zeta=1"], "--hyper zeta=1: expected NAME=VALUE; these methods have alpha"),
-    (["--batch-size", "1258"], "--batch-size 1258: expected 1 to 1257"),
-    (["--teacher-logits", "none.npz"], "none.npz: no such file"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_wrong_input_is_named_and_nothing_is_written(workplace, capsys, arguments, words):
-    assert words in refusal([*SMALL, "--out", "new", *arguments], capsys, main=compare.main)
-    assert not (workplace / "new").exists()

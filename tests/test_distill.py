@@ -1,8 +1,10 @@
 """The programs as a user runs them: whole jobs on the digits, and what they say to wrong input."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +16,7 @@ from safetensors.numpy import load_file
 
 import train.presets
 from sealkd_jax.data import load
-from sealkd_jax.files import locked
+from sealkd_jax.files import locked, read_sealed, write_sealed
 from train import distill, evaluate, precompute, program, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -209,8 +211,8 @@ def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workpla
 def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
     shutil.copytree(made.parent, workplace / "other-teacher")
-    facts = read(workplace / "other-teacher" / "teacher.json")
-    (workplace / "other-teacher" / "teacher.json").write_text(json.dumps(facts | {"data": "other"}))
+    facts = read_sealed(workplace / "other-teacher" / "teacher.json")
+    write_sealed(workplace / "other-teacher" / "teacher.json", facts | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-teacher", *NEW], capsys)
     assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
 
@@ -237,70 +239,29 @@ def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
 
 
 NEW = ["--out", "new"]
-BAD = [
-    (["mnist"], "preset 'mnist': unknown; expected one of digits"),
-    (["--method", "seel"], "--method seel: unknown; expected one of none, mean_ce"),
-    (["--hyper", "gamma=1"], "--hyper gamma=1: expected NAME=VALUE; seal has alpha=0.6"),
-    (["--hyper", "alpha"], "--hyper alpha: expected NAME=VALUE"),
-    (["--hyper", "alpha=much"], "--hyper alpha=much: expected a float, as in alpha=0.6"),
-    (["--hyper", "top_k=1.5"], "--hyper top_k=1.5: expected a int"),
-    (["--hyper", "temperature=-1"], "temperature"),
-    (["--hyper", "task=final"], "task"),
-    (["--hyper", "alpha=nan"], "expected a finite number, got nan"),
-    (["--hyper", "temperature=inf"], "temperature: expected a finite number, got inf"),
-    (["--epochs", "0"], "--epochs 0: expected at least 1"),
-    (["--batch-size", "0"], "--batch-size 0: expected at least 1"),
-    (["--batch-size", "1258", "--devices", "1"], "--batch-size 1258: expected 1 to 1257, the training examples"),
-    (["--batch-size", "63", "--devices", "2"], "2 devices do not divide it; the nearest that fits is 64"),
-    (["--devices", "99"], "devices 99: expected 1 to 8"),
-    (["--learning-rate", "0"], "--learning-rate 0.0: expected a positive number"),
-    (["--learning-rate", "nan"], "--learning-rate nan: expected a positive number"),
-    (["--weight-decay", "-1"], "--weight-decay -1.0: expected 0 or a positive number"),
-    (["--warmup-epochs", "-1"], "--warmup-epochs -1: expected at least 0"),
-    (["--timesteps", "0"], "--timesteps 0: expected at least 1"),
-    (["--views", "0"], "--views 0: expected at least 1"),
-    (["--crop", "-1"], "--crop -1: expected at least 0"),
-    (["--seed", "-1"], "--seed -1: expected 0 to"),
-    (["--decay", "1"], "--decay 1.0: expected a number between 0 and 1"),
-    (["--student", "resnet"], "student 'resnet': unknown; expected one of spiking-conv, spiking-conv4"),
-    (["--dataset", "mnist"], "dataset 'mnist': unknown; expected one of digits"),
-    (["--teacher", "resnet"], "--teacher resnet: expected one of convnet, "),
-    (["--teacher", "."], "no teacher there"),
-    (["--train-examples", "0"], "--train-examples 0: expected at least 1"),
-    (["--train-examples", "5000"], "--train-examples: 5000 of the 1257 training examples of digits"),
-    (["--train-examples", "20"], "--batch-size 64: expected 1 to 20, the training examples"),
-    (["--teacher-logits", "none.npz"], "none.npz: no such file"),
-    (["--teacher-logits", "short.npz"], "short.npz: logits: expected [K, 1257, 10] or [K, 1257, 4, 10]"),
-    (["--teacher-logits", "nan.npz"], "nan.npz: logits: view 0, example 7 is NaN or infinite"),
-    (["--out", "file"], "--out file: cannot be used as a directory"),
-    (["--out", "file/run"], "--out file/run: cannot be made"),
-    (["--out", "other", "--resume"], "--out other: not empty, and no run to resume"),
-]
 
 
-@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_wrong_input_is_named_and_nothing_is_written(workplace, capsys, arguments, words):
-    (workplace / "file").write_text("mine")
-    (workplace / "other").mkdir(exist_ok=True)
-    (workplace / "other" / "mine").write_text("mine")
-    logits = np.zeros((1257, 10), np.float32)
-    np.savez(workplace / "short.npz", logits=logits[:5])
-    logits[7, 3] = np.nan
-    np.savez(workplace / "nan.npz", logits=logits)
-    before = contents(workplace)
-    out = [] if "--out" in arguments else NEW
-    assert words in refusal([*arguments, *out], capsys)
-    assert contents(workplace) == before and not (workplace / "new").exists()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkeypatch, number):
+    out, trains = workplace / f"stopped-{number}", distill.train
 
+    def train_and_send(*args, on_epoch, **kwargs):
+        def send(record):
+            os.kill(os.getpid(), number)
+            on_epoch(record)
 
-@pytest.mark.parametrize(
-    "arguments", [["--epoch", "3"], ["--neuron", "izhikevich"], ["--epochs", "three"], ["digits", "digits"]]
-)
-def test_what_the_command_line_parser_refuses(workplace, capsys, arguments):
+        return trains(*args, on_epoch=send, **kwargs)
+
+    monkeypatch.setattr(distill, "train", train_and_send)
     with pytest.raises(SystemExit) as exit:
-        program.run(lambda: distill.main([*arguments, *NEW]))
-    assert exit.value.code == 2 and arguments[-1] in capsys.readouterr().err
-    assert not (workplace / "new").exists()
+        program.run(lambda: distill.main([*SMALL, "--out", str(out)]))
+    assert exit.value.code == 128 + number
+    words = capsys.readouterr().err
+    assert "a second signal stops at once" in words and "interrupted; what is finished is kept" in words
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 1 and not (out / "summary.json").exists()
+    monkeypatch.undo()
+    distill.main([*SMALL, "--out", str(out), "--resume"])
+    assert read(out / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
 
 
 def test_two_runs_cannot_share_a_directory(workplace, capsys):

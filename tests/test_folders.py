@@ -1,12 +1,13 @@
 """Pictures in folders: what is read, in which split, and what is said of what cannot be."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sealkd_jax.data import load
+from sealkd_jax.data import load, stream
 from sealkd_jax.data.folders import MEAN, STD, load_folder
 from sealkd_jax.errors import InputError
 from train import distill
@@ -120,6 +121,13 @@ def test_a_damaged_picture_is_named_when_it_is_read(flowers, damage):
     path.write_bytes(path.read_bytes()[:60] if damage == "cut" else damage)
     with pytest.raises(InputError, match=r"tulip/1\.png: cannot be read as a picture"):
         load(f"folder:{flowers}", image_size=8)
+
+
+def test_a_folder_that_vanishes_while_it_is_read_is_named(flowers):
+    train = load(f"folder:{flowers}", image_size=8, on_demand=True).train
+    shutil.rmtree(flowers)
+    with pytest.raises(InputError, match=r"flowers.*: cannot be read as a picture \(.*No such file"):
+        list(stream(train, np.arange(len(train.labels)), 2))
 
 
 def test_a_student_learns_from_streamed_pictures(flowers, tmp_path, monkeypatch, capsys):

@@ -199,3 +199,24 @@ def test_files_that_are_none_are_named(tmp_path):
     refused("single.npz", (tmp_path / "single.npy").read_bytes(), "cannot be read: a single array")
     np.savez(tmp_path / "whole.npz", logits=VIEWS)
     refused("cut.npz", (tmp_path / "whole.npz").read_bytes()[:-30], "cannot be read")
+
+
+def test_damage_to_our_own_file_is_named_or_changes_nothing(tmp_path):
+    """A bit of every byte of the header in turn, of every logit's number, and every cut."""
+    path = tmp_path / "logits.safetensors"
+    write_teacher_logits(path, VIEWS.__getitem__, 4, PRINTS)
+    good, named = path.read_bytes(), 0
+    payload = 8 + int.from_bytes(good[:8], "little")
+    flipped = [good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :] for at in range(len(good))]
+    for data in (*flipped, *(good[:length] for length in range(0, len(good), 7))):
+        path.write_bytes(data)
+        try:
+            logits = read(path, fingerprints=PRINTS)
+        except InputError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            named += 1
+        else:
+            for k in range(4):
+                np.testing.assert_array_equal(logits.view(k), VIEWS[k])
+            assert data[payload:] == good[payload:]
+    assert named > len(good) - payload

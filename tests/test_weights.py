@@ -42,3 +42,18 @@ def test_weights_are_read_back_bit_for_bit_and_those_of_another_network_are_refu
     path.write_bytes(b"not weights")
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         load_weights(path, variables)
+
+
+def test_damaged_weights_are_named(tmp_path):
+    variables = make_network().init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, variables, {"note": "x"})
+    good = path.read_bytes()
+    for at in range(8 + int.from_bytes(good[:8], "little"), len(good), 5):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :])
+        with pytest.raises(InputError, match=r"weights.safetensors: damaged, its arrays are not those"):
+            load_weights(path, variables)
+    for length in range(0, len(good), 50):
+        path.write_bytes(good[:length])
+        with pytest.raises(InputError, match="cannot be read as safetensors"):
+            load_weights(path, variables)

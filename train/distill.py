@@ -18,16 +18,16 @@ from rich.table import Table
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, write_json
+from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.report import write_report
-from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.sharding import Parallel, check_batch, pick_devices
 from sealkd_jax.training import Plan, steps_per_epoch, train
 from train.data import load_dataset, of_the_student
 from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
 from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
-from train.program import facts, progress, run
+from train.program import facts, progress, run, warn
 from train.teacher import Teacher
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
     check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
-        parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
+        parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size, options.accumulate))
         whole = load_dataset(options)
         dataset = of_the_student(whole, options)
         plan = make_plan(options, dataset)
@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             with progress("student", options.epochs) as show:
-                trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show)
+                trained = train(
+                    plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show, on_damage=warn
+                )
             summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out)
     _print_table(summary, teacher, report, time.perf_counter() - started)
@@ -76,7 +78,11 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         warmup_epochs=options.warmup_epochs,
+        accumulate=options.accumulate,
     )
+    check_batch(options.batch_size, 1, options.accumulate)
+    if options.accumulate > 1 and options.method == "card":
+        raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss is of the whole batch")
     steps_per_epoch(plan.recipe, dataset)
     if dataset.frames not in (None, options.timesteps):
         raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
@@ -92,7 +98,8 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
 def check_out(out: Path, resume: bool) -> None:
     """Refuses a place that is taken or cannot be written to, before any work is done. Writes nothing."""
     try:
-        taken = out.exists() and any(path.name != ".lock" for path in out.iterdir())
+        # Beside a lock, a file that a kill cut short is nothing.
+        taken = out.exists() and any(path.suffix != ".partial" and path.name != ".lock" for path in out.iterdir())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be used as a directory: {error.strerror}") from error
     if taken and not resume:
@@ -118,7 +125,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
     config = {"options": chosen, "source": source, **facts(), "resumed": []}
     if path.exists():
         try:
-            config = json.loads(path.read_text())
+            config = read_sealed(path)
             before, source_before = config["options"], config["source"]
             config["resumed"].append(facts())
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -132,7 +139,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
                 )
         if source != source_before:
             raise InputError(f"{out} was begun with other teacher logits under that name; choose another --out")
-    write_json(path, config)
+    write_sealed(path, config)
 
 
 def _print_table(summary: dict[str, Any], teacher: Teacher | None, report: Path, seconds: float) -> None:

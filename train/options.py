@@ -125,6 +125,8 @@ class DistillOptions(TrainingOptions):
     """K: how many augmented views of the training split the teacher and the student see; view 0 is un-augmented."""
     view_seed: int = 0
     """Of the views. Runs that differ in --seed share the views, and so the teacher's logits."""
+    accumulate: int = 1
+    """In how many parts a step takes its batch, to save memory; BatchNorm sees the parts."""
     remat: Literal["none", "spikes", "full"] = "none"
     """What the backward pass computes again to save memory: nothing, all but spikes, or whole blocks."""
     out: Path | None = None
@@ -203,6 +205,7 @@ def check(options: TrainingOptions) -> None:
         "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "timesteps": ("at least 1", lambda x: x >= 1),
+        "accumulate": ("at least 1", lambda x: x >= 1),
         "views": ("at least 1", lambda x: x >= 1),
         "train_examples": ("at least 1", lambda x: x is None or x >= 1),
         "decay": ("a number between 0 and 1", lambda x: 0 < x < 1),

@@ -3,7 +3,6 @@
 They are kept beside the teacher, in a file named by all that decides what they are, and shared by all runs.
 """
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked
+from sealkd_jax.files import locked, read_sealed
 from sealkd_jax.models import TEACHERS, Network, create_student
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
@@ -77,7 +76,7 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         InputError: if the run is damaged.
     """
     try:
-        chosen = json.loads((directory / "config.json").read_text())["options"]
+        chosen = read_sealed(directory / "config.json")["options"]
         options = DistillOptions(**{field.name: chosen[field.name] for field in fields(DistillOptions)})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{directory}: damaged (config.json: {error})") from error

@@ -1,7 +1,9 @@
 """What every program shares: errors as one line and exit status 2, progress, and facts about the machine."""
 
+import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,25 +17,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sealkd_jax.errors import InputError
+from train.stopping import Stopped, stopping, terminable
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback."""
+    """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback.
+
+    Ctrl-C ends it with 130 and SIGTERM with 143, see `train.stopping`.
+    """
     _keep_compiled_programs()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # where Orbax shows tracebacks of what it then raises
     try:
-        main()
+        with terminable():
+            main()
     except (InputError, FloatingPointError) as error:
         message = str(error)
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stop:
         print(
             "interrupted; what is finished is kept: go on with the same command (distill, compare: and --resume)",
             file=sys.stderr,
         )
-        sys.exit(130)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
     else:
         return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
@@ -46,6 +54,11 @@ def _keep_compiled_programs() -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "sealkd-jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def warn(message: str) -> None:
+    """A line on stderr of what the program got over."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def facts() -> dict[str, Any]:
@@ -70,7 +83,10 @@ def _commit() -> str | None:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar on stderr, moved by each record to its `epoch`; shows `what` it is of, and its validation accuracy."""
+    """A bar on stderr, moved by each record to its `epoch`; shows `what` it is of, and its validation accuracy.
+
+    Records come when all is saved: there a signal that came meanwhile ends the program.
+    """
     columns = (
         TextColumn("{task.description:<8}"),
         BarColumn(),
@@ -78,12 +94,13 @@ def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with stopping() as stop_if_asked, Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="compiling")
 
         def show(record: dict[str, Any]) -> None:
             accuracy = record.get("val_accuracy")
             note = "" if accuracy is None else f"{record.get('what', '')} validation {accuracy:.1%}".strip()
             bar.update(task, completed=record["epoch"], note=note, refresh=True)
+            stop_if_asked()
 
         yield show

@@ -17,16 +17,16 @@ import tyro
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, write_json
+from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_teacher
 from sealkd_jax.models.torch_weights import import_torch
 from sealkd_jax.sharding import Parallel, pick_devices
-from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, train
+from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, steps_per_epoch, train
 from sealkd_jax.weights import load_weights, save_weights
 from train.data import facts_of, load_dataset, pick_augmentation
 from train.options import DataOptions, TeacherOptions, TrainingOptions, as_kind, parse
-from train.program import facts, progress, run
+from train.program import facts, progress, run, warn
 
 TEACHERS_DIR = Path("runs/teachers")
 # Mean and deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
@@ -100,16 +100,23 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
     parallel = parallel.dividing(options.batch_size)
-    with locked(directory, wait=True), jax.enable_x64(options.precision == "float64"):
-        if not (directory / "teacher.json").exists():
-            with progress("teacher", options.epochs) as show:
-                trained = train(_plan(options, dataset), dataset, directory, parallel, on_epoch=show)
-            save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
-            write_json(
-                directory / "teacher.json",
-                {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds, **facts()},
-            )
+    with jax.enable_x64(options.precision == "float64"):
+        plan = _plan(options, dataset)
+        steps_per_epoch(plan.recipe, dataset)  # complains before anything is written
+        with locked(directory, wait=True):
+            _make_teacher(directory, options, plan, dataset, parallel)
     return load_teacher(directory, dataset, parallel)
+
+
+def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
+    """Trains it unless it is there."""
+    if (directory / "teacher.json").exists():
+        return
+    with progress("teacher", options.epochs) as show:
+        trained = train(plan, dataset, directory, parallel, on_epoch=show, on_damage=warn)
+    save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
+    made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
+    write_sealed(directory / "teacher.json", made | facts())
 
 
 def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -119,13 +126,17 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         InputError: if there is none, it is damaged, or it was trained on other data.
     """
     try:
-        made = json.loads((directory / "teacher.json").read_text())
+        made = read_sealed(directory / "teacher.json")
         options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
         if scale not in (None, *SCALES):
             raise ValueError(f"scale {scale!r}")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
         raise InputError(
-            f"{directory}: no teacher there (teacher.json: {error}); make one with train.teacher"
+            f"{directory}: no teacher there (teacher.json: {error.strerror}); make one with train.teacher"
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{directory}/teacher.json: damaged ({error}); remove {directory}, and make it again"
         ) from error
     if data != dataset.fingerprint:
         raise InputError(f"{directory}: a teacher of other data ({options.dataset}); make one with train.teacher")
@@ -154,7 +165,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
         with locked(directory, wait=True):
             save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
             made = {"options": asdict(plain), "data": dataset.fingerprint, "scale": scale, "imported": options.weights}
-            write_json(directory / "teacher.json", made | facts())
+            write_sealed(directory / "teacher.json", made | facts())
     return teacher
 
 

@@ -4,8 +4,8 @@ Axis legend: T timesteps, N examples, C classes.
 """
 
 import json
-import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sealkd_jax.checkpoints import SCORE, Checkpoints
+from sealkd_jax.checkpoints import SCORE, Checkpoints, best_of
 from sealkd_jax.data import Dataset, Split, take
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import replacing
+from sealkd_jax.files import naming, replacing
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.sharding import Parallel, check_batch
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training.epoch import DeviceData, Recipe, make_epoch, make_piece, view_batch
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
@@ -43,6 +43,7 @@ class Plan:
         timesteps: T in training and evaluation; 1 for an ANN.
         seed: of the initial parameters and the order of the examples.
         optimizer, learning_rate, weight_decay, warmup_epochs: see `training.optimizer`.
+        accumulate: in how many parts a step takes its batch, see `make_step`.
     """
 
     network: Network
@@ -54,6 +55,7 @@ class Plan:
     learning_rate: float
     weight_decay: float
     warmup_epochs: int
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Trained:
     @property
     def best(self) -> dict[str, Any]:
         """The record of the reported epoch: the best on validation, of equals the last."""
-        return max(self.records, key=lambda record: (record[SCORE], record["epoch"]))
+        return best_of(self.records)
 
     @property
     def seconds(self) -> float:
@@ -135,13 +137,21 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> Program:
     """Puts step, optimiser and epoch together.
 
     Raises:
-        InputError: if the batch is larger than the training split.
+        InputError: if the batch is larger than the training split, or not divided by devices and parts.
     """
+    check_batch(plan.recipe.batch_size, len(parallel.devices), plan.accumulate)
     recipe, steps = plan.recipe, steps_per_epoch(plan.recipe, dataset)
     warmup = min(plan.warmup_epochs, recipe.epochs - 1)
     schedule = learning_rate_schedule(plan.learning_rate, steps=recipe.epochs * steps, warmup_steps=warmup * steps)
     optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
-    step = make_step(plan.network, plan.method, optimizer, timesteps=plan.timesteps, axis_name=parallel.axis_name)
+    step = make_step(
+        plan.network,
+        plan.method,
+        optimizer,
+        timesteps=plan.timesteps,
+        axis_name=parallel.axis_name,
+        accumulate=plan.accumulate,
+    )
     epoch = make_epoch(step, recipe, split_batch=parallel.split_batch)
     return Program(plan, step, epoch, make_piece(step, recipe, steps=steps), optimizer, schedule, steps)
 
@@ -154,13 +164,20 @@ def train(
     *,
     teacher_logits: TeacherLogits | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_damage: Callable[[str], None] = warnings.warn,
 ) -> Trained:
     """Trains in `directory`: a checkpoint and a line of `metrics.jsonl` an epoch. What is there is gone on from.
 
     The same plan, data and machine give the same parameters, also where the run was interrupted between.
 
+    Args:
+        on_epoch: called with the record of every epoch once its checkpoint is being written; an exception of its own
+            ends training there, and what is being written is finished.
+        on_damage: called with a line that names a damaged checkpoint, where an older one is gone on from.
+
     Raises:
-        InputError: if the batch is larger than the training split, or what is there is damaged.
+        InputError: if the batch is larger than the training split, no checkpoint of those that are there is good,
+            or one cannot be written.
         FloatingPointError: if a loss term, the gradient or a parameter is no longer finite; says which came
             first. The last good checkpoint is kept.
     """
@@ -175,16 +192,8 @@ def train(
 
     metrics_file = directory / "metrics.jsonl"
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        records = []
-        if checkpoints.newest is not None:
-            state = checkpoints.restore(checkpoints.newest, state)
-            records = _read_records(metrics_file)[: checkpoints.newest]
-            if len(records) < checkpoints.newest:
-                raise InputError(
-                    f"{metrics_file}: expected the {checkpoints.newest} epochs of the checkpoint, "
-                    f"found {len(records)}; the run cannot go on: put the file back, or begin anew in another --out"
-                )
-        with replacing(metrics_file) as partial:  # epochs after the checkpoint will be trained again
+        state, records = checkpoints.restore_newest(state, on_damage)
+        with replacing(metrics_file) as partial:  # its records are the checkpoint's
             partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
             start = time.perf_counter()
@@ -198,16 +207,14 @@ def train(
                 )
             score = accuracy_by_timestep(evaluate(state.variables).logits, validation.labels)[-1]
             record = program.record(epoch, metrics, score, time.perf_counter() - start)
-            with metrics_file.open("a") as file:
+            with naming(metrics_file), metrics_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-                file.flush()
-                os.fsync(file.fileno())  # before the checkpoint that counts on it
             records.append(record)
-            checkpoints.save(epoch + 1, state, record[SCORE])
+            checkpoints.save(state, records)
             on_epoch(record)
         trained = Trained(state.variables, records)
-        best = checkpoints.restore(trained.best["epoch"], state).variables
-    return Trained(best, records)
+        best, _ = checkpoints.restore(trained.best["epoch"], state)
+    return Trained(best.variables, records)
 
 
 def first_not_finite(metrics: dict[str, Any]) -> str | None:
@@ -223,14 +230,3 @@ def first_not_finite(metrics: dict[str, Any]) -> str | None:
     name = min(first_bad, key=first_bad.__getitem__)
     step = first_bad[name]
     return f"step {step + 1}: {name} is {series[name][step]}"
-
-
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    """The epochs on record; a last line that a crash cut off is dropped."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records

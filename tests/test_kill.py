@@ -1,0 +1,8 @@
+"""`kill -9` at random moments of whole runs; see kill.py, which does it more often."""
+
+from tests.kill import kill_runs
+
+
+def test_runs_that_are_killed_end_as_one_that_is_not(tmp_path):
+    stages, _ = kill_runs(tmp_path, 5, seed=0)
+    assert len(stages) == 5

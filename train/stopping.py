@@ -1,0 +1,84 @@
+"""SIGTERM and Ctrl-C: a program ends when what it is at is saved; a second signal ends it at once.
+
+An epoch is one compiled program (of streamed data: some, one a piece), and between two epochs is where a run can be
+gone on with. So the first signal lets the epoch finish, or the view of precomputed logits, and what was finished be
+saved. Where nothing is under way that could be saved, the first one ends the program too.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """The program was asked to end by the signal of that `number`."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], None]]:
+    """Gives a function to call wherever all is saved: it raises `Stopped` if a signal has come since the beginning.
+
+    Outside of the main thread, which alone may have signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came: list[int] = []  # as Python hears of them
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        # A thread, because Python calls handlers between its own instructions, and a whole epoch is one of them.
+        first = True
+        while byte := os.read(reading, 1):
+            if byte[0] not in SIGNALS:
+                continue
+            if not first:
+                os._exit(128 + byte[0])
+            first = False
+            print("stopping as soon as this epoch is saved; a second signal stops at once", file=sys.stderr, flush=True)
+
+    def check() -> None:
+        if came:
+            raise Stopped(came[0])
+
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
+    descriptor = signal.set_wakeup_fd(writing)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield check
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writing)
+        watcher.join()
+        os.close(reading)
+    check()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises `Stopped` wherever the program is, as Ctrl-C raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
