@@ -20,7 +20,8 @@ from sealkd_jax.sharding import Parallel, check_batch, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import create_optimizer
 from tests.test_distill import contents, refusal
-from train import benchmark, compare, distill, evaluate, precompute, prepare, program, teacher
+from train import compare, distill, evaluate, precompute, prepare, program, teacher
+from train.benchmark import __main__ as benchmark
 
 PROGRAMS = [
     (distill, ["mnist"], "preset 'mnist': unknown; expected one of digits"),
@@ -113,8 +114,16 @@ PROGRAMS = [
     (evaluate, ["run"], "run: not finished; go on with it by train.distill --resume --out run"),
     (prepare, ["digits"], "digits: nothing to prepare; expected one of cifar10"),
     (prepare, ["nmnist", "--manual-dir", "other"], "--manual-dir: for images; put the archives of nmnist into"),
-    (benchmark, [], "nothing to measure: expected data"),
-    (benchmark, ["speed"], "speed: expected data"),
+    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, data, startup"),
+    (benchmark, ["speed"], "speed: expected one of loss, lif"),
+    (benchmark, ["loss", "--repeats", "0"], "--repeats 0: expected at least 1"),
+    (benchmark, ["loss", "--calls", "0"], "--calls 0: expected at least 1"),
+    (benchmark, ["lif", "--shape", "4", "0"], "--shape 4 0: expected at least 1 each, time first"),
+    (benchmark, ["lif", "--shape", "4"], "--shape 4: expected at least 1 each, time first"),
+    (benchmark, ["step", "--width", "0"], "--width 0.0: expected a positive number"),
+    (benchmark, ["memory", "--timesteps", "0"], "--timesteps 0: expected at least 1"),
+    (benchmark, ["memory", "--size", "4"], "--size 4: expected at least 8"),
+    (benchmark, ["startup", "--method", "seel"], "train.distill: --method seel: unknown"),
     (benchmark, ["data", "--repeats", "0"], "--repeats 0: expected at least 1"),
 ]
 WITH_OUT = (distill, compare, benchmark)

@@ -11,7 +11,6 @@ import pytest
 
 from sealkd_jax import lif, seal_kd_loss
 from sealkd_jax.models import REMAT
-from tests.test_distill import refusal
 from train.benchmark import loss, startup
 from train.benchmark.__main__ import main
 from train.benchmark.timing import Floor, Timing, in_turn, ratio
@@ -65,18 +64,6 @@ def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):
     main(["startup", "digits", "--student", "spiking-mlp", "--timesteps", "1", "--train-examples", "64"])
     assert len(json.loads(Path("runs/benchmark/startup-digits.json").read_text())["seconds"]) == 2
     assert "first start" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "nothing to measure: expected one of loss, lif, step, memory, data, startup"),
-        (["speed"], "speed: expected one of loss, lif"),
-        (["startup", "--method", "seel"], "train.distill: --method seel: unknown"),
-    ],
-)
-def test_an_unknown_subject_is_named(arguments, words, capsys):
-    assert words in refusal(arguments, capsys, main=main)
 
 
 @torch

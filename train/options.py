@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import tyro
 
 from sealkd_jax.errors import InputError
@@ -182,8 +183,8 @@ def as_kind(kind: type[TrainingOptions], options: TrainingOptions) -> Any:
     return kind(**{name: getattr(options, name) for name in known})
 
 
-def check(options: TrainingOptions) -> None:
-    """Ranges that the types do not say.
+def check(options: Any) -> None:
+    """Ranges that the types of a program's options do not say.
 
     Raises:
         InputError: for a value outside.
@@ -204,7 +205,9 @@ def check(options: TrainingOptions) -> None:
         "image_size": ("at least 1", lambda x: x >= 1),
         "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
-        "timesteps": ("at least 1", lambda x: x >= 1),
+        "timesteps": ("at least 1", lambda x: np.min(x) >= 1),
+        "calls": ("at least 1", lambda x: x >= 1),
+        "size": ("at least 8", lambda x: x >= 8),
         "accumulate": ("at least 1", lambda x: x >= 1),
         "views": ("at least 1", lambda x: x >= 1),
         "train_examples": ("at least 1", lambda x: x is None or x >= 1),
@@ -219,7 +222,8 @@ def check(options: TrainingOptions) -> None:
         value = getattr(options, field.name)
         expected, holds = ranges.get(field.name, ("", lambda _: True))
         if not holds(value):
-            raise InputError(f"--{field.name.replace('_', '-')} {value}: expected {expected}")
+            given = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise InputError(f"--{field.name.replace('_', '-')} {given}: expected {expected}")
 
 
 def bind_method(name: str, hyper: tuple[str, ...]) -> Method:

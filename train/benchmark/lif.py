@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import lif
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio
+from train.options import check
 
 PEERS = {"PyTorch": "torch", "SpikingJelly": "spikingjelly", "spyx": "spyx", "jaxpike": "jaxpike"}
 
@@ -106,6 +108,9 @@ def in_torch(currents: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[]
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
     options = tyro.cli(LifOptions, prog="python -m train.benchmark lif", args=argv, description=__doc__)
+    check(options)
+    if len(options.shape) < 2 or min(options.shape) < 1:
+        raise InputError(f"--shape {' '.join(map(str, options.shape))}: expected at least 1 each, time first")
     floor, timings = measure_floor(), in_turn(works(options.shape), options.repeats)
     ours, numbers = timings["sealkd-jax"], int(np.prod(options.shape))
     rows = {

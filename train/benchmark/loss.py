@@ -18,6 +18,7 @@ import tyro
 from sealkd_jax.losses import seal_kd_loss
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio
+from train.options import check
 
 SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
 
@@ -65,6 +66,7 @@ def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
     options = tyro.cli(LossOptions, prog="python -m train.benchmark loss", args=argv, description=__doc__)
+    check(options)
     floor, rows, measured = measure_floor(), {}, {}
     for shape in SHAPES:
         timings = in_turn(works(shape, options.calls), options.repeats)

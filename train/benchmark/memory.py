@@ -16,6 +16,7 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import REMAT, Network, create_student
 from sealkd_jax.plots.style import draw_lines, new_axes
 from train.benchmark.table import RESULTS_DIR, keep, show
+from train.options import check
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def temporary(network: Network, options: MemoryOptions, timesteps: int) -> int:
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
     options = tyro.cli(MemoryOptions, prog="python -m train.benchmark memory", args=argv, description=__doc__)
+    check(options)
     student = create_student("spiking-resnet18", 10, width=options.width)
     ann = temporary(Network(student.module.clone(neuron=None)), options, 1)
     measured = {

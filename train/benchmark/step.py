@@ -21,6 +21,7 @@ from sealkd_jax.models import create_student
 from sealkd_jax.training import Batch, create_optimizer, init_state, make_step
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio
+from train.options import check
 
 CLASSES = 10
 
@@ -97,6 +98,7 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
     options = tyro.cli(StepOptions, prog="python -m train.benchmark step", args=argv, description=__doc__)
+    check(options)
     work, operations = ours(options)
     works = {f"sealkd-jax, {options.precision}": work}
     installed = find_spec("torch") and find_spec("spikingjelly")
