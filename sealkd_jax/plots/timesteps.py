@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 from sealkd_jax.plots.style import (
     BLUE,
+    DASHES,
     INK,
+    MARKERS,
     MUTED,
     SMALL,
     VERMILION,
@@ -54,6 +56,44 @@ def accuracy_by_timestep(
     steps(axis, len(times))
     axis.yaxis.set_major_formatter(percent)
     name_lines(axis, lines, (BLUE, VERMILION), form=percent, teacher=teacher_accuracy)
+    return figure
+
+
+def early_exit(
+    thresholds: Sequence[float], timesteps: Sequence[float], accuracy: Sequence[float], fixed: Sequence[float]
+) -> Figure:
+    """Test accuracy against the mean number of timesteps, stopping when sure, beside always so many timesteps.
+
+    Args:
+        thresholds: [K] confidences at which an example is decided, ascending; a few are written beside their dots.
+        timesteps, accuracy: [K] at these.
+        fixed: [T] accuracy of always 1..T timesteps.
+    """
+    figure, (axis,) = new_axes("Stopping when sure", "timesteps, mean over test examples", "test accuracy")
+    lines = {"stops when sure": np.asarray(accuracy, float), "always T": np.asarray(fixed, float)}
+    times = (np.asarray(timesteps, float), np.arange(1, len(fixed) + 1))
+    for values, x, colour, dashes, marker in zip(
+        lines.values(), times, (BLUE, VERMILION), DASHES, MARKERS, strict=False
+    ):
+        axis.plot(x, values, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4)
+    steps(axis, len(fixed))
+    axis.margins(y=0.15)
+    axis.yaxis.set_major_formatter(percent)
+    written = -np.inf
+    for threshold, x, y in zip(thresholds, times[0], lines["stops when sure"], strict=True):
+        if 0 < threshold <= 1 and x - written > 0.12 * len(fixed):
+            written = x
+            axis.annotate(
+                f"≥ {percent(threshold)}",
+                (x, y),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=SMALL,
+                color=BLUE,
+                parse_math=False,
+            )
+    name_lines(axis, lines, (BLUE, VERMILION), form=percent)
     return figure
 
 
