@@ -7,28 +7,12 @@ import pytest
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.export.nir_graph import DT, fold, to_nir
-from sealkd_jax.models import Network, Variables, create_student, create_teacher
+from sealkd_jax.models import Variables, create_student, create_teacher
+from tests.students import make_student
 
 nir = pytest.importorskip("nir", reason="without NIR: see the extra export")
 
 T = 4
-
-
-def make(name: str, size: int, *, channels: int = 2, batch: int = 2, **kwargs) -> tuple[Network, Variables, jax.Array]:
-    """A small student whose BatchNorm does something, and images `[B, H, W, C]` that make it fire."""
-    network = create_student(name, 3, **kwargs)
-    images = 2 * jax.random.normal(jax.random.key(1), (batch, size, size, channels), network.module.param_dtype)
-    variables = network.init(jax.random.key(0), images)
-
-    def stir(path, leaf):
-        kind, key = path[-1].key, jax.random.key(leaf.size + len(path))
-        if kind in ("mean", "bias"):
-            return 0.3 * jax.random.normal(key, leaf.shape, leaf.dtype) + 0.7 * (kind == "bias")
-        if kind in ("var", "scale"):
-            return jax.random.uniform(key, leaf.shape, leaf.dtype, 0.5, 1.5)
-        return leaf + 0.4 if kind == "decay_logit" else leaf
-
-    return network, jax.tree_util.tree_map_with_path(stir, variables), images
 
 
 class Interpreter:
@@ -93,7 +77,7 @@ STUDENTS = [
 
 @pytest.mark.parametrize(("name", "size", "kwargs"), STUDENTS)
 def test_the_graph_computes_what_the_student_computes(name, size, kwargs, float64, tmp_path):
-    network, variables, images = make(name, size, batch=1, precision="float64", **kwargs)
+    network, variables, images = make_student(name, size, batch=1, precision="float64", **kwargs)
     logits, spikes = jax.jit(lambda v, x: network.spikes(v, x, timesteps=T))(variables, images)
     path = tmp_path / "student.nir"
     nir.write(path, to_nir(network, variables, images.shape[1:]))
@@ -160,7 +144,7 @@ def run_torch(module, images):
     ("name", "size", "kwargs"), [case for case in STUDENTS if case[2].get("neuron") != "iaf" and case[1] < 96]
 )
 def test_snntorch_gives_the_same_spikes(import_from_nir, name, size, kwargs):
-    network, variables, images = make(name, size, batch=3, **kwargs)
+    network, variables, images = make_student(name, size, batch=3, **kwargs)
     logits, spikes = jax.jit(lambda v, x: network.spikes(v, x, timesteps=T))(variables, images)
     theirs, fired = run_torch(import_from_nir(to_nir(network, variables, images.shape[1:])), images)
     for layer, ours in spikes.items():
@@ -170,7 +154,7 @@ def test_snntorch_gives_the_same_spikes(import_from_nir, name, size, kwargs):
 
 def test_a_membrane_at_the_threshold_fires_in_snntorch_too(import_from_nir):
     """Currents of exactly 1, 0.5 and 0.25: at the threshold at once, after infinitely many timesteps, never."""
-    network, variables, _ = make("spiking-mlp", 1, channels=3, width=3 / 256)
+    network, variables, _ = make_student("spiking-mlp", 1, channels=3, width=3 / 256)
     params = jax.tree.map(jnp.zeros_like, variables.params)
     params["block_0"]["BatchNorm_0"]["bias"] = jnp.array([1.0, 0.5, 0.25])
     graph = to_nir(network, Variables(params, variables.stats), (1, 1, 3))
@@ -181,6 +165,6 @@ def test_a_membrane_at_the_threshold_fires_in_snntorch_too(import_from_nir):
 
 def test_snntorch_reads_neurons_without_leak_as_leaky_ones(import_from_nir):
     """Named in docs/export.md; where this fails, snnTorch has learned IF, and the students with it belong above."""
-    network, variables, images = make("spiking-mlp", 2, width=1 / 64, neuron="iaf")
+    network, variables, images = make_student("spiking-mlp", 2, width=1 / 64, neuron="iaf")
     module = import_from_nir(to_nir(network, variables, images.shape[1:]))
     assert module.block_0_neuron.beta == pytest.approx(0.9) and module.block_0_neuron.reset_mechanism == "subtract"

@@ -225,8 +225,8 @@ def _resnet(builder: _Builder, module: ResNet, image_shape: tuple[int, ...]) -> 
         for position in range(depth):
             stride = 2 if stage > 1 and position == 0 else 1
             value = block(builder, f"layer{stage}_{position}", value, stride)
-    image = builder.shape(value)[1:]
-    value = builder.flatten("mean", builder.mean("mean", value, image, image))
+    _, height, width = builder.shape(value)
+    value = builder.flatten("mean", builder.mean("mean", value, (height, width), (1, 1)))
     if module.hidden:
         value = builder.neuron(("hidden_neuron",), builder.dense(("hidden",), None, value))
     builder.dense(("readout",), None, value)
