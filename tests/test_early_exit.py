@@ -62,4 +62,4 @@ def test_the_figure_draws_the_curve_beside_fixed_timesteps():
     np.testing.assert_array_equal(steps, [1, 2, 3, 4])
     np.testing.assert_array_equal(fixed, [0.6, 0.7, 0.8, 0.86])
     written = [text.get_text() for text in axis.texts]
-    assert written == ["≥ 50 %", "≥ 90 %", "≥ 99 %", "stops when sure 86 %", "always T 86 %"]
+    assert written == ["≥ 90 %", "≥ 99 %", "stops when sure 86 %", "always T 86 %"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from sealkd_jax.plots.style import (
     BLUE,
@@ -15,6 +16,7 @@ from sealkd_jax.plots.style import (
     INK,
     MARKERS,
     MUTED,
+    PAPER,
     SMALL,
     VERMILION,
     draw_lines,
@@ -26,10 +28,10 @@ from sealkd_jax.plots.style import (
 )
 
 
-def standard_error(accuracy: Sequence[float], n: int) -> np.ndarray:
+def standard_error(accuracy: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:
     """Binomial standard error √(p(1−p)/n) of accuracies [T] measured on n examples."""
-    accuracy = np.asarray(accuracy, float)
-    return np.sqrt(accuracy * (1 - accuracy) / n)
+    p = np.asarray(accuracy, float)
+    return np.sqrt(p * (1 - p) / n)
 
 
 def accuracy_by_timestep(
@@ -79,18 +81,20 @@ def early_exit(
     steps(axis, len(fixed))
     axis.margins(y=0.15)
     axis.yaxis.set_major_formatter(percent)
-    written = -np.inf
+    apart = 0.3 * (len(fixed) - 1)  # room for a label; above and left of a rising curve nothing else is drawn
+    written = 1.0
     for threshold, x, y in zip(thresholds, times[0], lines["stops when sure"], strict=True):
-        if 0 < threshold <= 1 and x - written > 0.12 * len(fixed):
+        if threshold <= 1 and x - written >= apart:
             written = x
             axis.annotate(
                 f"≥ {percent(threshold)}",
                 (x, y),
-                (0, 7),
+                (-5, 3),
                 textcoords="offset points",
-                ha="center",
+                ha="right",
                 fontsize=SMALL,
                 color=BLUE,
+                path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
                 parse_math=False,
             )
     name_lines(axis, lines, (BLUE, VERMILION), form=percent)

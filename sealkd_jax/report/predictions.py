@@ -46,7 +46,8 @@ def exit_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:
         return []
     curve = early_exit_curve(logits, labels, np.array(EXITS, np.float32))
     fixed = accuracy_by_timestep(logits, labels)
-    return [Panel("early_exit", plots.early_exit(EXITS, *map(np.asarray, (curve.timesteps, curve.accuracy, fixed))))]
+    figure = plots.early_exit(EXITS, curve.timesteps.tolist(), curve.accuracy.tolist(), fixed.tolist())
+    return [Panel("early_exit", figure)]
 
 
 def confidence_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:
