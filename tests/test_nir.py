@@ -64,7 +64,6 @@ STUDENTS = [
     ("spiking-conv", 9, {"neuron": "lif", "decay": 0.7}),
     ("spiking-conv", 8, {"neuron": "plif"}),
     ("spiking-conv", 8, {"neuron": "iaf"}),
-    ("spiking-conv4", 16, {"width": 1 / 8}),
     ("spiking-mlp", 6, {"width": 1 / 16, "neuron": "plif", "decay": 0.25}),
     ("spiking-vgg", 16, {"width": 1 / 16}),
     ("spiking-resnet18", 8, {"width": 1 / 16}),
