@@ -335,7 +335,7 @@ def energy(
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 
-def _logits(logits, expected="[T, B, C]"):
+def _logits(logits: ArrayLike, expected: str = "[T, B, C]") -> jax.Array:
     logits = jnp.asarray(logits)
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise TypeError(f"logits: expected a floating dtype, got {logits.dtype}")
@@ -344,7 +344,7 @@ def _logits(logits, expected="[T, B, C]"):
     return logits if jnp.finfo(logits.dtype).bits >= 32 else logits.astype(jnp.float32)
 
 
-def _labels(labels, logits):
+def _labels(labels: ArrayLike, logits: jax.Array) -> jax.Array:
     """`[1, B]`, to compare with predictions `[T, B]`."""
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -354,7 +354,7 @@ def _labels(labels, logits):
     return labels.astype(int)[None]
 
 
-def _fired(spikes):
+def _fired(spikes: ArrayLike) -> jax.Array:
     spikes = jnp.asarray(spikes)
     if spikes.ndim < 2 or 0 in spikes.shape:
         raise ValueError(f"spikes: expected shape [T, B, ...], not empty, got {spikes.shape}")

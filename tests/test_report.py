@@ -134,6 +134,7 @@ def test_report_has_every_figure_as_svg_and_png(run):
     figures = {value for tag, name, value in page.attributes if tag == "figure" and name == "id"}
     assert figures >= {
         "accuracy_by_timestep",
+        "early_exit",
         "firing_rates",
         "energy",
         "accuracy",

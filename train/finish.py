@@ -52,6 +52,12 @@ def finish(
         "energy": energy_of(plan.network, trained.variables, dataset.train.images.shape[-3:], survey),
         "n_test": len(test.labels),
         "classes": list(dataset.classes),
+        "input": {
+            "shape": list(dataset.train.images.shape[-3:]),
+            "mean": dataset.mean.tolist(),
+            "std": dataset.std.tolist(),
+            "frames": dataset.frames,
+        },
         "params_digest": params_digest(trained.variables),
     }
     save_weights(out / "weights.safetensors", trained.variables, {"student": options.student})

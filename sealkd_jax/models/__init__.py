@@ -99,6 +99,17 @@ class Network:
             )
         return Observed(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})), synapses)
 
+    def step(self, variables: Variables, membranes: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        """One timestep of a student: logits `[B, C]` of images, or one frame each, `[B, H, W, C]`, and the membranes.
+
+        Args:
+            membranes: what the step before returned; `{}`: from rest. T steps give the logits of `predict`.
+        """
+        logits, after = self.module.apply(
+            _collections(variables) | {"membranes": membranes}, images, timesteps=1, mutable=["membranes"]
+        )
+        return logits[0], after["membranes"]
+
     def neurons(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, int]:
         """How many neurons each spiking layer has for images `[H, W, C]` of this shape."""
         image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

@@ -23,7 +23,8 @@ NEURONS = ("lif", "iaf", "plif")
 class Neuron(nn.Module):
     """A layer of spiking neurons: currents `[T, ...]` -> spikes `[T, ...]`, from rest.
 
-    The spikes can be read from outside: `apply(..., mutable=["spikes"])` returns them.
+    The spikes can be read from outside: `apply(..., mutable=["spikes"])` returns them. So can the membranes after the
+    last timestep, as the collection `membranes`; given back, they are what the next call starts from.
 
     Attributes:
         kind: `lif` (leaky integrate and fire), `iaf` (no leak), or `plif` (LIF whose decay is learned, one for
@@ -36,16 +37,18 @@ class Neuron(nn.Module):
 
     @nn.compact
     def __call__(self, currents: jax.Array) -> jax.Array:
+        before = self.get_variable("membranes", "v")  # None: from rest
         if self.kind == "iaf":
-            spikes, _ = iaf(currents)
+            spikes, after = iaf(currents, before)
         elif self.kind == "lif":
-            spikes, _ = lif(currents, decay=self.decay)
+            spikes, after = lif(currents, before, decay=self.decay)
         else:
             start = math.log(self.decay / (1 - self.decay))
             dtype = jnp.promote_types(currents.dtype, jnp.float32)
             decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
-            spikes, _ = lif(currents, decay=jax.nn.sigmoid(decay_logit))
-        self.sow("spikes", "out", spikes, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+            spikes, after = lif(currents, before, decay=jax.nn.sigmoid(decay_logit))
+        for collection, name, value in (("spikes", "out", spikes), ("membranes", "v", after)):
+            self.sow(collection, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         return spikes
 
 

@@ -14,7 +14,7 @@ from sealkd_jax.plots.comparison import (
 from sealkd_jax.plots.energy import energy
 from sealkd_jax.plots.learning import accuracy_curves, loss_curves, optimisation, wrong_timesteps
 from sealkd_jax.plots.predictions import confidence_by_timestep, error_raster, reliability, sta_weights
-from sealkd_jax.plots.timesteps import accuracy_by_timestep, firing_rates
+from sealkd_jax.plots.timesteps import accuracy_by_timestep, early_exit, firing_rates
 
 __all__ = [
     "LADDER",
@@ -23,6 +23,7 @@ __all__ = [
     "accuracy_curves",
     "confidence_by_timestep",
     "differences",
+    "early_exit",
     "energy",
     "error_raster",
     "firing_rates",

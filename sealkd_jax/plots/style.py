@@ -62,7 +62,7 @@ def new_axes(
     return figure, axes
 
 
-def percent(share: float, _position: int | None = None) -> str:
+def percent(share: float, _position: float | None = None) -> str:
     """A share in [0, 1] in percent, to four digits.
 
     >>> percent(0.07), percent(0.98766)

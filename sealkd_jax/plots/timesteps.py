@@ -8,11 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from sealkd_jax.plots.style import (
     BLUE,
+    DASHES,
     INK,
+    MARKERS,
     MUTED,
+    PAPER,
     SMALL,
     VERMILION,
     draw_lines,
@@ -24,10 +28,10 @@ from sealkd_jax.plots.style import (
 )
 
 
-def standard_error(accuracy: Sequence[float], n: int) -> np.ndarray:
+def standard_error(accuracy: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:
     """Binomial standard error √(p(1−p)/n) of accuracies [T] measured on n examples."""
-    accuracy = np.asarray(accuracy, float)
-    return np.sqrt(accuracy * (1 - accuracy) / n)
+    p = np.asarray(accuracy, float)
+    return np.sqrt(p * (1 - p) / n)
 
 
 def accuracy_by_timestep(
@@ -54,6 +58,46 @@ def accuracy_by_timestep(
     steps(axis, len(times))
     axis.yaxis.set_major_formatter(percent)
     name_lines(axis, lines, (BLUE, VERMILION), form=percent, teacher=teacher_accuracy)
+    return figure
+
+
+def early_exit(
+    thresholds: Sequence[float], timesteps: Sequence[float], accuracy: Sequence[float], fixed: Sequence[float]
+) -> Figure:
+    """Test accuracy against the mean number of timesteps, stopping when sure, beside always so many timesteps.
+
+    Args:
+        thresholds: [K] confidences at which an example is decided, ascending; a few are written beside their dots.
+        timesteps, accuracy: [K] at these.
+        fixed: [T] accuracy of always 1..T timesteps.
+    """
+    figure, (axis,) = new_axes("Stopping when sure", "timesteps, mean over test examples", "test accuracy")
+    lines = {"stops when sure": np.asarray(accuracy, float), "always T": np.asarray(fixed, float)}
+    times = (np.asarray(timesteps, float), np.arange(1, len(fixed) + 1))
+    for values, x, colour, dashes, marker in zip(
+        lines.values(), times, (BLUE, VERMILION), DASHES, MARKERS, strict=False
+    ):
+        axis.plot(x, values, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4)
+    steps(axis, len(fixed))
+    axis.margins(y=0.15)
+    axis.yaxis.set_major_formatter(percent)
+    apart = 0.3 * (len(fixed) - 1)  # room for a label; above and left of a rising curve nothing else is drawn
+    written = 1.0
+    for threshold, x, y in zip(thresholds, times[0], lines["stops when sure"], strict=True):
+        if threshold <= 1 and x - written >= apart:
+            written = x
+            axis.annotate(
+                f"≥ {percent(threshold)}",
+                (x, y),
+                (-5, 3),
+                textcoords="offset points",
+                ha="right",
+                fontsize=SMALL,
+                color=BLUE,
+                path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
+                parse_math=False,
+            )
+    name_lines(axis, lines, (BLUE, VERMILION), form=percent)
     return figure
 
 

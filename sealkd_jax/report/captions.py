@@ -5,6 +5,10 @@ HOW_TO_READ = {
         "Blue: accuracy if the network is stopped after that many timesteps. Orange: each timestep by "
         "itself. Bars are one standard error. Where blue is already flat, fewer timesteps would do."
     ),
+    "early_exit": (
+        "Blue: every example stops as soon as the network is so sure of it (the percentages); orange: all "
+        "take the same number of timesteps. Where blue is above orange, easy examples have paid for hard ones."
+    ),
     "firing_rates": (
         "Percent of a layer’s neurons that spike at a timestep, the first layer on top. A row near 0 is a "
         "dead layer; fewer spikes cost less energy."

@@ -3,14 +3,20 @@
 T: timesteps, N: test examples, C: classes.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from sealkd_jax import plots
+from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.early_exit import early_exit_curve
 from sealkd_jax.losses import sta_weights
 from sealkd_jax.report.page import Panel
+
+EXITS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, math.inf)
+"""Confidences at which the report lets examples stop; the first lets all after one timestep, the last none before T."""
 
 
 def error_panels(logits: np.ndarray, labels: np.ndarray, hyper: Sequence[str]) -> list[Panel]:
@@ -27,6 +33,21 @@ def error_panels(logits: np.ndarray, labels: np.ndarray, hyper: Sequence[str]) -
         Panel("error_raster", plots.error_raster(logits.argmax(-1) != labels)),
         Panel("sta_weights", plots.sta_weights(_mean_weights(logits, hyper))),
     ]
+
+
+def exit_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:
+    """Accuracy against timesteps if each example stops when sure; nothing where there is only one timestep.
+
+    Args:
+        logits: [T, N, C].
+        labels: [N].
+    """
+    if len(logits) == 1:
+        return []
+    curve = early_exit_curve(logits, labels, np.array(EXITS, np.float32))
+    fixed = accuracy_by_timestep(logits, labels)
+    figure = plots.early_exit(EXITS, curve.timesteps.tolist(), curve.accuracy.tolist(), fixed.tolist())
+    return [Panel("early_exit", figure)]
 
 
 def confidence_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:

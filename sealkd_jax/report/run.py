@@ -11,7 +11,7 @@ from sealkd_jax.files import replacing
 from sealkd_jax.plots.timesteps import standard_error
 from sealkd_jax.report.hardest import hardest_examples
 from sealkd_jax.report.page import Panel, page, section, table, write_pngs
-from sealkd_jax.report.predictions import confidence_panels, error_panels
+from sealkd_jax.report.predictions import confidence_panels, error_panels, exit_panels
 from sealkd_jax.report.words import duration, percent
 
 
@@ -85,7 +85,11 @@ def sections_of(run_dir: Path, metrics: list[dict], summary: dict) -> list[tuple
     sections = [
         (
             "What the timesteps do",
-            [accuracy_panel(summary), *error_panels(logits, labels, summary.get("hyper", ()))],
+            [
+                accuracy_panel(summary),
+                *exit_panels(logits, labels),
+                *error_panels(logits, labels, summary.get("hyper", ())),
+            ],
             "",
         ),
         ("How sure it is", confidence_panels(logits, labels), ""),

@@ -1,0 +1,52 @@
+"""Bring your own student: a Flax module under a name of yours.
+
+    python docs/bring_your_own/student.py [--option value …]
+
+It takes images [B, H, W, C], or frames [T, B, H, W, C], and gives logits [T, B, classes]. Neurons that are
+`models.layers.Neuron` are counted, drawn and exported to a streaming step like those of the built-in students. To
+train a network of another library, take the losses alone: the README shows NNX and Equinox.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.getcwd())  # from a checkout's root: train/ is not in the package
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sealkd_jax.models import STUDENTS
+from sealkd_jax.models.layers import Neuron, hold, over_time, per_timestep, scaled
+from train import distill
+
+
+class TwoDense(nn.Module):
+    """Two dense layers with neurons between them."""
+
+    # What every student is made with. `remat_blocks` and `dtype` may be ignored by a small one.
+    classes: int
+    width: float = 1.0
+    neuron: str = "lif"
+    decay: float = 0.5
+    remat_blocks: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, *, timesteps: int, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        x = over_time(images)  # a static image: one timestep
+        x = x.reshape(*x.shape[:2], -1)
+        hidden = nn.Dense(scaled(128, self.width), param_dtype=self.param_dtype, name="hidden")
+        currents = hold(per_timestep(hidden, x), timesteps)  # computed once, held for all timesteps
+        spikes = Neuron(self.neuron, self.decay, name="neuron")(currents)
+        return per_timestep(nn.Dense(self.classes, param_dtype=self.param_dtype, name="readout"), spikes)
+
+
+if __name__ == "__main__":
+    STUDENTS["two-dense"] = TwoDense
+    distill.main(["digits", "--student", "two-dense", *sys.argv[1:]])

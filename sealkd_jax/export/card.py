@@ -1,0 +1,49 @@
+"""The model card of a run: what somebody who is handed the weights has to know, as JSON facts."""
+
+from typing import Any
+
+FORMAT = 1
+
+
+def model_card(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """Data, method, accuracy, T and energy of a finished run.
+
+    Args:
+        config: what `config.json` of the run holds.
+        summary: what its `summary.json` holds.
+
+    Returns:
+        facts for JSON. Accuracies are fractions, of the logits accumulated over timesteps; `input` says what the
+        network is fed: `(pixels / 255 - mean) / std`, or of recordings one frame a timestep.
+
+    Raises:
+        KeyError: for a fact that the run has not.
+    """
+    options, energy = config["options"], summary["energy"]
+    height, width, channels = summary["input"]["shape"]
+    normalised = {"mean": summary["input"]["mean"], "std": summary["input"]["std"]}
+    return {
+        "format": FORMAT,
+        "model": {name: options[name] for name in ("student", "width", "neuron", "decay", "precision")},
+        "data": {name: summary[name] for name in ("dataset", "preset", "classes")},
+        "input": {"height": height, "width": width, "channels": channels, "frames": summary["input"]["frames"]}
+        | normalised,
+        "timesteps": summary["timesteps"],
+        "method": {"name": summary["method"], "hyper": summary["hyper"], "seed": summary["seed"]}
+        | {name: options[name] for name in ("epochs", "teacher")},
+        "accuracy": {
+            "test": summary["test_accuracy"],
+            "by_timestep": summary["accuracy_by_timestep"],
+            "examples": summary["n_test"],
+            "validation": summary["val_accuracy"],
+            "teacher": summary["teacher_accuracy"],
+        },
+        "energy": {
+            "picojoule_per_example": energy["snn_picojoule"],
+            "ann_of_the_same_layers": energy["ann_picojoule"],
+            "how": "4.6 pJ per MAC, 0.9 pJ per accumulate; arithmetic alone, an estimate",
+        },
+        "firing_rate": summary["firing_rate"],
+        "params_digest": summary["params_digest"],
+        "made_with": {name: config[name] for name in ("versions", "device", "commit", "command")},
+    }

@@ -1,0 +1,32 @@
+"""Small students whose neurons all have something to do."""
+
+from dataclasses import replace
+
+import jax
+
+from sealkd_jax.models import Network, Variables, create_student
+
+
+def make_student(
+    name: str, size: int, *, channels: int = 2, batch: int = 2, **kwargs
+) -> tuple[Network, Variables, jax.Array]:
+    """A small student whose BatchNorm does something, and images `[B, H, W, C]` that make it fire.
+
+    A residual one has a stage of one block and a stage of two: every kind of shortcut that it has at its full depth.
+    """
+    network = create_student(name, 3, **kwargs)
+    if hasattr(network.module, "depths"):
+        shallow = network.module.clone(depths=(1, 2), features=network.module.features[:2])
+        network = replace(network, module=shallow)
+    images = 2 * jax.random.normal(jax.random.key(1), (batch, size, size, channels), network.module.param_dtype)
+    variables = network.init(jax.random.key(0), images)
+
+    def stir(path, leaf):
+        kind, key = path[-1].key, jax.random.key(leaf.size + len(path))
+        if kind in ("mean", "bias"):
+            return 0.3 * jax.random.normal(key, leaf.shape, leaf.dtype) + 0.7 * (kind == "bias")
+        if kind in ("var", "scale"):
+            return jax.random.uniform(key, leaf.shape, leaf.dtype, 0.5, 1.5)
+        return leaf + 0.4 if kind == "decay_logit" else leaf
+
+    return network, jax.tree_util.tree_map_with_path(stir, variables), images

@@ -1,0 +1,51 @@
+"""What other people's type checkers and loops see: hints on everything public, and a package that loads jax alone."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import sealkd_jax
+from sealkd_jax import diagnostics, early_exit, neurons, plots, surrogates
+from sealkd_jax.export import card, streaming
+from sealkd_jax.losses import METHODS
+
+MODULES = (sealkd_jax, diagnostics, early_exit, neurons, plots, surrogates, card, streaming)
+
+
+def public(module):
+    """Functions and classes without an underscore that this package defines."""
+    for name, thing in inspect.getmembers(module, lambda x: inspect.isfunction(x) or inspect.isclass(x)):
+        if not name.startswith("_") and thing.__module__.startswith("sealkd_jax"):
+            yield f"{thing.__module__}.{name}", thing
+
+
+FUNCTIONS = {name: thing for module in MODULES for name, thing in public(module) if inspect.isfunction(thing)}
+
+
+def test_every_public_function_says_what_it_takes_and_gives():
+    assert {"sealkd_jax.losses.paper.ela_loss", "sealkd_jax.neurons.lif"} <= FUNCTIONS.keys()
+    silent = [
+        f"{name}: {parameter}"
+        for name, function in [*FUNCTIONS.items(), *METHODS.items()]
+        for parameter in [*inspect.signature(function).parameters, "return"]
+        if parameter not in function.__annotations__
+    ]
+    assert silent == []
+
+
+def test_the_package_says_that_it_has_hints():
+    assert (Path(sealkd_jax.__file__).parent / "py.typed").exists()
+
+
+def test_losses_and_neurons_load_jax_alone():
+    """Beside what importing jax itself loads: no Flax, Optax, NumPy extras, plots, data."""
+    code = """
+import sys
+import jax
+before = {name.partition(".")[0] for name in sys.modules}
+import sealkd_jax
+print(*sorted({name.partition(".")[0] for name in sys.modules} - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) - sys.stdlib_module_names == {"sealkd_jax"}
