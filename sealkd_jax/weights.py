@@ -1,6 +1,8 @@
 """A network's variables as one safetensors file: every array under its path, facts in the header."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,14 +14,17 @@ from sealkd_jax.files import replacing
 from sealkd_jax.models import Variables
 from sealkd_jax.training.state import flatten, params_digest
 
-DIGEST = "params_digest"
+FACTS, DIGEST = "facts", "params_digest"
 
 
-def save_weights(path: Path, variables: Variables, facts: dict[str, str]) -> None:
-    """Writes all at once: a reader finds the old file or the new one, never a part. The header has a digest."""
+def save_weights(path: Path, variables: Variables, facts: dict[str, Any]) -> None:
+    """Writes all at once: a reader finds the old file or the new one, never a part. The header has a digest.
+
+    Facts are one entry of the header, as JSON: safetensors writes several in another order each time.
+    """
     arrays = {name: np.asarray(leaf) for name, leaf in flatten(variables).items()}
     with replacing(path) as partial:
-        partial.write_bytes(save(arrays, facts | {DIGEST: params_digest(variables)}))
+        partial.write_bytes(save(arrays, {FACTS: json.dumps(facts | {DIGEST: params_digest(variables)})}))
 
 
 def load_weights(path: Path, like: Variables) -> Variables:
@@ -32,8 +37,8 @@ def load_weights(path: Path, like: Variables) -> Variables:
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            digest = (file.metadata() or {}).get(DIGEST)
-    except (OSError, SafetensorError) as error:
+            digest = json.loads((file.metadata() or {}).get(FACTS, "{}")).get(DIGEST)
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
     wanted = flatten(like)
     if found.keys() != wanted.keys():

@@ -102,7 +102,7 @@ def test_weights_come_with_a_card(run):
     path = directory / "export/student.safetensors"
     card = json.loads((directory / "export/model_card.json").read_text())
     with safe_open(path, framework="numpy") as file:
-        assert json.loads(file.metadata()["model_card"]) == card
+        assert json.loads(file.metadata()["facts"])["model_card"] == card
     like = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))
     jax.tree.map(np.testing.assert_array_equal, load_weights(path, like), variables)
     assert card["model"]["student"] == "spiking-conv" and card["timesteps"] == T

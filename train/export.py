@@ -112,7 +112,7 @@ def _write(to: str, path: Path, network: Network, variables: Variables, card: di
 
             path.write_bytes(export_step(network, variables, _image_shape(card)).serialize())
         else:
-            save_weights(path, variables, {"model_card": json.dumps(card)})
+            save_weights(path, variables, {"model_card": card})
     except ImportError as error:
         raise InputError(f'--to {to}: a package is missing ({error}); pip install -e ".[export]"') from error
 

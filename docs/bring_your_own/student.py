@@ -26,12 +26,12 @@ from train import distill
 class TwoDense(nn.Module):
     """Two dense layers with neurons between them."""
 
-    # What every student is made with. `remat_blocks` and `dtype` may be ignored by a small one.
+    # What every student is made with. `remat` and `dtype` may be ignored by a small one.
     classes: int
     width: float = 1.0
     neuron: str = "lif"
     decay: float = 0.5
-    remat_blocks: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 

@@ -18,6 +18,7 @@ from sealkd_jax.neurons import iaf, lif
 from sealkd_jax.sharding import DATA_AXIS, on_own_part
 
 NEURONS = ("lif", "iaf", "plif")
+BY_TIME, IN_A_ROW = PartitionSpec(None, DATA_AXIS), PartitionSpec(DATA_AXIS)
 
 
 class Neuron(nn.Module):
@@ -58,10 +59,16 @@ def per_timestep(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.A
     Over several devices, each has its own T·B/n in a row.
     """
     timesteps, batch = x.shape[:2]
-    by_time, in_a_row = PartitionSpec(None, DATA_AXIS), PartitionSpec(DATA_AXIS)
-    join = on_own_part(lambda x: x.reshape(-1, *x.shape[2:]), [by_time], in_a_row, batch=batch)
-    part = on_own_part(lambda y: y.reshape(timesteps, -1, *y.shape[1:]), [in_a_row], by_time, batch=batch)
-    return part(layer(join(x)))
+    join = on_own_part(lambda x: x.reshape(-1, *x.shape[2:]), [BY_TIME], IN_A_ROW, batch=batch)
+    return parted(layer(join(x)), timesteps)
+
+
+def parted(y: jax.Array, timesteps: int) -> jax.Array:
+    """What a layer in `per_timestep` sees or gives, `[T·B, ...]`, as `[T, B, ...]`."""
+    part = on_own_part(
+        lambda y: y.reshape(timesteps, -1, *y.shape[1:]), [IN_A_ROW], BY_TIME, batch=y.shape[0] // timesteps
+    )
+    return part(y)
 
 
 def conv3x3(features: int, **kwargs: Any) -> nn.Conv:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.layers import Neuron
+from sealkd_jax.models.layers import Neuron, parted
 
 INPUTS = "inputs"
 
@@ -44,7 +44,7 @@ def watch(batch: int, found: dict[str, Synapses]) -> Callable[..., Any]:
             macs = kernel.size * math.prod(out.shape[1:-1])
             spikes = bool(neurons_before) and module.name not in getattr(module.parent, "currents", ())
             found["/".join(module.path)] = Synapses(macs, spikes)
-            share = (x != 0).reshape(-1, batch, math.prod(x.shape[1:])).mean(-1, dtype=jnp.float32)
+            share = parted((x != 0).reshape(x.shape[0], -1).mean(-1, dtype=jnp.float32), x.shape[0] // batch)
             module.sow(INPUTS, "share", share, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         return out
 
