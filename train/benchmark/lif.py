@@ -67,8 +67,8 @@ def works(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
     if find_spec("jaxpike"):
         import jaxpike
 
-        net = jaxpike.Sequential([jaxpike.LIF(tau=2.0)])
-        found["jaxpike"] = in_jax(lambda x: jaxpike.unroll(net, x)[1], x, w)
+        net = jaxpike.Sequential(jaxpike.LIF(tau=2.0))
+        found["jaxpike"] = in_jax(lambda x: jaxpike.unroll(net, x)[0], x, w)
     return found
 
 

@@ -14,7 +14,7 @@ import tyro
 
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import REMAT, Network, create_student
-from sealkd_jax.plots.style import draw_lines, new_axes
+from sealkd_jax.plots.style import draw_lines, name_lines, new_axes
 from train.benchmark.table import RESULTS_DIR, keep, show
 from train.options import check
 
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
     title = f"Temporary memory of a step: spiking ResNet-18, width {options.width}, {options.batch_size} images"
     show(title, [f"T = {t}" for t in options.timesteps], rows)
     figure, (axis,) = new_axes("Memory of a training step", "timesteps", "of the same-shape ANN's")
-    draw_lines(
-        axis, options.timesteps, {f"--remat {remat}": [of[t] / ann for t in of] for remat, of in measured.items()}
-    )
+    lines = {f"--remat {remat}": np.array([of[t] / ann for t in of]) for remat, of in measured.items()}
+    draw_lines(axis, np.array(options.timesteps), lines)
+    name_lines(axis, lines)
     keep(options.out, {"ann": ann, "temporary": measured}, figure)

@@ -44,7 +44,8 @@ def bars(title: str, x: str, values: dict[str, float]) -> Figure:
     names = list(values)[::-1]
     axis.barh(range(len(names)), [values[name] for name in names], color=BLUE, height=0.6)
     for y, name in enumerate(names):
-        axis.annotate(f"{values[name]:.3g}", (values[name], y), (4, 0), textcoords="offset points", va="center")
+        number = f"{values[name]:,.0f}" if values[name] >= 100 else f"{values[name]:.3g}"
+        axis.annotate(number, (values[name], y), (4, 0), textcoords="offset points", va="center")
     axis.set_yticks(range(len(names)), names)
     axis.margins(x=0.15)
     axis.set_xlim(left=0)
