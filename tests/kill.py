@@ -61,7 +61,7 @@ def kill_runs(directory: Path, times: int, seed: int) -> tuple[list[str], int]:
             process = _start(place)
             if len(stages) < times and _wait_for(stage, process, place, rng.uniform(0, lasts.get(stage, 0))):
                 process.kill()
-                process.wait()
+                process.communicate()
                 stages.append(_stage(place))
             else:
                 break
