@@ -13,13 +13,8 @@ def kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 
 
 def softened(logits: jax.Array, temperature: jax.Array) -> jax.Array:
-    """log softmax(logits/τ), over the last axis.
-
-    The maximum is taken off before the division, so that equal logits have exactly equal probabilities
-    however the compiler fuses the two.
-    """
-    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    shifted = (logits - highest) / temperature
+    """log softmax(logits/τ), over the last axis."""
+    shifted = _from_highest(logits, temperature)
     return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
 
 
@@ -28,5 +23,12 @@ def softened_kl(target: jax.Array, student: jax.Array, temperature: jax.Array) -
 
     The factor τ² keeps the size of the gradient, τ (q − p), the same for all τ (arXiv 1503.02531).
     """
-    log_p = softened(jax.lax.stop_gradient(target), temperature)
-    return temperature**2 * kl(log_p, softened(student, temperature))
+    a, b = _from_highest(jax.lax.stop_gradient(target), temperature), _from_highest(student, temperature)
+    p, q = jnp.exp(a), jnp.exp(b)  # but for their sums
+    p_sum, q_sum = p.sum(axis=-1), q.sum(axis=-1)
+    return temperature**2 * (jnp.sum(p * (a - b), axis=-1) / p_sum - jnp.log(p_sum) + jnp.log(q_sum))
+
+
+def _from_highest(logits: jax.Array, temperature: jax.Array) -> jax.Array:
+    """(logits − max)/τ: in this order, equal logits stay exactly equal however the compiler fuses the two."""
+    return (logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))) / temperature
