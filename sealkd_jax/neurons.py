@@ -19,7 +19,7 @@ UNROLL = 8
 """Up to this many timesteps are compiled without a loop, which lets XLA fuse them: at T = 4 on a CPU four times
 as fast as a loop, in a fraction of its memory. It does not last: compile time grows with T, and XLA begins to
 compute early timesteps again for each later one. Longer runs are a loop of single timesteps, whose backward pass
-computes each again from the membrane before it; unrolling such a loop in part only makes it slower."""
+computes the membranes again; unrolling such a loop in part only makes it slower."""
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
 
@@ -46,7 +46,8 @@ def lif(
     In the backward pass $\partial s/\partial h$ is `surrogate(h - threshold)`. The membrane's time constant,
     in timesteps, is $1/(1 - d)$. A learnable `decay` array makes it a parametric LIF (PLIF). The membrane is
     computed in float32 at least, whatever the dtype of the currents. The spikes carry the name "spikes" for
-    `jax.checkpoint_policies.save_only_these_names`.
+    `jax.checkpoint_policies.save_only_these_names`. Over more than eight timesteps there is no forward-mode
+    derivative (`jax.jvp`), which the memory of the backward pass is saved by; one may take them in parts.
 
     Args:
       currents: `[T, ...]`, the input of each timestep; floating, T >= 1.
@@ -75,10 +76,10 @@ def lif(
     _require("decay", decay, "in [0, 1]", lambda d: (d >= 0) & (d <= 1))
     leak = 1 - _parameter("decay", decay, currents, dtype)
 
-    def charge(v, x, rest):
+    def charge(v, x, rest, leak):
         return v + leak * (x - (v - rest)) if decay_input else v - leak * (v - rest) + x
 
-    return _run(currents, v, dtype, charge, threshold, v_reset, detach_reset, surrogate)
+    return _run(currents, v, dtype, charge, leak, threshold, v_reset, detach_reset, surrogate)
 
 
 def iaf(
@@ -99,7 +100,7 @@ def iaf(
     [0. 1. 1.] 0.25
     """
     currents, dtype = _checked_currents(currents)
-    return _run(currents, v, dtype, lambda v, x, rest: v + x, threshold, v_reset, detach_reset, surrogate)
+    return _run(currents, v, dtype, lambda v, x, *_: v + x, 0.0, threshold, v_reset, detach_reset, surrogate)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -113,27 +114,88 @@ def _fire_jvp(surrogate, primals, tangents):
     return _fire(x, surrogate), surrogate(x) * dx
 
 
-def _run(currents, v, dtype, charge: Callable, threshold, v_reset, detach_reset, surrogate):
-    """Charges, fires and resets once per timestep; `charge(v, x, rest)` gives the membrane before firing."""
+def _run(currents, v, dtype, charge: Callable, leak, threshold, v_reset, detach_reset, surrogate):
+    """Charges, fires and resets once per timestep; `charge(v, x, rest, leak)` gives the membrane before firing."""
     rest = 0.0 if v_reset is None else v_reset
     _require("threshold", threshold, "above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
     threshold = _parameter("threshold", threshold, currents, dtype)
     rest = _parameter("v_reset", rest, currents, dtype)
     v = rest if v is None else _membrane(v, currents, dtype)
     # The loop wants a membrane of one type throughout: full shape, sharded like all that flows into it.
-    v = v + jnp.zeros_like(charge(v, currents[0].astype(dtype), rest) - threshold)
+    v = v + jnp.zeros_like(charge(v, currents[0].astype(dtype), rest, leak) - threshold)
 
-    def step(v, x):
-        h = charge(v, x.astype(dtype), rest)
+    def step(v, x, leak, threshold, rest):
+        h = charge(v, x.astype(dtype), rest, leak)
         spike = _fire(h - threshold, surrogate)
         fired = jax.lax.stop_gradient(spike) if detach_reset else spike
         v = h - fired * threshold if v_reset is None else (1 - fired) * h + fired * rest
         return v, spike.astype(currents.dtype)
 
-    unroll = len(currents) <= UNROLL
-    step = step if unroll else jax.checkpoint(step, prevent_cse=False)
-    v_final, spikes = jax.lax.scan(step, v, currents, unroll=unroll)
-    return checkpoint_name(spikes, "spikes"), v_final
+    parameters = leak, threshold, rest
+    if len(currents) <= UNROLL:
+        spikes = []
+        for x in currents:  # not a scan, whose second derivatives JAX gets wrong where a step has its own first ones
+            v, spike = step(v, x, *parameters)
+            spikes.append(spike)
+        spikes = jnp.stack(spikes)
+    else:
+        v, spikes = _loop(step, v, currents, *parameters)
+    return checkpoint_name(spikes, "spikes"), v
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> tuple[jax.Array, jax.Array]:
+    """A scan of `step`, for long runs: `v_final`, spikes.
+
+    What `jax.lax.scan` stacks, it writes into zeros, and XLA makes those of all layers of a network before the first
+    scan begins. Here a scan writes into what follows from its input, and so into no more than it needs: one byte a
+    spike, and in the backward pass the membranes before each timestep and the gradient.
+    """
+
+    def fire(carry, at):
+        v, spikes = carry
+        x, t = at
+        v, spike = step(v, x, *parameters)
+        return (v, spikes.at[t].set(spike.astype(spikes.dtype))), None
+
+    start = v, _buffer(currents, currents, jnp.int8)
+    (v_final, spikes), _ = jax.lax.scan(fire, start, (currents, jnp.arange(len(currents))))
+    return v_final, spikes.astype(currents.dtype)
+
+
+def _loop_forward(step, v, currents, *parameters):
+    return _loop(step, v, currents, *parameters), (v, currents, parameters)
+
+
+def _loop_backward(step, residuals, cotangents):
+    v, currents, parameters = residuals
+    dv, dspikes = cotangents
+    times = jnp.arange(len(currents))
+
+    def again(carry, at):
+        v, before = carry
+        x, t = at
+        return (step(v, x, *parameters)[0], before.at[t].set(v)), None
+
+    def back(carry, at):
+        dv, dparameters, dcurrents = carry
+        v, x, dspike, t = at
+        _, vjp = jax.vjp(step, v, x, *parameters)
+        dv, dx, *more = vjp((dv, dspike))
+        return (dv, [a + b for a, b in zip(dparameters, more, strict=True)], dcurrents.at[t].set(dx)), None
+
+    (_, before), _ = jax.lax.scan(again, (v, _buffer(currents, dspikes, v.dtype)), (currents, times))
+    start = dv, [jnp.zeros_like(p) for p in parameters], _buffer(currents, dspikes, currents.dtype)
+    (dv, dparameters, dcurrents), _ = jax.lax.scan(back, start, (before, currents, dspikes, times), reverse=True)
+    return dv, dcurrents, *dparameters
+
+
+_loop.defvjp(_loop_forward, _loop_backward)
+
+
+def _buffer(like: jax.Array, source: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """An array to be overwritten, which cannot be there before `source` is."""
+    return jnp.zeros_like(like, dtype) + source[:1].astype(dtype)
 
 
 def _membrane(v, currents, dtype):

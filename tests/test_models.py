@@ -12,6 +12,7 @@ from sealkd_jax.models import NEURONS, Network, SpikingNet, convolution, create_
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.models.layers import max_pool
 from sealkd_jax.models.resnets import Block, PreActBlock, ResNet, SEWBlock
+from sealkd_jax.neurons import UNROLL
 from sealkd_jax.training.state import flatten
 from tests.optimised import optimised_jit
 
@@ -130,8 +131,10 @@ def test_recomputing_changes_memory_not_values(remat):
     )
 
 
-@pytest.mark.parametrize("block", [Block, PreActBlock, SEWBlock, None])
-def test_recomputing_saves_memory_in_the_compiled_program(block):
+@pytest.mark.parametrize(
+    ("block", "timesteps"), [(Block, 8), (PreActBlock, 8), (SEWBlock, 8), (None, 8), (Block, UNROLL + 1)]
+)
+def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
     """XLA's own account of it, which sees through a recomputation that the compiler undoes."""
 
     def temporary(remat):
@@ -144,9 +147,9 @@ def test_recomputing_saves_memory_in_the_compiled_program(block):
         variables = jax.eval_shape(network.init, jax.random.key(0), images)
 
         def gradient(variables, images):
-            return jax.grad(lambda p: network.train(variables._replace(params=p), images, timesteps=8)[0].sum())(
-                variables.params
-            )
+            return jax.grad(
+                lambda p: network.train(variables._replace(params=p), images, timesteps=timesteps)[0].sum()
+            )(variables.params)
 
         return optimised_jit(gradient).lower(variables, images).compile().memory_analysis().temp_size_in_bytes
 

@@ -296,6 +296,49 @@ def test_jvp_is_the_transpose_of_vjp(float64):
 
 
 @pytest.mark.parametrize("timesteps", [4, UNROLL + 1])
+def test_second_derivatives(float64, timesteps):
+    """Against the equations written out, with the surrogate as derivative of each spike."""
+    x, w = (jnp.asarray(random(timesteps, 3, seed=seed)) for seed in (0, 1))
+
+    @jax.custom_jvp
+    def fire(x):
+        return (x >= 0).astype(x.dtype)
+
+    @fire.defjvp
+    def _(primals, tangents):
+        return fire(*primals), sigmoid(4.0)(*primals) * tangents[0]
+
+    def written_out(x, decay):
+        v, spikes = jnp.zeros(3), []
+        for current in x:
+            h = decay * v + current
+            spikes.append(fire(h - 1))
+            v = (1 - spikes[-1]) * h
+        return jnp.stack(spikes), v
+
+    def curvature(run):
+        def loss(x, decay):
+            spikes, v = run(x, decay)
+            return (spikes * w).sum() + (v * v).sum()
+
+        def slope(x, decay):
+            dx, ddecay = jax.grad(loss, (0, 1))(x, decay)
+            return (dx * w).sum() + ddecay
+
+        return jax.jit(jax.grad(slope, (0, 1)))(x, jnp.asarray(0.6))
+
+    expected = curvature(written_out)
+    assert_close(curvature(lambda x, decay: lif(x, decay=decay)), expected)
+    assert np.abs(expected[0]).max() > 0.1
+
+
+def test_long_runs_have_no_forward_mode_and_say_so():
+    x = jnp.asarray(random(UNROLL + 1, 3))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lif, (x,), (x,))
+
+
+@pytest.mark.parametrize("timesteps", [4, UNROLL + 1])
 @pytest.mark.parametrize("policy", [None, jax.checkpoint_policies.save_only_these_names("spikes")])
 def test_rematerialisation_changes_nothing(float64, policy, timesteps):
     weights = [jnp.asarray(random(5, 5, seed=s, scale=0.8)) for s in range(3)]
