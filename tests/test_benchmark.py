@@ -11,7 +11,7 @@ import pytest
 
 from sealkd_jax import lif, seal_kd_loss
 from sealkd_jax.models import REMAT
-from train.benchmark import loss, startup
+from train.benchmark import growth, loss, startup
 from train.benchmark.__main__ import main
 from train.benchmark.timing import Floor, Timing, in_turn, ratio
 
@@ -64,6 +64,17 @@ def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):
     main(["startup", "digits", "--student", "spiking-mlp", "--timesteps", "1", "--train-examples", "64"])
     assert len(json.loads(Path("runs/benchmark/startup-digits.json").read_text())["seconds"]) == 2
     assert "first start" in capsys.readouterr().out
+
+
+def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
+    least = {"timesteps": (1, 2), "batch": (2, 4), "width": (0.1, 0.2), "classes": (2, 4), "rows": (250, 500)}
+    monkeypatch.setattr(growth, "AXES", least)
+    main(["growth", "--repeats", "1", "--out", str(tmp_path / "growth.json")])
+    measured = json.loads((tmp_path / "growth.json").read_text())["measured"]
+    for axis in ("batch", "classes", "rows"):
+        assert measured[axis][1]["work"] == 2 * measured[axis][0]["work"]
+    assert all(case["seconds"] > 0 for cases in measured.values() for case in cases)
+    assert (tmp_path / "growth.png").exists() and "Cost against work" in capsys.readouterr().out
 
 
 @torch

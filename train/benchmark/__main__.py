@@ -1,4 +1,4 @@
-"""Measures what the hardware at hand does: `python -m train.benchmark {loss,lif,step,memory,data,startup} [...]`.
+"""Measures what the hardware at hand does: `python -m train.benchmark SUBJECT [...]`.
 
 A time is the median of repeated runs after one that is not counted. What is compared is run in turn, again and again,
 so that whatever else the machine does meets all alike. Peers that are not installed are named and left out.
@@ -10,14 +10,14 @@ from importlib import import_module
 from sealkd_jax.errors import InputError
 from train.program import run
 
-SUBJECTS = ("loss", "lif", "step", "memory", "data", "startup")
+SUBJECTS = ("loss", "lif", "step", "memory", "growth", "data", "startup")
 
 
 def main(argv: list[str] | None = None) -> None:
     """The subject's own program."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv in (["--help"], ["-h"]):
-        print(f"{__doc__}\nEach subject has a --help of its own.")
+        print(f"{__doc__}\nSubjects: {', '.join(SUBJECTS)}. Each has a --help of its own.")
     elif not argv or argv[0] not in SUBJECTS:
         raise InputError(f"{argv[0] if argv else 'nothing to measure'}: expected one of {', '.join(SUBJECTS)}")
     else:

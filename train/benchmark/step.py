@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import create_student
+from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.training import Batch, create_optimizer, init_state, make_step
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio
@@ -63,9 +63,14 @@ def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
         state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
         return metrics
 
-    layers = network.synapses(state[0].variables, images.shape[1:]).values()
-    once = sum(layer.macs * (options.timesteps if layer.spikes else 1) for layer in layers)
-    return work, 3 * 2 * once * options.batch_size  # forward, and gradients of inputs and of weights
+    return work, operations(network, state[0].variables, images.shape, options.timesteps)
+
+
+def operations(network: Network, variables: Variables, shape: tuple[int, ...], timesteps: int) -> int:
+    """Of the weights in a step for images `[B, H, W, C]`: forward, and the gradients of inputs and of weights."""
+    layers = network.synapses(variables, shape[1:]).values()
+    once = sum(layer.macs * (timesteps if layer.spikes else 1) for layer in layers)
+    return 3 * 2 * once * shape[0]
 
 
 def theirs(options: StepOptions) -> Callable[[], Any]:

@@ -1,0 +1,138 @@
+"""Whether cost grows as the work does: `python -m train.benchmark growth [--option value …]`.
+
+A training step of a small convolutional student against T, batch and width, the loss against the number of classes, and
+an epoch against the rows of teacher logits. Work is operations of convolutions and dense layers, logits, or rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+from matplotlib.figure import Figure
+
+from sealkd_jax.data import compose
+from sealkd_jax.losses import METHODS, seal_kd_loss
+from sealkd_jax.models import create_student
+from sealkd_jax.plots.style import CYCLE, MARKERS, MUTED, TEXT, new_axes
+from sealkd_jax.training import Batch, DeviceData, Recipe, create_optimizer, init_state, make_epoch, make_step
+from sealkd_jax.training.epoch import Scale
+from train.benchmark.step import CLASSES, operations
+from train.benchmark.table import RESULTS_DIR, keep, show
+from train.benchmark.timing import measure
+from train.options import check
+
+AXES: dict[str, tuple[float, ...]] = {
+    "timesteps": (1, 4, 16, 64, 256),
+    "batch": (8, 32, 128, 512),
+    "width": (0.5, 1, 2, 4),
+    "classes": (10, 100, 1000),
+    "rows": (1e3, 1e4, 1e5, 1e6),
+}
+
+
+@dataclass(frozen=True)
+class GrowthOptions:
+    """How often."""
+
+    repeats: int = 5
+    """How many times each is measured."""
+    out: Path = RESULTS_DIR / "growth.json"
+    """Where the numbers go as JSON, and beside it the plot."""
+
+
+class Case(NamedTuple):
+    """A program, its arguments, and the work it does."""
+
+    program: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    work: float
+
+
+def a_step(timesteps: int = 4, batch: int = 32, width: float = 1.0) -> Case:
+    """A step by SeAl-KD of the spiking-conv student on images of 16×16."""
+    network = create_student("spiking-conv", CLASSES, width=width)
+    images, labels = jnp.ones((batch, 16, 16, 1)), jnp.zeros(batch, jnp.int32)
+    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
+    state = init_state(network, optimizer, jax.random.key(0), images[:1])
+    step = make_step(network, METHODS["seal"], optimizer, timesteps=timesteps)
+    work = operations(network, state.variables, images.shape, timesteps)
+    return Case(step, (state, Batch(images, labels, jnp.zeros((batch, CLASSES))), 0.5), work)
+
+
+def a_loss(classes: int) -> Case:
+    """SeAl-KD's loss and its gradient, [4, 128, C]."""
+    student = jax.random.normal(jax.random.key(0), (4, 128, classes))
+    gradient = jax.grad(lambda *logits: seal_kd_loss(*logits).mean())
+    return Case(gradient, (student, student[0], jnp.zeros(128, jnp.int32)), student.size)
+
+
+def an_epoch(rows: int) -> Case:
+    """An epoch of the spiking-mlp student, teacher logits of so many examples of 8×8 pixels in the device's memory."""
+    network = create_student("spiking-mlp", CLASSES)
+    data = DeviceData(
+        jnp.zeros((rows, 8, 8, 1), jnp.uint8),
+        jnp.zeros(rows, jnp.int32),
+        Scale(jnp.zeros(1), jnp.ones(1)),
+        jnp.zeros((), jnp.int32),
+    )
+    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
+    state = init_state(network, optimizer, jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+    step = make_step(network, METHODS["seal"], optimizer, timesteps=4)
+    epoch = make_epoch(step, Recipe(compose(), view_seed=0, views=1, batch_size=250, epochs=1))
+    return Case(epoch, (state, data, jnp.zeros((rows, CLASSES)), jax.random.key(0), 0), rows)
+
+
+def case(axis: str, value: float) -> Case:
+    """What is measured at this value of the axis."""
+    if axis == "classes":
+        return a_loss(int(value))
+    if axis == "rows":
+        return an_epoch(int(value))
+    return a_step(**{axis: value if axis == "width" else int(value)})
+
+
+def measure_case(axis: str, value: float, repeats: int) -> dict[str, float]:
+    """What it does and what it costs: work, seconds, and bytes of temporary memory by XLA's account."""
+    program, arguments, work = case(axis, value)
+    compiled = jax.jit(program).lower(*arguments).compile()
+    timing = measure(lambda: compiled(*arguments), 1, repeats)
+    memory = compiled.memory_analysis().temp_size_in_bytes
+    return {"value": value, "work": work, "seconds": timing.seconds, "bytes": memory}
+
+
+def figure_of(measured: dict[str, list[dict[str, float]]]) -> Figure:
+    """Times the work of the least against times its time, and times its memory; dotted where they grow alike."""
+    figure, axes = new_axes("Cost against work", "times the least work", "times its time", height=6, rows=2)
+    axes[1].set_ylabel("times its memory", color=MUTED, fontsize=TEXT)
+    for axis, cost in zip(axes, ("seconds", "bytes"), strict=True):
+        axis.set(xscale="log", yscale="log")
+        axis.axline((1, 1), (10, 10), color=MUTED, linestyle=":", linewidth=1)
+        for (name, cases), colour, marker in zip(measured.items(), CYCLE, MARKERS, strict=True):
+            work, costs = ([case[key] / cases[0][key] for case in cases] for key in ("work", cost))
+            axis.plot(work, costs, color=colour, marker=marker, markersize=4, label=name)
+    axes[0].legend(frameon=False, fontsize=TEXT)
+    return figure
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes JSON and a plot."""
+    options = tyro.cli(GrowthOptions, prog="python -m train.benchmark growth", args=argv, description=__doc__)
+    check(options)
+    measured = {axis: [measure_case(axis, v, options.repeats) for v in values] for axis, values in AXES.items()}
+    rows = {}
+    for axis, cases in measured.items():
+        for now in cases:
+            work, seconds, memory = (now[key] / cases[0][key] for key in ("work", "seconds", "bytes"))
+            rows[f"{axis} {now['value']:g}"] = (
+                f"{1e3 * now['seconds']:.4g} ms",
+                f"{now['bytes'] / 1e6:.4g} MB",
+                f"{work:.4g}",
+                f"{seconds:.4g}",
+                f"{memory:.4g}",
+            )
+    show("Cost against work", ("median", "memory", "× work", "× time", "× memory"), rows, "× of the first of its kind.")
+    keep(options.out, {"measured": measured}, figure_of(measured))
