@@ -111,7 +111,7 @@ def figure_of(measured: dict[str, list[dict[str, float]]]) -> Figure:
     for axis, cost in zip(axes, ("seconds", "bytes"), strict=True):
         axis.set(xscale="log", yscale="log")
         axis.axline((1, 1), (10, 10), color=MUTED, linestyle=":", linewidth=1)
-        for (name, cases), colour, marker in zip(measured.items(), CYCLE, MARKERS, strict=True):
+        for (name, cases), colour, marker in zip(measured.items(), CYCLE, MARKERS, strict=False):
             work, costs = ([case[key] / cases[0][key] for case in cases] for key in ("work", cost))
             axis.plot(work, costs, color=colour, marker=marker, markersize=4, label=name)
     axes[0].legend(frameon=False, fontsize=TEXT)
