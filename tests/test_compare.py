@@ -16,6 +16,7 @@ from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import train, train_seeds
 from tests.test_distill import read, refusal
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
+from tests.test_watching import scalars
 from train import compare
 from train.options import parse
 from train.teacher import fingerprint
@@ -213,11 +214,16 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     assert accuracies == [row["test_accuracy"] for row in whole["rows"][:2]]
     trained.clear()
     capsys.readouterr()
-    compare.main([*SMALL, "--resume", "--methods", "none,tser", "--hyper", "lam=0.1"])
+    compare.main([*SMALL, "--resume", "--methods", "none,tser", "--hyper", "lam=0.1", "--tensorboard"])
     assert trained == ["tser"]
-    said = capsys.readouterr().out
-    assert "tser †" in said and "report.html" in said and "comparison.csv" in said
-    assert all(row["difference"] is None for row in read(out / "comparison.json")["rows"])  # no uniform_kd
+    said = capsys.readouterr()
+    assert "cells 1/2: none, done before" in said.err
+    assert "tser †" in said.out and "report.html" in said.out and "comparison.csv" in said.out
+    rows = read(out / "comparison.json")["rows"]
+    assert all(row["difference"] is None for row in rows)  # no uniform_kd
+    boards = [scalars(out / "tensorboard" / "tser" / f"seed {seed}")["accuracy/validation"] for seed in (0, 1)]
+    assert [[step for step, _ in board] for board in boards] == [[1], [1]]
+    assert np.mean([board[0][1] for board in boards]) == pytest.approx(rows[1]["validation"])
     for damaged in ("{", "[]", '{"test_accuracy": [1.0]}'):
         (cell,) = Path("parts/cells").glob("none-*.json")
         cell.write_text(damaged)

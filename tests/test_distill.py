@@ -233,9 +233,9 @@ def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
         program.run(lambda: main(arguments))
     assert exit.value.code == 2
     words = capsys.readouterr()
-    lines = [line for line in words.err.splitlines() if "-:--:--" not in line]  # but the bar
-    assert len(lines) == 1 and (chatty or words.out == "")
-    return lines[0]
+    (line,) = words.err.splitlines()
+    assert chatty or words.out == ""
+    return line
 
 
 NEW = ["--out", "new"]

@@ -8,7 +8,8 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from itertools import product
@@ -18,7 +19,6 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from sealkd_jax.data import Dataset
@@ -34,8 +34,9 @@ from train.data import load_dataset, of_the_student
 from train.distill import FREE, check_out, make_plan
 from train.options import DataOptions, DistillOptions, as_kind, check, parse
 from train.precompute import obtain_logits, own_logits, pick_teacher
-from train.program import facts, progress, run
+from train.program import facts, run
 from train.teacher import Teacher, fingerprint
+from train.watching import Scalars, Show, say, watch
 
 REFERENCE = "uniform_kd"
 RESAMPLES = 9999
@@ -121,8 +122,8 @@ def main(argv: list[str] | None = None) -> None:
             write_json(out / "comparison.json", comparison | facts())
             _write_csv(out / "comparison.csv", comparison["rows"], options.seed)
             report = write_comparison_report(out)
-    _print_table(comparison)
-    print(f"{time.perf_counter() - started:.0f} s in all. Numbers: {out / 'comparison.csv'}. Report: {report}")
+    where = f"{time.perf_counter() - started:.0f} s in all. Numbers: {out / 'comparison.csv'}. Report: {report}"
+    say(options, "result", comparison | {"report": str(report)}, _table(comparison), where)
 
 
 def _check_comparison(out: Path) -> None:
@@ -232,27 +233,44 @@ def run_cells(
     """The result of every cell: read where it is finished, trained and written where it is not."""
     (out / "cells").mkdir(exist_ok=True)
     seeds, results = range(options.seed, options.seed + options.seeds), []
-    with progress("cells", sum(cell.options.epochs for cell in cells)) as show:
+    with watch("cells", sum(cell.options.epochs for cell in cells), options) as show:
         done = 0
         for cell in cells:
             decided = decided_by(cell, seeds, teacher, dataset)
             path = out / "cells" / f"{cell.options.method}-{fingerprint(decided)}.json"
             if not path.exists():
-
-                def on_epoch(records: list[dict[str, Any]], cell: Cell = cell, done: int = done) -> None:
-                    accuracy = np.mean([record["val_accuracy"] for record in records])
-                    show({"epoch": done + records[0]["epoch"], "val_accuracy": accuracy, "what": cell.name})
-
                 logits = _teacher_logits(cell, teacher, dataset)
+                boards = [out / "tensorboard" / cell.name / f"seed {seed}" for seed in seeds if options.tensorboard]
                 try:
-                    result = _train(cell, seeds, dataset, logits, options.seeds_at_once, on_epoch)
+                    with _each_epoch(cell, done, show, boards) as on_epoch:
+                        result = _train(cell, seeds, dataset, logits, options.seeds_at_once, on_epoch)
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{cell.name}: {error}") from error
                 write_json(path, result | {"decided_by": decided})
+            else:
+                show({"epoch": done + cell.options.epochs, "what": f"{cell.name}, done before"})
             results.append(_read_cell(path, options.seeds))
             done += cell.options.epochs
-            show({"epoch": done})
     return results
+
+
+@contextmanager
+def _each_epoch(cell: Cell, done: int, show: Show, boards: Sequence[Path]) -> Iterator[Callable[..., None]]:
+    """Gives a function of an epoch's records, one a seed: shows their means, and writes each into its board's scalars.
+
+    `done` epochs of other cells came before.
+    """
+    with ExitStack() as stack:
+        scalars = [stack.enter_context(closing(Scalars(board))) for board in boards]
+
+        def on_epoch(records: list[dict[str, Any]]) -> None:
+            for seed, record in zip(scalars, records, strict=False):
+                seed.write(record)
+            means = {name: float(np.mean([record[name] for record in records])) for name in ("loss", "val_accuracy")}
+            speed = records[0]["examples_per_second"]
+            show({"epoch": done + records[0]["epoch"], "what": cell.name, "examples_per_second": speed} | means)
+
+        yield on_epoch
 
 
 def _read_cell(path: Path, seeds: int) -> dict[str, Any]:
@@ -354,7 +372,7 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]], first_seed: int) -> N
             writer.writerow((*(row[name] for name in plain), low, high, row["seconds"], *row["test_accuracy"]))
 
 
-def _print_table(comparison: dict[str, Any]) -> None:
+def _table(comparison: dict[str, Any]) -> Table:
     seeds = comparison["n_seeds"]
     table = Table(
         title=f"{comparison['preset']}: test accuracy, n = {comparison['n_test']}, {seeds} "
@@ -375,7 +393,7 @@ def _print_table(comparison: dict[str, Any]) -> None:
         table.add_row("teacher (ANN)", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
     if any(row["unconfirmed"] for row in comparison["rows"]):
         table.caption = "† written after its paper alone: not checked against its authors’ code"
-    Console().print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from sealkd_jax.data import Dataset
@@ -27,8 +26,9 @@ from train.data import load_dataset, of_the_student
 from train.finish import finish
 from train.options import DistillOptions, bind_method, parse
 from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
-from train.program import facts, progress, run, warn
+from train.program import facts, run, warn
 from train.teacher import Teacher
+from train.watching import say, watch
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,8 +47,10 @@ def main(argv: list[str] | None = None) -> None:
         if options.teacher_logits is not None:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
             source = hashlib.sha256(options.teacher_logits.read_bytes()).hexdigest()
+            path, views = teacher_logits.path, teacher_logits.views
             accuracy = teacher_logits.accuracy(dataset.train.labels)
-            print(f"{teacher_logits.path}: {teacher_logits.views} views, {accuracy:.2%} right on the training labels")
+            found = {"path": str(path), "views": views, "train_accuracy": accuracy}
+            say(options, "logits", found, f"{path}: {views} views, {accuracy:.2%} right on the training labels")
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
@@ -57,13 +59,15 @@ def main(argv: list[str] | None = None) -> None:
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
-            with progress("student", options.epochs) as show:
+            with watch("student", options.epochs, options, out) as show:
                 trained = train(
                     plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show, on_damage=warn
                 )
             summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out)
-    _print_table(summary, teacher, report, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    found = summary | {"report": str(report)}
+    say(options, "result", found, _table(summary, teacher), f"{seconds:.0f} s in all. Report: {report}")
 
 
 def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
@@ -111,8 +115,8 @@ def check_out(out: Path, resume: bool) -> None:
         raise InputError(f"--out {out}: cannot be made; {existing} is not a directory that can be written to")
 
 
-# What may change between the starts of one run: where it is and what it runs on.
-FREE = ("out", "resume", "parallel", "devices", "data_dir", "stream")
+# What may change between the starts of one run: where it is, what it runs on, and what it shows.
+FREE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
 
 
 def _write_config(out: Path, preset: str, options: DistillOptions, source: str | None) -> None:
@@ -142,7 +146,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
     write_sealed(path, config)
 
 
-def _print_table(summary: dict[str, Any], teacher: Teacher | None, report: Path, seconds: float) -> None:
+def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
     table = Table(title=f"{summary['method']} on {summary['dataset']}, test accuracy of {summary['n_test']} images")
     table.add_column("network")
     for t in range(summary["timesteps"]):
@@ -155,8 +159,7 @@ def _print_table(summary: dict[str, Any], teacher: Teacher | None, report: Path,
     by_timestep = [f"{accuracy:.2%}" for accuracy in summary["accuracy_by_timestep"]]
     firing_rate, training = f"{summary['firing_rate']:.3f}", f"{summary['train_seconds']:.1f} s"
     table.add_row("student (SNN)", *by_timestep, firing_rate, training)
-    Console().print(table)
-    print(f"{seconds:.0f} s in all. Report: {report}")
+    return table
 
 
 if __name__ == "__main__":

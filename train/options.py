@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -59,7 +60,17 @@ class AugmentationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(DataOptions, AugmentationOptions):
+class WatchOptions:
+    """What a program shows of its work. Nothing that it computes depends on it."""
+
+    log: Literal["auto", "quiet", "json"] = "auto"
+    """On stderr a bar, or lines where that is no terminal; only the result; or all as JSON lines on stdout."""
+    tensorboard: bool = False
+    """Scalars of each epoch for TensorBoard, in the run's directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(WatchOptions, DataOptions, AugmentationOptions):
     """What training a teacher and training a student have in common."""
 
     seed: int = 0
@@ -224,6 +235,8 @@ def check(options: Any) -> None:
         if not holds(value):
             given = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise InputError(f"--{field.name.replace('_', '-')} {given}: expected {expected}")
+    if getattr(options, "tensorboard", False) and find_spec("tensorboardX") is None:
+        raise InputError('--tensorboard: needs tensorboardX: pip install -e ".[tensorboard]"')
 
 
 def bind_method(name: str, hyper: tuple[str, ...]) -> Method:

@@ -3,6 +3,7 @@
 They are kept beside the teacher, in a file named by all that decides what they are, and shared by all runs.
 """
 
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.training import Recipe, compile_evaluation
 from sealkd_jax.weights import load_weights
 from train.data import facts_of, load_dataset, of_the_student, pick_augmentation
-from train.options import AugmentationOptions, DataOptions, DistillOptions, Preset, parse
-from train.program import progress, run
+from train.options import AugmentationOptions, DataOptions, DistillOptions, Preset, WatchOptions, parse
+from train.program import run
 from train.teacher import Teacher, examine, fingerprint, like_of, load_teacher, obtain_teacher
+from train.watching import say, watch
 
 
 def student_recipe(options: DistillOptions, dataset: Dataset) -> Recipe:
@@ -50,7 +52,7 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     """
     student = preset.distill
     network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
-    recipe = replace(preset.teacher, **facts_of(DataOptions, student), **network)
+    recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
     return named_teacher(student.teacher, dataset, parallel) or obtain_teacher(recipe, dataset, parallel)
 
 
@@ -77,8 +79,9 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     """
     try:
         chosen = read_sealed(directory / "config.json")["options"]
-        options = DistillOptions(**{field.name: chosen[field.name] for field in fields(DistillOptions)})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        known = {field.name for field in fields(DistillOptions)} & chosen.keys()  # an earlier version had fewer
+        options = DistillOptions(**{name: chosen[name] for name in known})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{directory}: damaged (config.json: {error})") from error
     with jax.enable_x64(options.precision == "float64"):
         network = student_network(options, dataset)
@@ -99,11 +102,12 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
             recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
             seen = teacher.sees(dataset)
             evaluate = compile_evaluation(teacher.network, recipe, teacher.timesteps, parallel, seen, seen.train)
-            with progress("views", options.views) as show:
+            with watch("views", options.views, options) as show:
 
                 def view(k: int) -> np.ndarray:
+                    start = time.perf_counter()
                     logits = evaluate(teacher.variables, np.int32(k)).logits
-                    show({"epoch": k + 1})
+                    show({"epoch": k + 1, "examples_per_second": logits.shape[1] / (time.perf_counter() - start)})
                     return logits[0] if len(logits) == 1 else np.swapaxes(logits, 0, 1)
 
                 write_teacher_logits(path, view, options.views, fingerprints)
@@ -145,7 +149,9 @@ def main(argv: list[str] | None = None) -> None:
         dataset = of_the_student(whole, options)
         logits = obtain_logits(options, pick_teacher(preset, whole, parallel), dataset, parallel)
     accuracy = logits.accuracy(dataset.train.labels)
-    print(f"{logits.path}: {logits.views} views, accuracy {accuracy:.2%} on the training labels")
+    found = {"path": str(logits.path), "views": logits.views, "train_accuracy": accuracy}
+    words = f"{logits.path}: {logits.views} views, accuracy {accuracy:.2%} on the training labels"
+    say(options, "result", found, words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every program shares: errors as one line and exit status 2, progress, and facts about the machine."""
+"""What every program shares: errors as one line and exit status 2, and facts about the machine."""
 
 import logging
 import os
@@ -6,18 +6,15 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sealkd_jax.errors import InputError
-from train.stopping import Stopped, stopping, terminable
+from train.stopping import Stopped, terminable
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -80,28 +77,3 @@ def _commit() -> str | None:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar on stderr, moved by each record to its `epoch`; shows `what` it is of, and its validation accuracy.
-
-    Records come when all is saved: there a signal that came meanwhile ends the program.
-    """
-    columns = (
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with stopping() as stop_if_asked, Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, note="compiling")
-
-        def show(record: dict[str, Any]) -> None:
-            accuracy = record.get("val_accuracy")
-            note = "" if accuracy is None else f"{record.get('what', '')} validation {accuracy:.1%}".strip()
-            bar.update(task, completed=record["epoch"], note=note, refresh=True)
-            stop_if_asked()
-
-        yield show

@@ -25,8 +25,9 @@ from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, steps_per_epoch, train
 from sealkd_jax.weights import load_weights, save_weights
 from train.data import facts_of, load_dataset, pick_augmentation
-from train.options import DataOptions, TeacherOptions, TrainingOptions, as_kind, parse
-from train.program import facts, progress, run, warn
+from train.options import DataOptions, TeacherOptions, TrainingOptions, WatchOptions, as_kind, parse
+from train.program import facts, run, warn
+from train.watching import say, watch
 
 TEACHERS_DIR = Path("runs/teachers")
 # Mean and deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
@@ -95,7 +96,8 @@ def fingerprint(*parts: Any) -> str:
 
 def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
     """The teacher of these options: trained now, or found where an earlier run left it."""
-    elsewhere = {"parallel", "devices", *facts_of(DataOptions, options)}  # the data's fingerprint stands for the data
+    elsewhere = {"parallel", "devices", *facts_of(WatchOptions, options)}
+    elsewhere |= facts_of(DataOptions, options).keys()  # the data's fingerprint stands for the data
     recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
@@ -112,7 +114,7 @@ def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset:
     """Trains it unless it is there."""
     if (directory / "teacher.json").exists():
         return
-    with progress("teacher", options.epochs) as show:
+    with watch("teacher", options.epochs, options, directory) as show:
         trained = train(plan, dataset, directory, parallel, on_epoch=show, on_damage=warn)
     save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
     made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
@@ -243,7 +245,9 @@ def main(argv: list[str] | None = None) -> None:
         else:
             teacher = obtain_teacher(as_kind(TeacherOptions, options), dataset, parallel)
     where = options.weights if options.evaluate else teacher.directory
-    print(f"{where}: test accuracy {teacher.test_accuracy:.2%} (n = {len(teacher.test_logits)})")
+    n_test, accuracy = len(teacher.test_logits), teacher.test_accuracy
+    found = {"path": str(where), "test_accuracy": accuracy, "n_test": n_test}
+    say(options, "result", found, f"{where}: test accuracy {accuracy:.2%} (n = {n_test})")
 
 
 if __name__ == "__main__":

@@ -114,8 +114,13 @@ class Program:
         example = view_batch(self.plan.recipe, data, jnp.zeros(1, jnp.int32), 0)
         return init_state(self.plan.network, self.optimizer, init_key, example), order_key
 
-    def record(self, epoch: int, metrics: Metrics, score: jax.typing.ArrayLike, seconds: float) -> dict[str, Any]:
-        """What is written down of epoch `epoch` (0-based): means of its metrics `[steps]`, and its validation."""
+    def record(
+        self, epoch: int, metrics: Metrics, score: jax.typing.ArrayLike, rates: dict[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        """What is written down of epoch `epoch` (0-based): means of its metrics `[steps]`, and its validation.
+
+        `score` is the accuracy there, and `rates` the share of each layer that fired, of any shape.
+        """
 
         def mean(values: np.ndarray) -> float:
             return float(values.mean(dtype=np.float64))
@@ -126,6 +131,7 @@ class Program:
             "terms": {name: mean(values) for name, values in metrics["terms"].items()},
             "train_accuracy": mean(metrics["accuracy"]),
             SCORE: float(score),
+            "firing_rates": {layer: mean(np.asarray(shares)) for layer, shares in rates.items()},
             "learning_rate": float(self.schedule(epoch * self.steps + self.steps - 1)),
             "grad_norm": mean(metrics["grad_norm"]),
             "seconds": seconds,
@@ -205,8 +211,9 @@ def train(
                     f"epoch {epoch + 1}, {bad}; training stopped with {kept}; "
                     "try a lower --learning-rate in another --out"
                 )
-            score = accuracy_by_timestep(evaluate(state.variables).logits, validation.labels)[-1]
-            record = program.record(epoch, metrics, score, time.perf_counter() - start)
+            logits, rates = evaluate(state.variables)
+            score = accuracy_by_timestep(logits, validation.labels)[-1]
+            record = program.record(epoch, metrics, score, rates, time.perf_counter() - start)
             with naming(metrics_file), metrics_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             records.append(record)

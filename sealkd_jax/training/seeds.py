@@ -65,14 +65,15 @@ def train_seeds(
         )
 
     def select(variables: Variables, best: Variables, best_scores: jax.Array, data: DeviceData) -> Any:
-        """Scores `[S]` on validation, and the best variables and scores so far; of equals the later."""
+        """Scores and firing rates `[S]` on validation, the best variables and scores so far; of equals the later."""
 
         def one(seed: tuple[Variables, Variables, jax.Array]) -> Any:
             new, old, old_score = seed
-            score = accuracy_by_timestep(evaluate(new, data).logits, data.labels)[-1]
+            logits, rates = evaluate(new, data)
+            score = accuracy_by_timestep(logits, data.labels)[-1]
             better = score >= old_score
             kept = jax.tree.map(lambda x, y: jnp.where(better, x, y), (new, score), (old, old_score))
-            return score, *kept
+            return score, jax.tree.map(jnp.mean, rates), *kept
 
         return jax.lax.map(one, (variables, best, best_scores), batch_size=chunk)
 
@@ -88,13 +89,13 @@ def train_seeds(
         teacher = None if teacher_logits is None else jnp.asarray(teacher_logits.view(epoch % recipe.views))
         states, metrics = run_epoch(states, data, teacher, keys, jnp.int32(epoch))
         metrics = jax.tree.map(np.asarray, metrics)
-        scores, best, best_scores = select(states.variables, best, best_scores, validation)
+        scores, rates, best, best_scores = select(states.variables, best, best_scores, validation)
         scores, seconds = np.asarray(scores), (time.perf_counter() - start) / len(seeds)
         for k, seed in enumerate(seeds):
-            of_seed = jax.tree.map(lambda x: x[k], metrics)  # noqa: B023
+            of_seed, fired = jax.tree.map(lambda x: x[k], (metrics, rates))  # noqa: B023
             if bad := first_not_finite(of_seed):
                 raise FloatingPointError(f"seed {seed}, epoch {epoch + 1}, {bad}; try a lower --learning-rate")
-            records[k].append(program.record(epoch, of_seed, scores[k], seconds))
+            records[k].append(program.record(epoch, of_seed, scores[k], fired, seconds))
         on_epoch([of_seed[-1] for of_seed in records])
     best = jax.tree.map(np.asarray, best)
     return [Trained(jax.tree.map(lambda x: x[k], best), records[k]) for k in range(len(seeds))]  # noqa: B023
