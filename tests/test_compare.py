@@ -227,7 +227,7 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     for damaged in ("{", "[]", '{"test_accuracy": [1.0]}'):
         (cell,) = Path("parts/cells").glob("none-*.json")
         cell.write_text(damaged)
-        assert f"{cell}: damaged" in refusal([*two, "--resume"], capsys, main=compare.main)
+        assert f"{cell}: damaged" in refusal([*two, "--resume"], capsys, chatty=True, main=compare.main)
     for other in ('{"options": {"method": "seal"}}', "{"):
         Path("parts/config.json").write_text(other)
         words = refusal([*two, "--resume"], capsys, main=compare.main)
