@@ -1,12 +1,22 @@
 """The notebooks: executed from the first cell to the last, in a tiny setting, and how they are stored."""
 
 import json
+import os
 import runpy
+import shutil
+import zipfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
+
+from sealkd_jax.data.events.recordings import Events
+from tests.events import formats
+from tests.test_tfds import write_prepared
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -14,6 +24,16 @@ TINY = {
     "quickstart": (
         'OUT = "run"\nOPTIONS = "--epochs 2 --student spiking-mlp --width 0.25 --views 1 --timesteps 2 --devices 1'
         ' --teacher-width 0.25".split()'
+    ),
+    "cifar10_tpu": (
+        'PRESET, OUT, DATA_DIR, KEEP = "cifar10-cpu", "runs/tiny", "data", "../outlasts"\nOPTIONS = "--epochs 2'
+        " --student spiking-mlp --width 0.25 --views 1 --timesteps 2 --teacher convnet --teacher-width 0.25"
+        ' --batch-size 50".split()'
+    ),
+    "events": (
+        'DATA_DIR, OUT = "recordings", "run"\nOPTIONS = "--timesteps 3 --frame-size 17 --devices 1".split()\n'
+        'TEACHER = "--epochs 1 --teacher convnet --teacher-width 0.25".split()\n'
+        'STUDENT = "--epochs 2 --student spiking-mlp --width 0.25 --views 1".split()'
     ),
 }
 
@@ -58,6 +78,53 @@ def test_inside_seal_kd_says_what_its_text_says(execute):
     }
     assert pushes["ELA"].strip() in ("+0.000", "-0.000")  # nothing to the winning wrong class
     assert pushes["uniform KD"].strip().startswith("+")  # to the teacher's mistake
+
+
+def test_cifar10_runs_on_two_devices_and_goes_on_from_what_outlasts_the_session(execute, tmp_path, monkeypatch):
+    """Digits stand in for CIFAR-10's images, prepared as by TFDS."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    digits = load_digits()
+    images = np.kron(digits.images[:300, ..., None] * 15, np.ones((1, 4, 4, 3))).astype(np.uint8)
+    splits = {"train": slice(200), "test": slice(200, 300)}
+    write_prepared("cifar10", tmp_path / "data", {k: (images[part], digits.target[part]) for k, part in splits.items()})
+
+    said, pictures = execute("cifar10_tpu")
+    assert "2 x cpu" in said and "2 epochs of 50 images a step, 25 on each device" in said and pictures == 4
+    summary, metrics = ((tmp_path / "runs/tiny" / name).read_text() for name in ("summary.json", "metrics.jsonl"))
+    shutil.rmtree(tmp_path / "runs")  # the session ends
+    (tmp_path / "runs.tar").unlink()
+    said, _ = execute("cifar10_tpu")
+    assert "goes on from ../outlasts/runs.tar" in said
+    assert (tmp_path / "runs/tiny/summary.json").read_text() == summary
+    assert (tmp_path / "runs/tiny/metrics.jsonl").read_text() == metrics  # seconds too: nothing was trained again
+
+
+def film_digits(directory):
+    """Recordings in N-MNIST's archives: digits that a camera moves along, and an event wherever ink comes or goes."""
+    digits, path = load_digits(), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (4, 2), (4, 0)]
+    directory.mkdir()
+    for part, which in (("Train", range(200)), ("Test", range(200, 250))):
+        with zipfile.ZipFile(directory / f"{part}.zip", "w") as archive:
+            for n in which:
+                ink = np.pad(np.kron(digits.images[n] > 7, np.ones((3, 3), int)), 5)
+                change = np.diff([np.roll(ink, shift, (0, 1)) for shift in path], axis=0)
+                step, y, x = np.nonzero(change)
+                events = Events(x, y, (change[step, y, x] > 0).astype(int), 50_000 * step)
+                archive.writestr(f"{part}/{digits.target[n]}/{n:05d}.bin", formats.nmnist(events))
+
+
+def test_events_go_from_recordings_to_answers_that_stop_early(execute, tmp_path):
+    """Real recordings where they are at hand, otherwise digits that were filmed here."""
+    if "SEALKD_TEST_DATA" in os.environ:
+        (tmp_path / "recordings").symlink_to(Path(os.environ["SEALKD_TEST_DATA"], "nmnist").absolute())
+    else:
+        film_digits(tmp_path / "recordings")
+    said, pictures = execute("events")
+    assert pictures == 5 and "the first three" in said
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert f"{summary['test_accuracy']:.2%} after all" in said and summary["timesteps"] == 3
+    (logits,) = tmp_path.glob("runs/teachers/nmnist-convnet-*/logits-*.safetensors")
+    assert load_file(logits)["logits"].shape[2:] == (3, 10)  # the teacher saw each frame
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

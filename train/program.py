@@ -19,7 +19,7 @@ from train.stopping import Stopped, terminable
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], Any]) -> None:
     """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback.
 
     Ctrl-C ends it with 130 and SIGTERM with 143, see `train.stopping`.

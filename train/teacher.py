@@ -231,8 +231,8 @@ def _plan(options: TeacherOptions, dataset: Dataset) -> Plan:
     )
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Prints where the teacher is and how accurate."""
+def main(argv: list[str] | None = None) -> Path:
+    """Prints where the teacher is and how accurate; gives its directory."""
     _, preset = parse("teacher", "Trains an ANN teacher, finds it, or imports it.", argv, kind=TeacherProgramOptions)
     options = preset.teacher
     if options.evaluate and options.weights is None:
@@ -248,6 +248,7 @@ def main(argv: list[str] | None = None) -> None:
     n_test, accuracy = len(teacher.test_logits), teacher.test_accuracy
     found = {"path": str(where), "test_accuracy": accuracy, "n_test": n_test}
     say(options, "result", found, f"{where}: test accuracy {accuracy:.2%} (n = {n_test})")
+    return teacher.directory
 
 
 if __name__ == "__main__":
