@@ -52,6 +52,7 @@ def execute(tmp_path, monkeypatch):
         resources = {"metadata": {"path": str(tmp_path)}}
         NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources).execute()
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+        assert [output["text"] for output in outputs if output.get("name") == "stderr"] == []  # shown in red
         pictures = [output for output in outputs if "image/png" in output.get("data", {})]
         return "".join(output.get("text", "") for output in outputs), len(pictures)
 

@@ -110,8 +110,9 @@ def _bar(stage: str, total: int) -> Iterator[Show]:
 
 @contextmanager
 def _log(stage: str, total: int) -> Iterator[Show]:
-    """For a file or a pipe: a line an epoch, but for those that come within `EVERY` of the last line."""
+    """For a file, a pipe or a notebook: a line an epoch, but for those that come within `EVERY` of the last line."""
     pace, last = Pace(total), -EVERY
+    stream = sys.stdout if Console().is_jupyter else sys.stderr  # which a notebook shows as if it were an error
 
     def show(record: Record) -> None:
         nonlocal last
@@ -120,7 +121,7 @@ def _log(stage: str, total: int) -> Iterator[Show]:
             return
         last = now
         words = _words(record.get("what"), _losses(record), *_how_it_goes(record), left)
-        print(f"{stage} {record['epoch']}/{total}: {words}", file=sys.stderr, flush=True)
+        print(f"{stage} {record['epoch']}/{total}: {words}", file=stream, flush=True)
 
     yield show
 
