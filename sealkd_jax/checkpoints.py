@@ -19,6 +19,8 @@ import orbax.checkpoint as ocp
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import write_json
+from sealkd_jax.processes import first
+from sealkd_jax.sharding import place
 
 SCORE = "val_accuracy"
 KEPT = 2  # newest ones: where the last is damaged, the one before it is gone on from
@@ -102,7 +104,7 @@ class Checkpoints:
         records = found.facts["records"]
         if len(records) != epochs_done:
             raise InputError(f"{directory}: renamed, it is of epoch {len(records)}; give it back its name")
-        return jax.device_put(found.state, jax.tree.map(lambda x: x.sharding, like)), records
+        return jax.tree.map(lambda x, like: place(x, like.sharding), found.state, like), records
 
     def restore_newest(self, like: Any, tell: Callable[[str], None]) -> tuple[Any, Records]:
         """The newest state that is good, and its records; `like` and none where there is no checkpoint.
@@ -134,7 +136,7 @@ class Checkpoints:
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
     def _write_manifest(self) -> None:
-        if jax.process_index() == 0:
+        if first():
             (unnamed,) = self._directory.glob(f"{len(self._records)}.*")
             write_json(unnamed / MANIFEST, _digests(unnamed))
 

@@ -1,4 +1,4 @@
-"""Which devices a program runs on: the same step under `jit` on a mesh, or under `pmap`.
+"""Which devices a program runs on: the same step under `jit` on a mesh, or under `pmap`, in one process or several.
 
 Axis legend: B batch.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.processes import wait_for_all
 
 PARALLEL = ("jit", "pmap")
 DATA_AXIS = "data"
@@ -36,17 +37,31 @@ def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:
 def pick_devices(count: int | None, batch_size: int, accumulate: int = 1) -> list[jax.Device]:
     """The first `count` devices of this machine (None: all) that will share every batch, or part of it.
 
+    Several processes have equal shares of `count`: the first devices of each, the first process's first. None: as
+    many of each as the one with the fewest has.
+
     Raises:
         InputError: if there are not so many, or they do not divide the batch, see `check_batch`.
     """
-    available = jax.local_devices()
-    if count is not None and not 1 <= count <= len(available):
-        raise InputError(
-            f"devices {count}: expected 1 to {len(available)}, the {available[0].platform} devices of this machine"
-        )
-    devices = available[:count]
-    check_batch(batch_size, len(devices), accumulate)
-    return devices
+    available = [jax.local_devices(process_index=process) for process in range(jax.process_count())]
+    processes, platform = len(available), available[0][0].platform
+    most = processes * min(map(len, available))
+    count = most if count is None else count
+    if not processes <= count <= most or count % processes:
+        which = f"the {platform} devices of this machine"
+        if processes > 1:
+            which = f"a multiple of {processes}: as many {platform} devices of each of the {processes} processes"
+        raise InputError(f"devices {count}: expected {processes} to {most}, {which}")
+    check_batch(batch_size, count, accumulate)
+    return [device for of_process in available for device in of_process[: count // processes]]
+
+
+def place(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    """The array with this sharding; where that spans several processes, each of them has the whole array already."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    # `device_put` would send every array to every process, to see that they are the same.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def on_own_part(
@@ -72,8 +87,11 @@ def on_own_part(
 class Parallel:
     """Compiles programs for a list of devices. Arguments and results are replicated; each batch is split.
 
+    The devices may be those of several processes, equally many of each, one process's after another's.
+
     Attributes:
         axis_name: what collectives of a step are to name: `data` under `pmap`, None under `jit`.
+        processes: how many processes have the devices.
     """
 
     def __init__(self, mode: str, devices: Sequence[jax.Device]):
@@ -83,14 +101,46 @@ class Parallel:
         self.axis_name = DATA_AXIS if mode == "pmap" else None
         self._mesh = Mesh(self.devices, (DATA_AXIS,))
         self.replicated = NamedSharding(self._mesh, PartitionSpec())
+        self.processes = len({device.process_index for device in self.devices})
+        if self.processes > 1:
+            self._meet()
+
+    def _meet(self) -> None:
+        """A first collective of these devices: CPUs that come to it more than 30 s apart give up, to later ones not."""
+        wait_for_all()
+        ones = place(np.ones(len(self.devices), np.float32), NamedSharding(self._mesh, PartitionSpec(DATA_AXIS)))
+        jax.block_until_ready(jax.jit(lambda x: x.sum(), out_shardings=self.replicated)(ones))
 
     def dividing(self, batch_size: int) -> "Parallel":
-        """The same on as many of these devices as divide `batch_size`."""
-        return Parallel(self.mode, self.devices[: math.gcd(len(self.devices), batch_size)])
+        """The same on as many of these devices as divide `batch_size`.
+
+        Raises:
+            InputError: if the processes do not.
+        """
+        of_process = len(self.devices) // self.processes
+        if batch_size % self.processes:
+            raise InputError(
+                f"batch-size {batch_size}: {self.processes} processes do not divide it; start as many as do"
+            )
+        share = math.gcd(of_process, batch_size // self.processes)
+        if share == of_process:
+            return self
+        return Parallel(self.mode, [device for k, device in enumerate(self.devices) if k % of_process < share])
+
+    def alone(self) -> "Parallel":
+        """This process's first device, for what every process computes by itself."""
+        rank = jax.process_index() % self.processes
+        return Parallel("jit", self.devices[rank * len(self.devices) // self.processes :][:1])
+
+    def own_part(self, array: np.ndarray) -> np.ndarray:
+        """What of an array `[..., B]` is for this process's devices: equal parts, the last element filling up."""
+        size = -(-array.shape[-1] // self.processes)
+        places = jax.process_index() % self.processes * size + np.arange(size)
+        return array[..., np.minimum(places, array.shape[-1] - 1)]
 
     def put(self, tree: Any) -> Any:
         """Copies arrays to every device."""
-        return jax.device_put(tree, self.replicated)
+        return jax.tree.map(lambda array: place(array, self.replicated), tree)
 
     def constrain_batch(self, index: jax.Array) -> jax.Array:
         """Under `jit`: lays a batch's indices `[B]` out over the devices; all that is made from them follows."""
@@ -112,18 +162,23 @@ class Parallel:
         mapped = jax.pmap(
             lambda _, args: epoch_fn(*args), DATA_AXIS, devices=self.devices, in_axes=(0, None), out_axes=None
         )
-        numbers = np.arange(len(self.devices))  # pmap wants an argument to map over
-        return lambda *args: mapped(numbers, args)
+        numbers = np.arange(len(self.devices) // self.processes)  # pmap wants an argument to map over
+        return lambda *args: self._on_all_processes(mapped(numbers, args))
 
     def put_batches(self, batches: Any) -> Any:
-        """Lays batches `[P, B, ...]` out for `compile_piece`, to every device its own part of each batch."""
-        if self.mode == "jit":
-            return jax.device_put(batches, NamedSharding(self._mesh, PartitionSpec(None, DATA_AXIS)))
+        """Lays batches `[P, B, ...]` out for `compile_piece`, to every device its own part of each batch.
 
-        def by_device(x: np.ndarray) -> np.ndarray:
-            return np.moveaxis(x.reshape(len(x), len(self.devices), -1, *x.shape[2:]), 1, 0)
+        Of each batch, a process brings its `own_part`.
+        """
+        axis = PartitionSpec(None, DATA_AXIS) if self.mode == "jit" else PartitionSpec(DATA_AXIS)
+        sharding, own = NamedSharding(self._mesh, axis), len(self.devices) // self.processes
 
-        return jax.device_put(jax.tree.map(by_device, batches), NamedSharding(self._mesh, PartitionSpec(DATA_AXIS)))
+        def lay_out(x: np.ndarray) -> jax.Array:
+            if self.mode == "pmap":
+                x = np.moveaxis(x.reshape(len(x), own, -1, *x.shape[2:]), 1, 0)
+            return jax.make_array_from_process_local_data(sharding, x)
+
+        return jax.tree.map(lay_out, batches)
 
     def compile_piece(self, piece_fn: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles (state, batches, ...) -> (state, metrics) for `batches` from `put_batches`."""
@@ -136,7 +191,18 @@ class Parallel:
             in_axes=(0, None, None),
             out_axes=None,
         )
-        return lambda state, batches, *args: mapped(batches, state, args)
+        return lambda state, batches, *args: self._on_all_processes(mapped(batches, state, args))
+
+    def _on_all_processes(self, tree: Any) -> Any:
+        """What `pmap` returns knows this process's devices alone, though all have the same: so that `jit` takes it."""
+        if self.processes == 1:
+            return tree
+
+        def join(x: jax.Array) -> jax.Array:
+            parts = [shard.data for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape, self.replicated, parts)
+
+        return jax.tree.map(join, tree)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles a program without collectives of its own, such as an evaluation with `constrain_batch`."""

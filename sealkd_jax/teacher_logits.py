@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
+from sealkd_jax.processes import first
 
 DTYPES = {"float16": "F16", "float32": "F32"}
 DIGEST = "sha256"
@@ -33,11 +34,16 @@ def write_teacher_logits(
 ) -> None:
     """Writes `view(k)`, `[N, C]` or `[N, T, C]`, for k < `views`. The file appears when it is whole.
 
-    Only one view is in memory at a time. Format: https://huggingface.co/docs/safetensors, one tensor.
+    Only one view is in memory at a time. Of several processes, all compute the views, and the first writes them.
+    Format: https://huggingface.co/docs/safetensors, one tensor.
     """
-    first = np.asarray(view(0), dtype)
-    shape = (views, *first.shape)
-    size = views * first.nbytes
+    if not first():
+        for k in range(views):
+            view(k)
+        return
+    view_0 = np.asarray(view(0), dtype)
+    shape = (views, *view_0.shape)
+    size = views * view_0.nbytes
     tensor = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [0, size]}
 
     def header(digest: str) -> bytes:
@@ -50,7 +56,7 @@ def write_teacher_logits(
     with replacing(path) as partial, partial.open("wb") as file:
         file.write(header("0" * 64))  # its place
         for k in range(views):
-            logits = (first if k == 0 else np.asarray(view(k), dtype)).tobytes()
+            logits = (view_0 if k == 0 else np.asarray(view(k), dtype)).tobytes()
             digest.update(logits)
             file.write(logits)
         file.seek(0)

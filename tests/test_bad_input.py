@@ -43,6 +43,18 @@ PROGRAMS = [
     ),
     (distill, ["--batch-size", "63", "--devices", "2"], "2 devices do not divide it; the nearest that fits is 64"),
     (distill, ["--devices", "99"], "devices 99: expected 1 to 8"),
+    (distill, ["--coordinator", "here:1"], "--num-processes None, --process-id None: expected all three of them"),
+    (distill, ["--num-processes", "0"], "--num-processes 0: expected at least 1"),
+    (
+        distill,
+        ["--coordinator", "here", "--num-processes", "2", "--process-id", "0"],
+        "--coordinator here: expected HOST:PORT of process 0",
+    ),
+    (
+        teacher,
+        ["--coordinator", "here:1", "--num-processes", "2", "--process-id", "2"],
+        "--process-id 2: expected 0 to 1, one of --num-processes 2",
+    ),
     (distill, ["--learning-rate", "0"], "--learning-rate 0.0: expected a positive number"),
     (distill, ["--learning-rate", "nan"], "--learning-rate nan: expected a positive number"),
     (distill, ["--weight-decay", "-1"], "--weight-decay -1.0: expected 0 or a positive number"),

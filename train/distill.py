@@ -17,14 +17,16 @@ from rich.table import Table
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, read_sealed, write_sealed
+from sealkd_jax.files import read_sealed, write_sealed
 from sealkd_jax.losses import needs_teacher
+from sealkd_jax.processes import first, locked_by_first
 from sealkd_jax.report import write_report
 from sealkd_jax.sharding import Parallel, check_batch, pick_devices
 from sealkd_jax.training import Plan, steps_per_epoch, train
+from train.cluster import join
 from train.data import load_dataset, of_the_student
 from train.finish import finish
-from train.options import DistillOptions, bind_method, parse
+from train.options import DistillOptions, DistillProgramOptions, as_kind, bind_method, parse
 from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
 from train.program import facts, run, warn
 from train.teacher import Teacher
@@ -34,10 +36,12 @@ from train.watching import say, watch
 def main(argv: list[str] | None = None) -> None:
     """The whole job."""
     started = time.perf_counter()
-    name, preset = parse("distill", "Distils a spiking student from an ANN.", argv)
-    options = preset.distill
+    name, preset = parse("distill", "Distils a spiking student from an ANN.", argv, kind=DistillProgramOptions)
+    join(preset.distill)
+    options = as_kind(DistillOptions, preset.distill)
     out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
-    check_out(out, options.resume)
+    if first():
+        check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size, options.accumulate))
         whole = load_dataset(options)
@@ -54,8 +58,9 @@ def main(argv: list[str] | None = None) -> None:
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
-        with locked(out, wait=False):
-            _write_config(out, name, options, source)
+        with locked_by_first(out, wait=False):
+            if first():
+                _write_config(out, name, options, source)
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
@@ -64,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
                     plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show, on_damage=warn
                 )
             summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
-            report = write_report(out)
+            report = write_report(out) if first() else None
     seconds = time.perf_counter() - started
     found = summary | {"report": str(report)}
     say(options, "result", found, _table(summary, teacher), f"{seconds:.0f} s in all. Report: {report}")

@@ -9,6 +9,7 @@ from sealkd_jax.data import Dataset, take
 from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, dead_share, energy, saturated_share
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.models import Network, Variables
+from sealkd_jax.processes import first
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import Plan, Survey, Trained, params_digest, survey_split
 from sealkd_jax.weights import save_weights
@@ -28,7 +29,10 @@ def finish(
     teacher: Teacher | None,
     parallel: Parallel,
 ) -> dict[str, Any]:
-    """Evaluates the reported model on the test split, and writes weights, predictions, hardest examples and summary."""
+    """Evaluates the reported model on the test split, and writes weights, predictions, hardest examples and summary.
+
+    Of several processes, the first writes.
+    """
     test = dataset.test
     survey = survey_split(plan.network, trained.variables, plan.recipe, plan.timesteps, parallel, dataset)
     logits = np.asarray(survey.logits, np.float32)
@@ -60,6 +64,8 @@ def finish(
         },
         "params_digest": params_digest(trained.variables),
     }
+    if not first():
+        return summary
     save_weights(out / "weights.safetensors", trained.variables, {"student": options.student})
     predictions = {"logits": logits, "labels": test.labels}
     if teacher:

@@ -92,7 +92,7 @@ class TrainingOptions(WatchOptions, DataOptions, AugmentationOptions):
     parallel: Literal["jit", "pmap"] = "jit"
     """How a step is spread over devices."""
     devices: int | None = None
-    """How many devices; all of this machine where not given."""
+    """How many devices, over all processes; all of this machine, or of every process's, where not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,23 @@ class DistillOptions(TrainingOptions):
     """Directory of the run; runs/<preset>-<method>-s<seed> where not given."""
     resume: bool = False
     """Go on with what is in --out; begin where nothing is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessOptions:
+    """One of several processes of one run. Under SLURM and on Cloud TPU they find one another without these."""
+
+    coordinator: str | None = None
+    """HOST:PORT at which the first process can be reached; the same for all."""
+    num_processes: int | None = None
+    """How many processes there are; 1 alone: this one is by itself, also under SLURM or on Cloud TPU."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillProgramOptions(DistillOptions, ProcessOptions):
+    """A student, and the process that trains it."""
 
 
 class Preset(NamedTuple):
@@ -217,6 +234,8 @@ def check(options: Any) -> None:
         "seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "view_seed": ("0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
         "timesteps": ("at least 1", lambda x: np.min(x) >= 1),
+        "num_processes": ("at least 1", lambda x: x is None or x >= 1),
+        "process_id": ("at least 0", lambda x: x is None or x >= 0),
         "calls": ("at least 1", lambda x: x >= 1),
         "size": ("at least 8", lambda x: x >= 8),
         "accumulate": ("at least 1", lambda x: x >= 1),

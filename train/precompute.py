@@ -12,14 +12,24 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, read_sealed
+from sealkd_jax.files import read_sealed
 from sealkd_jax.models import TEACHERS, Network, create_student
+from sealkd_jax.processes import first, largest, locked_by_first
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.training import Recipe, compile_evaluation
 from sealkd_jax.weights import load_weights
+from train.cluster import join
 from train.data import facts_of, load_dataset, of_the_student, pick_augmentation
-from train.options import AugmentationOptions, DataOptions, DistillOptions, Preset, WatchOptions, parse
+from train.options import (
+    AugmentationOptions,
+    DataOptions,
+    DistillOptions,
+    DistillProgramOptions,
+    Preset,
+    WatchOptions,
+    parse,
+)
 from train.program import run
 from train.teacher import Teacher, examine, fingerprint, like_of, load_teacher, obtain_teacher
 from train.watching import say, watch
@@ -96,8 +106,8 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
     """
     fingerprints = _view_fingerprints(options, dataset) | {"teacher": teacher.digest}
     path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
-    with locked(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
-        if not path.exists():
+    with locked_by_first(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
+        if largest(first() and not path.exists()):
             parallel = parallel.dividing(teacher.batch_size)
             recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
             seen = teacher.sees(dataset)
@@ -141,7 +151,9 @@ def _open(path: Path, options: DistillOptions, dataset: Dataset, fingerprints: d
 
 def main(argv: list[str] | None = None) -> None:
     """Prints where the logits are and how accurate."""
-    _, preset = parse("distill", "Precomputes a teacher's logits for the views that a student will see.", argv)
+    told = "Precomputes a teacher's logits for the views that a student will see."
+    _, preset = parse("distill", told, argv, kind=DistillProgramOptions)
+    join(preset.distill)
     options = preset.distill
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))

@@ -6,6 +6,7 @@ import platform
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import jax
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.processes import first
+from train import cluster
 from train.stopping import Stopped, terminable
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -22,27 +25,28 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def run(main: Callable[[], Any]) -> None:
     """Runs a program. What the user can mend is one line on stderr and exit status 2, not a traceback.
 
-    Ctrl-C ends it with 130 and SIGTERM with 143, see `train.stopping`.
+    Ctrl-C ends it with 130 and SIGTERM with 143, see `train.stopping`; the end of another process of the same run
+    with 3, see `train.cluster`.
     """
     _keep_compiled_programs()
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # where Orbax shows tracebacks of what it then raises
+    status, words = 0, ""
     try:
         with terminable():
             main()
     except (InputError, FloatingPointError) as error:
-        message = str(error)
+        status, words = 2, f"error: {' '.join(str(error).split())}"
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        status, words = 2, f"error: {' '.join(message.split())}"
     except (KeyboardInterrupt, Stopped) as stop:
-        print(
-            "interrupted; what is finished is kept: go on with the same command (distill, compare: and --resume)",
-            file=sys.stderr,
-        )
-        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
-    else:
-        return
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+        status = 128 + getattr(stop, "number", signal.SIGINT)
+        words = "interrupted; what is finished is kept: go on with the same command (distill, compare: and --resume)"
+    except Exception:
+        if not cluster.joined():
+            raise
+        status, words = 1, traceback.format_exc()  # seldom seen: of computing together, when another process ended
+    cluster.leave(status, words)
 
 
 def _keep_compiled_programs() -> None:
@@ -55,8 +59,9 @@ def _keep_compiled_programs() -> None:
 
 
 def warn(message: str) -> None:
-    """A line on stderr of what the program got over."""
-    print(f"warning: {message}", file=sys.stderr)
+    """A line on stderr of what the program got over; of several processes from the first."""
+    if first():
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def facts() -> dict[str, Any]:

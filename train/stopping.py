@@ -24,8 +24,10 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], None]]:
+def stopping(agree: Callable[[int], int] = lambda number: number) -> Iterator[Callable[[], None]]:
     """Gives a function to call wherever all is saved: it raises `Stopped` if a signal has come since the beginning.
+
+    `agree` makes of the number of this process's signal, 0 for none, the one that all processes of a run end with.
 
     Outside of the main thread, which alone may have signals, it does nothing.
     """
@@ -48,8 +50,8 @@ def stopping() -> Iterator[Callable[[], None]]:
             print("stopping as soon as this epoch is saved; a second signal stops at once", file=sys.stderr, flush=True)
 
     def check() -> None:
-        if came:
-            raise Stopped(came[0])
+        if number := agree(came[0] if came else 0):
+            raise Stopped(number)
 
     before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
     descriptor = signal.set_wakeup_fd(writing)

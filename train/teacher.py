@@ -21,11 +21,13 @@ from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_teacher
 from sealkd_jax.models.torch_weights import import_torch
+from sealkd_jax.processes import first, largest, locked_by_first
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Plan, Recipe, compile_evaluation, params_digest, steps_per_epoch, train
 from sealkd_jax.weights import load_weights, save_weights
+from train.cluster import join
 from train.data import facts_of, load_dataset, pick_augmentation
-from train.options import DataOptions, TeacherOptions, TrainingOptions, WatchOptions, as_kind, parse
+from train.options import DataOptions, ProcessOptions, TeacherOptions, TrainingOptions, WatchOptions, as_kind, parse
 from train.program import facts, run, warn
 from train.watching import say, watch
 
@@ -35,7 +37,7 @@ SCALES = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherProgramOptions(TeacherOptions):
+class TeacherProgramOptions(TeacherOptions, ProcessOptions):
     """A teacher to train, or to import."""
 
     teacher: Annotated[str, tyro.conf.arg(aliases=["--arch"])]
@@ -105,20 +107,20 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     with jax.enable_x64(options.precision == "float64"):
         plan = _plan(options, dataset)
         steps_per_epoch(plan.recipe, dataset)  # complains before anything is written
-        with locked(directory, wait=True):
-            _make_teacher(directory, options, plan, dataset, parallel)
+        with locked_by_first(directory, wait=True):
+            if largest(first() and not (directory / "teacher.json").exists()):
+                _make_teacher(directory, options, plan, dataset, parallel)
     return load_teacher(directory, dataset, parallel)
 
 
 def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
-    """Trains it unless it is there."""
-    if (directory / "teacher.json").exists():
-        return
+    """Trains and keeps it."""
     with watch("teacher", options.epochs, options, directory) as show:
         trained = train(plan, dataset, directory, parallel, on_epoch=show, on_damage=warn)
-    save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
-    made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
-    write_sealed(directory / "teacher.json", made | facts())
+    if first():
+        save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
+        made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
+        write_sealed(directory / "teacher.json", made | facts())
 
 
 def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -163,7 +165,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
         TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{fingerprint(digest, scale, kept, dataset.fingerprint)}"
     )
     teacher = examine(directory, network, variables, plain, 1, scale, dataset, parallel)
-    if not options.evaluate:
+    if first() and not options.evaluate:
         with locked(directory, wait=True):
             save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
             made = {"options": asdict(plain), "data": dataset.fingerprint, "scale": scale, "imported": options.weights}
@@ -235,6 +237,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Prints where the teacher is and how accurate; gives its directory."""
     _, preset = parse("teacher", "Trains an ANN teacher, finds it, or imports it.", argv, kind=TeacherProgramOptions)
     options = preset.teacher
+    join(options)
     if options.evaluate and options.weights is None:
         raise InputError("--evaluate: expected --import FILE beside it; a teacher of one's own is always evaluated")
     with jax.enable_x64(options.precision == "float64"):

@@ -1,4 +1,7 @@
-"""What can be watched while a program works: progress on stderr, records as JSON lines on stdout, TensorBoard."""
+"""What can be watched while a program works: progress on stderr, records as JSON lines on stdout, TensorBoard.
+
+Of several processes of a run, the first shows it.
+"""
 
 import json
 import shutil
@@ -15,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sealkd_jax.processes import first, largest
 from train.options import WatchOptions
 from train.stopping import stopping
 
@@ -33,7 +37,8 @@ def watch(stage: str, total: int, options: WatchOptions, directory: Path | None 
         directory: of a run, whose `metrics.jsonl` has these records; TensorBoard's scalars go into it.
     """
     shows = {"json": _lines_of_json, "quiet": _nothing, "auto": _bar if Console(stderr=True).is_terminal else _log}
-    with stopping() as stop_if_asked, shows[options.log](stage, total) as show, _scalars(options, directory) as write:
+    way = shows[options.log] if first() else _nothing
+    with stopping(largest) as stop_if_asked, way(stage, total) as show, _scalars(options, directory) as write:
 
         def both(record: Record) -> None:
             show(record)
@@ -45,6 +50,8 @@ def watch(stage: str, total: int, options: WatchOptions, directory: Path | None 
 
 def say(options: WatchOptions, stage: str, facts: Record, *words: str | Table) -> None:
     """What a program has found, on stdout: in words, or with `--log json` as a line of facts."""
+    if not first():
+        return
     if options.log == "json":
         print(json.dumps({"stage": stage} | facts), flush=True)
         return
@@ -188,7 +195,7 @@ def _named(record: Record) -> dict[str, float]:
 @contextmanager
 def _scalars(options: WatchOptions, directory: Path | None) -> Iterator[Show]:
     """Where they are asked for, keeps the scalars of a run's directory up with its `metrics.jsonl`."""
-    if not options.tensorboard or directory is None:
+    if not options.tensorboard or directory is None or not first():
         yield lambda record: None
         return
     scalars: Scalars | None = None

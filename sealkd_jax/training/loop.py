@@ -23,6 +23,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import naming, replacing
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
+from sealkd_jax.processes import first
 from sealkd_jax.sharding import Parallel, check_batch
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training.epoch import DeviceData, Recipe, make_epoch, make_piece, view_batch
@@ -174,7 +175,8 @@ def train(
 ) -> Trained:
     """Trains in `directory`: a checkpoint and a line of `metrics.jsonl` an epoch. What is there is gone on from.
 
-    The same plan, data and machine give the same parameters, also where the run was interrupted between.
+    The same plan, data and machine give the same parameters, also where the run was interrupted between. Where
+    `parallel` has the devices of several processes, all of them call this, and the first writes.
 
     Args:
         on_epoch: called with the record of every epoch once its checkpoint is being written; an exception of its own
@@ -193,14 +195,15 @@ def train(
     validation = dataset.validation
     evaluate = compile_evaluation(plan.network, recipe, plan.timesteps, parallel, dataset, validation)
     example = Split(take(dataset.train.images, [0]), dataset.train.labels[:1])
-    state, order_key = program.begin(on_devices(dataset, example, parallel), plan.seed)
+    state, order_key = program.begin(on_devices(dataset, example, parallel.alone()), plan.seed)
     state = parallel.put(state)
 
     metrics_file = directory / "metrics.jsonl"
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state, records = checkpoints.restore_newest(state, on_damage)
-        with replacing(metrics_file) as partial:  # its records are the checkpoint's
-            partial.write_text("".join(json.dumps(record) + "\n" for record in records))
+        if first():
+            with replacing(metrics_file) as partial:  # its records are the checkpoint's
+                partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
             start = time.perf_counter()
             teacher = None if teacher_logits is None else teacher_logits.view(epoch % recipe.views)
@@ -214,8 +217,9 @@ def train(
             logits, rates = evaluate(state.variables)
             score = accuracy_by_timestep(logits, validation.labels)[-1]
             record = program.record(epoch, metrics, score, rates, time.perf_counter() - start)
-            with naming(metrics_file), metrics_file.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            if first():
+                with naming(metrics_file), metrics_file.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
             records.append(record)
             checkpoints.save(state, records)
             on_epoch(record)

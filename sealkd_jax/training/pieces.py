@@ -1,6 +1,7 @@
 """How examples get to the devices: a whole split at once, or, where it is read on demand, piece by piece.
 
-A piece is some whole batches. While the devices compute on one, Grain reads the next.
+A piece is some whole batches. While the devices compute on one, Grain reads the next. Several processes read a part
+of each piece or batch each: to train, for their own devices; to evaluate, for all devices, which exchange them.
 
 Axis legend: T timesteps, P batches of a piece, B batch, N examples.
 """
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 from sealkd_jax.data import Dataset, Split
 from sealkd_jax.data.streaming import stream
@@ -47,9 +49,15 @@ def pieces(dataset: Dataset, split: Split, parallel: Parallel, batch_size: int) 
         return lambda: whole
 
     def read() -> Iterable[DeviceData]:
-        blocks = stream(split, np.arange(len(split.labels)), piece_size(split, batch_size))
-        for images, labels, index in blocks:
-            yield on_devices(dataset, Split(images, labels), parallel, int(index[0]))
+        examples, size = len(split.labels), piece_size(split, batch_size)
+        starts = range(0, examples, size)
+        own = [parallel.own_part(np.arange(start, min(start + size, examples))) for start in starts]
+        blocks = stream(split, np.concatenate(own), len(own[0]))
+        for start, (images, labels, _) in zip(starts, blocks, strict=True):
+            if parallel.processes > 1:
+                images, labels = process_allgather((images, labels), tiled=True)
+            piece = Split(images[: examples - start], labels[: examples - start])
+            yield on_devices(dataset, piece, parallel, start)
 
     return read
 
@@ -102,20 +110,22 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
 
     run_piece, scale = parallel.compile_piece(program.piece), parallel.put(scale_of(dataset))
     order_of = jax.jit(partial(epoch_order, recipe, len(train.labels)))
+    steps_of_piece = piece_size(train, recipe.batch_size) // recipe.batch_size
 
     def in_pieces(state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int) -> tuple[Any, Any]:
         parts, first = [], 0
-        order = np.asarray(order_of(key, epoch)).reshape(-1)
-        for images, labels, index in stream(train, order, piece_size(train, recipe.batch_size)):
+        order = parallel.own_part(np.asarray(order_of(key, epoch)))  # [steps, own part of B]
+        share = order.shape[1]
+        for images, labels, index in stream(train, order.reshape(-1), steps_of_piece * share):
             teacher = None if teacher_logits is None else teacher_logits[index]
             batches = jax.tree.map(
-                lambda x: x.reshape(-1, recipe.batch_size, *x.shape[1:]), PieceBatch(images, labels, index, teacher)
+                lambda x: x.reshape(-1, share, *x.shape[1:]), PieceBatch(images, labels, index, teacher)
             )
             batches = parallel.put_batches(batches)
             state, metrics = run_piece(state, batches, scale, jnp.int32(epoch), jnp.int32(first))
             jax.block_until_ready(parts[-1:])  # two pieces on the devices are enough
             parts.append(metrics)
-            first += len(labels) // recipe.batch_size
+            first += len(labels) // share
         return state, jax.tree.map(lambda *part: np.concatenate(part), *parts)
 
     return in_pieces

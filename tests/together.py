@@ -1,0 +1,119 @@
+"""Runs a program as several processes of this machine, which meet at a port of it.
+
+    python -m tests.together [meet] OPTIONS [and OPTIONS …]
+
+is train.distill with a hurried teacher; `and` begins the next run. `kill -9` comes to the process $DIES after the
+second epoch of a student, when the checkpoint of the first is there. `meet` does nothing but meet the others.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--dataset", "npz:few.npz", "--student", "spiking-mlp", "--width", "0.25", "--teacher-width", "0.25"]
+MET = "met"
+SMALL += ["--batch-size", "32", "--epochs", "2", "--views", "2", "--timesteps", "2", "--precision", "float64"]
+SMALL += ["--log", "quiet"]
+
+
+def write_digits(place: Path) -> None:
+    """The data set of these runs. Neither batches nor processes divide its splits."""
+    from sealkd_jax.data import load
+
+    images, labels = load("digits").train
+    arrays, first = {}, 0
+    for split, size in (("train", 101), ("val", 51), ("test", 43)):
+        arrays |= {f"x_{split}": images[first:][:size], f"y_{split}": labels[first:][:size]}
+        first += size
+    place.mkdir(parents=True, exist_ok=True)
+    np.savez(place / "few.npz", **arrays)
+
+
+def start(
+    place: Path, processes: int, *runs: Sequence[str], slurm: bool = False, **environment: str
+) -> list[subprocess.Popen]:
+    """So many times `python -m tests.together RUN [and RUN …]` in that current directory: as by hand, or as SLURM does.
+
+    `{number}` stands for which of the processes it is.
+    """
+    port = _free_port()
+    shared = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
+    shared |= {"JAX_COMPILATION_CACHE_DIR": str(place.parent / "compiled")}
+    shared |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    if slurm:
+        shared |= {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": str(processes)}
+        shared |= {"JAX_COORDINATOR_PORT": str(port)}
+    started = []
+    for number in range(processes):
+        where = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", f"{processes}", "--process-id", f"{number}"]
+        words = [word for run in runs for word in ("and", *run, *([] if slurm or processes == 1 else where))]
+        own = shared | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
+        command = [sys.executable, "-m", "tests.together", *(word.format(number=number) for word in words[1:])]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=place, env=own, **pipes))
+    return started
+
+
+def end(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str]]:
+    """Waits for all: the exit status of each, and what it said on stderr."""
+    said = [process.communicate(timeout=300)[1].strip() for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _meet(words: list[str]) -> None:
+    from train import cluster, options, program
+
+    def meet() -> None:
+        _, preset = options.parse("distill", "", words, kind=options.DistillProgramOptions)
+        cluster.join(preset.distill)
+        print(MET, flush=True)
+        sys.stdin.read()
+
+    program.run(meet)
+
+
+def _distill(words: list[str]) -> None:
+    from sealkd_jax.training import pieces
+    from train import distill, presets, program
+
+    pieces.PIECE_BYTES = 2 * 32 * 64  # two batches
+    preset = presets.PRESETS["digits"]
+    teacher = replace(preset.teacher, epochs=1, warmup_epochs=0, precision="float64", batch_size=32)
+    presets.PRESETS["digits"] = preset._replace(teacher=teacher)
+    train = distill.train
+
+    def train_and_die(*args, on_epoch, **kwargs):
+        def die(record):
+            on_epoch(record)
+            if record["epoch"] == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return train(*args, on_epoch=die, **kwargs)
+
+    if os.environ.get("DIES") == os.environ["SLURM_PROCID"]:
+        distill.train = train_and_die
+    runs: list[list[str]] = [[]]
+    for word in words:
+        if word == "and":
+            runs.append([])
+        else:
+            runs[-1].append(word)
+    program.run(lambda: [distill.main(run) for run in runs])
+
+
+if __name__ == "__main__":
+    _meet(sys.argv[2:]) if sys.argv[1] == "meet" else _distill(sys.argv[1:])
