@@ -14,9 +14,8 @@ from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.data import Dataset, Split, pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import Network, SpikingNet, create_student
-from sealkd_jax.sharding import Parallel, pick_devices
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.models import Network, SpikingNet
+from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import (
     Batch,
     Plan,
@@ -217,72 +216,6 @@ def test_evaluation_counts_every_example_once(batch_size):
     np.testing.assert_allclose(evaluation.firing_rates["block_0/neuron"], rate, rtol=1e-6)
     coarse = make_evaluation(make_network(dtype=jnp.bfloat16), recipe, timesteps=3)
     assert jax.eval_shape(coarse, variables, test).firing_rates["block_0/neuron"].dtype == jnp.float32
-
-
-# ---- devices
-
-
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
-@pytest.mark.parametrize("method", ["seal", "card"])
-def test_four_devices_train_as_one(float64, tmp_path, method, mode):
-    """Twenty steps; card couples the whole batch, so its devices must see each other's examples."""
-    dataset = make_dataset(examples=80)
-    np.savez(tmp_path / "own.npz", logits=np.random.default_rng(0).normal(size=(80, CLASSES)).astype(np.float32))
-    teacher = TeacherLogits(tmp_path / "own.npz", examples=80, classes=CLASSES, timesteps=2, views=2)
-    network = make_network(dtype=jnp.float64, param_dtype=jnp.float64)
-    plan = replace(make_plan(method), network=network)
-    plan = replace(plan, recipe=plan.recipe._replace(epochs=2))
-
-    def parameters(parallel, name):
-        return train(plan, dataset, tmp_path / name, parallel, teacher_logits=teacher).variables
-
-    (tmp_path / "one").mkdir()
-    (tmp_path / "four").mkdir()
-    one = parameters(one_device(), "one")
-    four = parameters(Parallel(mode, jax.devices()[:4]), "four")
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), one, four)
-
-
-@pytest.mark.parametrize("student", ["spiking-conv", "spiking-resnet18"])
-def test_each_device_computes_its_own_part_of_a_batch(student):
-    """Forward and backward on four devices: a quarter of the operations for each, but for what does not grow with B."""
-    network = create_student(student, CLASSES, width=0.125)
-    images = jnp.zeros((32, 8, 8, 1))
-    variables = jax.eval_shape(network.init, jax.random.key(0), images)
-
-    def operations(parallel):
-        def gradient(variables, images):
-            def loss(params):
-                return network.train(variables._replace(params=params), images, timesteps=3)[0].sum()
-
-            images = images[parallel.constrain_batch(jnp.arange(len(images)))]
-            return jax.grad(loss)(variables.params)
-
-        return parallel.compile(gradient).lower(variables, images).compile().cost_analysis()["flops"]
-
-    assert operations(Parallel("jit", jax.devices()[:4])) < 1.4 / 4 * operations(one_device())
-
-
-@pytest.mark.parametrize(
-    ("count", "batch_size", "words"),
-    [
-        (9, 72, "devices 9: expected 1 to 8"),
-        (0, 8, "devices 0: expected 1 to 8"),
-        (3, 64, "batch-size 64: 3 devices do not divide it; the nearest that fits is 63"),
-        (8, 3, "nearest that fits is 8"),
-    ],
-)
-def test_devices_that_do_not_fit_are_named(count, batch_size, words):
-    with pytest.raises(InputError, match=words):
-        pick_devices(count, batch_size)
-
-
-def test_a_batch_that_the_devices_do_not_divide_is_refused_not_cut(tmp_path):
-    parallel = Parallel("pmap", jax.devices()[:3])
-    plan = make_plan()
-    with pytest.raises(InputError, match="batch-size 8: 3 devices do not divide it"):
-        train(plan, make_dataset(), tmp_path, parallel)
-    assert len(parallel.dividing(9).devices) == 3 and len(parallel.dividing(8).devices) == 1
 
 
 # ---- the loop

@@ -10,7 +10,7 @@ from importlib import import_module
 from sealkd_jax.errors import InputError
 from train.program import run
 
-SUBJECTS = ("loss", "lif", "step", "memory", "growth", "data", "startup")
+SUBJECTS = ("loss", "lif", "step", "memory", "growth", "imagenet", "data", "startup")
 
 
 def main(argv: list[str] | None = None) -> None:

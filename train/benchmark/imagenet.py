@@ -1,0 +1,136 @@
+"""What a step of ImageNet's size asks of each device: `python -m train.benchmark imagenet [--option value …]`.
+
+The piece of an epoch that train.distill runs, augmentation included, is compiled ahead of time for the devices of this
+machine, or with `--topology` for TPUs that are not there (`pip install libtpu`, the version that `jax[tpu]` names).
+Nothing is run, and no picture is read.
+"""
+
+import math
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+
+from sealkd_jax.data import Dataset, OnDemand, Split
+from sealkd_jax.data.datasets import Facts
+from sealkd_jax.errors import InputError
+from sealkd_jax.losses import needs_teacher
+from sealkd_jax.sharding import DATA_AXIS, Parallel
+from sealkd_jax.training import prepare
+from sealkd_jax.training.epoch import DeviceData, PieceBatch, Scale
+from train.benchmark.table import RESULTS_DIR, keep, show
+from train.distill import make_plan
+from train.options import DistillOptions, parse
+
+EXAMPLES, CLASSES = 1_271_167, 1000  # of the training split that the preset learns from
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagenetOptions(DistillOptions):
+    """The student of the preset, and on what it is to be trained."""
+
+    topology: str | None = None
+    """TPUs that need not be there, such as v5e:16x16; this machine's devices where not given."""
+    shares: tuple[int, ...] = (2, 4)
+    """Images of a batch on each device; --batch-size is that of all of them."""
+    out: Path | None = None
+    """Where the numbers go as JSON; runs/benchmark/imagenet.json where not given."""
+
+
+def compiled_piece(options: DistillOptions, devices: list[jax.Device]) -> jax.stages.Compiled:
+    """One batch of an epoch of streamed pictures, compiled for these devices."""
+    dataset = nowhere(options.image_size)
+    parallel = Parallel(options.parallel, devices)
+    program = prepare(make_plan(options, dataset), dataset, parallel)
+
+    def described(split: tuple[str | None, ...], dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(parallel.replicated.mesh, PartitionSpec(*split))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    image, batch = dataset.train.images.shape[1:], (1, options.batch_size)
+    scale = Scale(*(described((), np.float32, image[-1]) for _ in range(2)))
+    number, whole = described((), np.int32), (None, DATA_AXIS)
+    one = DeviceData(described((), np.uint8, 1, *image), described((), np.int32, 1), scale, number)
+    state, _ = jax.eval_shape(lambda data: program.begin(data, options.seed), one)
+    state = jax.tree.map(lambda leaf: described((), leaf.dtype, *leaf.shape), state)
+    labels, teacher = described(whole, np.int32, *batch), described(whole, np.float32, *batch, CLASSES)
+    batches = PieceBatch(
+        described(whole, np.uint8, *batch, *image), labels, labels, teacher if needs_teacher(options.method) else None
+    )
+    return parallel.compile_piece(program.piece).lower(state, batches, scale, number, number).compile()
+
+
+def nowhere(size: int) -> Dataset:
+    """Black pictures in ImageNet's number, which take no memory."""
+
+    def split(examples: int) -> Split:
+        black = np.broadcast_to(np.uint8(0), (examples, size, size, 3))
+        return Split(OnDemand(black), np.zeros(examples, np.int32))
+
+    facts = Facts(np.zeros(3), np.ones(3), "")
+    return Dataset("imagenet", split(EXAMPLES), split(1), split(1), tuple(map(str, range(CLASSES))), facts)
+
+
+def exchanged(text: str) -> dict[str, tuple[int, int]]:
+    """Of a compiled program's text: how many of each kind of collective it has, and the bytes of their results."""
+    found = {}
+    for kind in COLLECTIVES:
+        results = re.findall(rf"^.*? = (.*?) {kind}(?:-start)?\(", text, re.MULTILINE)
+        arrays = [array for result in results for array in re.findall(r"\b[a-z]+(\d+)\[([\d,]*)\]", result)]
+        nbytes = sum(int(bits) // 8 * math.prod(map(int, filter(None, shape.split(",")))) for bits, shape in arrays)
+        if results:
+            found[kind] = (len(results), nbytes)
+    return found
+
+
+def pick_topology(name: str) -> list[jax.Device]:
+    """Devices to compile for.
+
+    Raises:
+        InputError: if libtpu is missing, or does not know the name.
+    """
+    # libtpu is to compile, not to look for TPUs of this machine, or to have them for itself.
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
+    try:
+        return list(topologies.get_topology_desc(name, "tpu").devices)
+    except Exception as error:  # jax and libtpu raise almost anything
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"--topology {name}: expected one that libtpu knows, such as v5e:4x4 ({reason}); pip install libtpu"
+        ) from error
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table and writes JSON."""
+    about = "Compiles a step of ImageNet's size."
+    _, preset = parse("distill", about, ["imagenet", *argv], program="benchmark imagenet", kind=ImagenetOptions)
+    options = preset.distill
+    devices = pick_topology(options.topology) if options.topology else jax.devices()[: options.devices]
+    measured: dict[int, dict[str, float]] = {}
+    for share in options.shares:
+        compiled = compiled_piece(replace(options, batch_size=share * len(devices)), devices)
+        memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+        exchange = exchanged(compiled.as_text())
+        measured[share] = {
+            "state and batch, MB": memory.argument_size_in_bytes / 1e6,
+            "temporary, MB": memory.temp_size_in_bytes / 1e6,
+            "program, MB": memory.generated_code_size_in_bytes / 1e6,
+            "operations, G": cost["flops"] / 1e9,
+            "moved in memory, GB": cost["bytes accessed"] / 1e9,
+            **{f"{kind}, MB": nbytes / 1e6 for kind, (_, nbytes) in exchange.items()},
+            **{f"{kind}, times": times for kind, (times, _) in exchange.items()},
+        }
+    rows = {fact: [f"{of.get(fact, 0):,.4g}" for of in measured.values()] for fact in measured[options.shares[0]]}
+    where = f"{len(devices)} × {devices[0].device_kind}, {options.precision}, --remat {options.remat}"
+    title = f"A step of {options.student}, T = {options.timesteps}, {options.image_size}²: each of {where}"
+    show(title, [f"{share} images" for share in options.shares], rows)
+    keep(options.out or RESULTS_DIR / "imagenet.json", {"devices": where, "of a device": measured})
