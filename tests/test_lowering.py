@@ -1,0 +1,74 @@
+"""The programs that train and evaluate, lowered for TPUs and CUDA; neither has to be there, and nothing is run."""
+
+import re
+from dataclasses import replace
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sealkd_jax.data import Dataset, Split
+from sealkd_jax.models import REMAT
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.training import make_evaluation, on_devices, prepare
+from train.benchmark.__main__ import main as benchmark
+from train.distill import make_plan
+from train.presets import PRESETS
+
+PLATFORMS = ("cuda", "tpu")
+PRECISIONS = ("float32", "bfloat16")
+
+
+def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:
+    """StableHLO of both for eight devices, as train.distill makes them of a small residual student."""
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 255, (32, 8, 8, 3)).astype(np.uint8), np.arange(32, dtype=np.int32) % 10)
+    dataset = Dataset("small", split, split, split, tuple("0123456789"))
+    plan = make_plan(replace(PRESETS["cifar10"].distill, batch_size=16, width=1 / 16, timesteps=2, **options), dataset)
+    shallow = plan.network.module.clone(depths=(1, 1), features=plan.network.module.features[:2])
+    plan = replace(plan, network=replace(plan.network, module=shallow))
+    parallel = Parallel(mode, jax.devices()[:8])
+    program, data = prepare(plan, dataset, parallel), on_devices(dataset, split, parallel)
+    state, key = jax.eval_shape(program.begin, data, 0)
+    teacher = jax.ShapeDtypeStruct((32, 10), np.float32)
+    evaluate = make_evaluation(plan.network, plan.recipe, timesteps=2, split_batch=parallel.constrain_batch)
+    epoch = jax.jit(parallel.compile_epoch(program.epoch))
+    return (
+        lowered(epoch, state, data, teacher, key, jnp.int32(0)),
+        lowered(parallel.compile(evaluate), state.variables, data),
+    )
+
+
+def lowered(program, *args) -> str:
+    """For both platforms in one; JAX refuses what it does not promise to run in later versions."""
+    exported = jax.export.export(program, platforms=PLATFORMS)(*args)
+    assert exported.platforms == PLATFORMS and exported.nr_devices == 8
+    return exported.mlir_module()
+
+
+def convolutions(text: str) -> set[str]:
+    """The dtypes of the inputs and kernels of all convolutions."""
+    operands = re.findall(r"stablehlo\.convolution.*? : \(tensor<([^>]*)>, tensor<([^>]*)>\)", text)
+    return {shape.rpartition("x")[2] for pair in operands for shape in pair}
+
+
+@pytest.mark.parametrize("remat", REMAT)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_epoch_and_an_evaluation_are_lowered_for_tpus_and_cuda(precision, remat):
+    for text in epoch_and_evaluation(precision=precision, remat=remat):
+        assert "f64" not in text and "callback" not in text
+        assert convolutions(text) == {{"float32": "f32", "bfloat16": "bf16"}[precision]}
+
+
+def test_an_epoch_under_pmap_is_lowered_for_tpus_and_cuda():
+    epoch, _ = epoch_and_evaluation("pmap", method="card")
+    assert "all_gather" in epoch and "all_reduce" in epoch and "f64" not in epoch and "callback" not in epoch
+
+
+@pytest.mark.skipif(not find_spec("libtpu"), reason="libtpu, which compiles for TPUs without one, is not installed")
+def test_a_step_is_compiled_for_tpus(tmp_path, capsys):
+    small = ["--student", "spiking-mlp", "--width", "0.05", "--image-size", "8", "--cutout", "4"]
+    benchmark(["imagenet", "--topology", "v5e:2x2", *small, "--shares", "1", "--out", str(tmp_path / "numbers.json")])
+    assert "4 × TPU v5 lite" in " ".join(capsys.readouterr().out.split())
