@@ -126,7 +126,7 @@ PROGRAMS = [
     (evaluate, ["run"], "run: not finished; go on with it by train.distill --resume --out run"),
     (prepare, ["digits"], "digits: nothing to prepare; expected one of cifar10"),
     (prepare, ["nmnist", "--manual-dir", "other"], "--manual-dir: for images; put the archives of nmnist into"),
-    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, data, startup"),
+    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, imagenet, data, startup"),
     (benchmark, ["speed"], "speed: expected one of loss, lif"),
     (benchmark, ["loss", "--repeats", "0"], "--repeats 0: expected at least 1"),
     (benchmark, ["loss", "--calls", "0"], "--calls 0: expected at least 1"),
@@ -135,6 +135,8 @@ PROGRAMS = [
     (benchmark, ["step", "--width", "0"], "--width 0.0: expected a positive number"),
     (benchmark, ["memory", "--timesteps", "0"], "--timesteps 0: expected at least 1"),
     (benchmark, ["memory", "--size", "4"], "--size 4: expected at least 8"),
+    (benchmark, ["imagenet", "--shares", "2", "0"], "--shares 2 0: expected at least 1"),
+    (benchmark, ["imagenet", "--topology", "nowhere"], "--topology nowhere: expected one that libtpu knows"),
     (benchmark, ["startup", "--method", "seel"], "train.distill: --method seel: unknown"),
     (benchmark, ["data", "--repeats", "0"], "--repeats 0: expected at least 1"),
 ]

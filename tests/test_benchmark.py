@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax import lif, seal_kd_loss
-from sealkd_jax.models import REMAT
+from sealkd_jax.models import REMAT, create_student
 from train.benchmark import growth, loss, startup
 from train.benchmark.__main__ import main
 from train.benchmark.timing import Floor, Timing, in_turn, ratio
@@ -56,6 +56,20 @@ def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tm
         assert {remat: set(of) for remat, of in numbers["temporary"].items()} == {remat: {"1", "2"} for remat in REMAT}
     else:
         assert all(min(seconds) > 0 for seconds in numbers["seconds"].values())
+
+
+def test_a_step_of_imagenets_size_says_what_it_takes_and_exchanges(tmp_path):
+    """The gradients, and little else; no example goes to another device."""
+    student = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--cutout", "4", "--devices", "2"]
+    main(["imagenet", *student, "--shares", "1", "8", "--out", str(tmp_path / "numbers.json")])
+    one, eight = json.loads((tmp_path / "numbers.json").read_text())["of a device"].values()
+    network = create_student("spiking-conv", 1000, width=0.25)
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    gradients = 4e-6 * sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+    for of in (one, eight):
+        assert gradients < of["all-reduce, MB"] < 1.1 * gradients
+        assert [fact for fact in of if "times" in fact] == ["all-reduce, times"]
+    assert eight["temporary, MB"] > one["temporary, MB"] and eight["operations, G"] > 4 * one["operations, G"]
 
 
 def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):

@@ -238,6 +238,7 @@ def check(options: Any) -> None:
         "process_id": ("at least 0", lambda x: x is None or x >= 0),
         "calls": ("at least 1", lambda x: x >= 1),
         "size": ("at least 8", lambda x: x >= 8),
+        "shares": ("at least 1", lambda x: np.min(x) >= 1),
         "accumulate": ("at least 1", lambda x: x >= 1),
         "views": ("at least 1", lambda x: x >= 1),
         "train_examples": ("at least 1", lambda x: x is None or x >= 1),

@@ -21,7 +21,7 @@ from sealkd_jax.data import Dataset, OnDemand, Split
 from sealkd_jax.data.datasets import Facts
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import needs_teacher
-from sealkd_jax.sharding import DATA_AXIS, Parallel
+from sealkd_jax.sharding import DATA_AXIS, Parallel, pick_devices
 from sealkd_jax.training import prepare
 from sealkd_jax.training.epoch import DeviceData, PieceBatch, Scale
 from train.benchmark.table import RESULTS_DIR, keep, show
@@ -47,7 +47,7 @@ class ImagenetOptions(DistillOptions):
 def compiled_piece(options: DistillOptions, devices: list[jax.Device]) -> jax.stages.Compiled:
     """One batch of an epoch of streamed pictures, compiled for these devices."""
     dataset = nowhere(options.image_size)
-    parallel = Parallel(options.parallel, devices)
+    parallel = Parallel("jit", devices)
     program = prepare(make_plan(options, dataset), dataset, parallel)
 
     def described(split: tuple[str | None, ...], dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
@@ -113,16 +113,20 @@ def main(argv: list[str]) -> None:
     about = "Compiles a step of ImageNet's size."
     _, preset = parse("distill", about, ["imagenet", *argv], program="benchmark imagenet", kind=ImagenetOptions)
     options = preset.distill
-    devices = pick_topology(options.topology) if options.topology else jax.devices()[: options.devices]
+    devices = pick_topology(options.topology) if options.topology else pick_devices(options.devices, batch_size=0)
     measured: dict[int, dict[str, float]] = {}
     for share in options.shares:
         compiled = compiled_piece(replace(options, batch_size=share * len(devices)), devices)
         memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
         exchange = exchanged(compiled.as_text())
-        measured[share] = {
+        parts = {
             "state and batch, MB": memory.argument_size_in_bytes / 1e6,
             "temporary, MB": memory.temp_size_in_bytes / 1e6,
             "program, MB": memory.generated_code_size_in_bytes / 1e6,
+        }
+        measured[share] = {
+            "memory, MB": sum(parts.values()),  # what a step returns takes the place of the state
+            **parts,
             "operations, G": cost["flops"] / 1e9,
             "moved in memory, GB": cost["bytes accessed"] / 1e9,
             **{f"{kind}, MB": nbytes / 1e6 for kind, (_, nbytes) in exchange.items()},
