@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from sealkd_jax.data import pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import create_student
-from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.sharding import DATA_AXIS, Parallel, pick_devices
 from sealkd_jax.training import Recipe, on_devices, prepare, train
+from tests.students import make_student
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
 
 STEPS = 20
@@ -87,6 +89,23 @@ def test_each_device_computes_its_own_part_of_a_batch(student):
         return parallel.compile(gradient).lower(variables, images).compile().cost_analysis()["flops"]
 
     assert operations(Parallel("jit", jax.devices()[:4])) < 1.4 / 4 * operations(one_device())
+
+
+@pytest.mark.parametrize(("student", "remat"), [("spiking-conv", "spikes"), ("spiking-resnet18", "full")])
+def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
+    """Of BatchNorm and the gradients there are sums over the devices; nobody waits for another's examples."""
+    network, variables, images = make_student(student, 8, batch=8, width=1 / 16, remat=remat)
+    parallel = Parallel("jit", jax.devices()[:2])
+
+    def gradient(variables, images):
+        def loss(params):
+            return network.train(variables._replace(params=params), images, timesteps=2)[0].sum()
+
+        return jax.grad(loss)(variables.params)
+
+    images = jax.device_put(images, NamedSharding(parallel.replicated.mesh, PartitionSpec(DATA_AXIS)))
+    text = parallel.compile(gradient).lower(parallel.put(variables), images).compile().as_text()
+    assert "all-reduce" in text and "all-gather" not in text
 
 
 @pytest.mark.parametrize(

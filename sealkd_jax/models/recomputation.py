@@ -3,6 +3,8 @@
 `jax.checkpoint` does the same, but holds the second computation apart from the first by optimisation barriers, which
 XLA's CPU compiler removes before it merges the two. Here the second one follows from the cotangent, so that it cannot
 begin before the backward pass gets there, whatever the compiler.
+
+Axis legend: T timesteps, or 1 of a static input, B batch.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,7 @@ def recomputed(target: Any, *, unit: float | None = None) -> Any:
     """A Flax module class, or a function `(module, *arrays) -> array`, whose backward pass computes it again.
 
     Args:
-        target: the class, called with arrays, or the function.
+        target: the class, called with arrays, or the function. Arrays and result are `[T, B, ...]`.
         unit: every array that enters is a multiple of it below 128, and is kept as one byte: 1 for spikes and their
             sums. None: arrays are kept as they are.
     """
@@ -45,13 +47,19 @@ def _keep_only_arguments(run: Callable[..., Any], unit: float | None) -> Callabl
 
     def backward(residuals: Any, cotangents: Any) -> Any:
         variables, packed = residuals
-        nothing = 0 * cotangents[0].reshape(-1)[0]  # not known to be 0: it could be NaN
-        arrays = [_unpacked(array, unit) + nothing.astype(array.like.dtype) for array in packed]
+        arrays = [_after(cotangents[0], _unpacked(array, unit)) for array in packed]
         _, vjp = jax.vjp(run, variables, *arrays)
         return vjp(cotangents)
 
     kept.defvjp(forward, backward)
     return kept
+
+
+def _after(cotangent: jax.Array, array: jax.Array) -> jax.Array:
+    """`array`, which nobody can have before the cotangent; each device waits for that of its own examples."""
+    examples = cotangent.shape[1]
+    nothing = 0 * cotangent[0].reshape(examples, -1)[:, 0]  # not known to be 0: it could be NaN
+    return array + nothing.reshape(1, examples, *[1] * (array.ndim - 2)).astype(array.dtype)
 
 
 class _Packed(NamedTuple):
