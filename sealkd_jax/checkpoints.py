@@ -1,9 +1,10 @@
 """Checkpoints by Orbax: of the newest epochs, to go on from, and of the best on the validation split, to report.
 
-A checkpoint is a directory named by the number of finished epochs, which gets that name when it is complete. It holds
-the state and the records of those epochs. Order, keys, views and learning rate follow from the seed and the number of
-the epoch, and the best so far from the records. Its manifest has the size and SHA-256 of every file of these. It is
-checked before a checkpoint is read, because Orbax returns flipped bits as if nothing were wrong.
+A checkpoint is a directory named by the number of epochs, which gets that name when it is complete. It holds the state
+and the records of those epochs; the last may be a note of how far into the epoch a run has come that was stopped there.
+Order, keys, views and learning rate follow from the seed and the number of the epoch, and the best so far from the
+records. Its manifest has the size and SHA-256 of every file of these. It is checked before a checkpoint is read,
+because Orbax returns flipped bits as if nothing were wrong.
 """
 
 import hashlib
@@ -78,6 +79,8 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
             self._records = facts["records"]
+            if len(records) in self._manager.all_steps():  # of this epoch, when it was not finished
+                self._manager.delete(len(records))
             self._manager.save(len(records), args=items)
 
     def restore(self, epochs_done: int, like: Any) -> tuple[Any, Records]:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 import train.presets
 from sealkd_jax.data import load
 from sealkd_jax.files import locked, read_sealed, write_sealed
+from sealkd_jax.training import pieces
 from train import distill, evaluate, precompute, program, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -262,6 +263,25 @@ def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkey
     monkeypatch.undo()
     distill.main([*SMALL, "--out", str(out), "--resume"])
     assert read(out / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
+
+
+def test_a_signal_within_an_epoch_of_streamed_data_lets_the_piece_be_saved(run, workplace, capsys, monkeypatch):
+    trains = distill.train
+
+    def train_and_send(*args, on_piece, **kwargs):
+        def send():
+            os.kill(os.getpid(), signal.SIGTERM)
+            on_piece()
+
+        return trains(*args, on_piece=send, **kwargs)
+
+    monkeypatch.setattr(distill, "train", train_and_send)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 2**15)
+    with pytest.raises(SystemExit) as exit:
+        program.run(lambda: distill.main([*SMALL, "--stream", "--out", "within"]))
+    assert exit.value.code == 143 and "what is finished is kept" in capsys.readouterr().err
+    assert (workplace / "within" / "checkpoints" / "1").is_dir()
+    assert (workplace / "within" / "metrics.jsonl").read_text() == ""
 
 
 def test_two_runs_cannot_share_a_directory(workplace, capsys):

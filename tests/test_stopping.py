@@ -47,7 +47,7 @@ def child(body):
 def test_the_first_signal_lets_what_is_under_way_be_saved(number, body):
     with child(body) as process:
         process.send_signal(number)
-        assert process.stderr.readline() == "stopping as soon as this epoch is saved; a second signal stops at once\n"
+        assert process.stderr.readline() == "stopping when what is under way is saved; a second signal stops at once\n"
         out, err = process.communicate("\n")
     assert (process.returncode, out, err) == (128 + number, "saved\n", "")
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.data import Dataset, OnDemand, Split, stream
+from sealkd_jax.errors import InputError
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import (
@@ -19,13 +21,14 @@ from sealkd_jax.training import (
     make_epoch,
     make_piece,
     on_devices,
+    params_digest,
     pieces,
     survey_split,
     train,
     view_batch,
 )
-from sealkd_jax.training.pieces import compile_epoch
-from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
+from sealkd_jax.training.pieces import compile_epoch, join_parts
+from tests.test_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
 
 
 def on_demand(dataset: Dataset) -> Dataset:
@@ -102,10 +105,10 @@ def test_both_ways_give_a_step_the_same_batches(small_pieces):
         piece = staticmethod(make_piece(write_down, recipe, steps=5))
 
     for epoch in (0, 3):
-        seen = [
-            compile_epoch(Program, way, one_device())(jnp.zeros(()), teacher, jax.random.key(4), epoch)[1]
-            for way in (dataset, on_demand(dataset))
-        ]
+        seen = []
+        for way in (dataset, on_demand(dataset)):
+            *_, (_, parts) = compile_epoch(Program, way, one_device())(jnp.zeros(()), teacher, jax.random.key(4), epoch)
+            seen.append(join_parts(parts))
         assert isinstance(seen[0]["batch"], Batch) and seen[0]["batch"].images.shape == (5, 8, 6, 6, 1)
         jax.tree.map(np.testing.assert_array_equal, *seen)
         order = np.asarray(epoch_order(recipe, 45, jax.random.key(4), epoch))
@@ -127,6 +130,41 @@ def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces,
     for here, there in zip(*(jax.tree.leaves(way.variables) for way in ways.values()), strict=True):
         np.testing.assert_allclose(here, there, rtol=0, atol=1e-10)
     assert [r["val_accuracy"] for r in ways["memory"].records] == [r["val_accuracy"] for r in ways["disk"].records]
+
+
+def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_pieces, tmp_path):
+    """Five steps an epoch in three pieces; stopped after the first piece, after the second, and after an epoch."""
+    dataset, plan, calls = on_demand(make_dataset()), make_plan(), []
+
+    def run(name, stop_at=(), way=dataset):
+        def on_piece():
+            calls.append(name)
+            if len(calls) in stop_at:
+                raise Interrupted
+
+        return train(plan, way, tmp_path / name, one_device(), on_piece=on_piece)
+
+    whole = run("whole")
+    assert len(calls) == 2 * 4  # between the pieces of four epochs
+    calls.clear()
+    for done in ([1], [1], [2, 1]):  # epochs that have a checkpoint after each stop
+        with pytest.raises(Interrupted):
+            run("parts", stop_at=(1, 2, 3))
+        with Checkpoints(tmp_path / "parts" / "checkpoints") as checkpoints:
+            assert checkpoints.epochs == done
+        if done == [1]:
+            assert (tmp_path / "parts" / "metrics.jsonl").read_text() == ""
+    with pytest.raises(InputError, match="parts: stopped within an epoch of streamed data; go on with --stream"):
+        run("parts", way=make_dataset())
+    parts = run("parts")
+    assert len(calls) == 2 * 4  # no piece was trained on twice
+    assert params_digest(parts.variables) == params_digest(whole.variables)
+    for record, expected in zip(parts.records, whole.records, strict=True):
+        assert {**record, "seconds": 0, "examples_per_second": 0} == {
+            **expected,
+            "seconds": 0,
+            "examples_per_second": 0,
+        }
 
 
 def test_evaluations_are_the_same_either_way(small_pieces):

@@ -65,9 +65,8 @@ def main(argv: list[str] | None = None) -> None:
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             with watch("student", options.epochs, options, out) as show:
-                trained = train(
-                    plan, dataset, out, parallel, teacher_logits=teacher_logits, on_epoch=show, on_damage=warn
-                )
+                calls = {"on_epoch": show, "on_piece": show, "on_damage": warn}
+                trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, **calls)
             summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out) if first() else None
     seconds = time.perf_counter() - started

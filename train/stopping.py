@@ -1,8 +1,8 @@
 """SIGTERM and Ctrl-C: a program ends when what it is at is saved; a second signal ends it at once.
 
-An epoch is one compiled program (of streamed data: some, one a piece), and between two epochs is where a run can be
-gone on with. So the first signal lets the epoch finish, or the view of precomputed logits, and what was finished be
-saved. Where nothing is under way that could be saved, the first one ends the program too.
+An epoch is one compiled program, of streamed data some, one a piece of it; between two programs is where a run can be
+gone on with. So the first signal lets the epoch finish, or the piece, or the view of precomputed logits, and what was
+finished be saved. Where nothing is under way that could be saved, the first one ends the program too.
 """
 
 import os
@@ -47,7 +47,9 @@ def stopping(agree: Callable[[int], int] = lambda number: number) -> Iterator[Ca
             if not first:
                 os._exit(128 + byte[0])
             first = False
-            print("stopping as soon as this epoch is saved; a second signal stops at once", file=sys.stderr, flush=True)
+            print(
+                "stopping when what is under way is saved; a second signal stops at once", file=sys.stderr, flush=True
+            )
 
     def check() -> None:
         if number := agree(came[0] if came else 0):

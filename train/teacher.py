@@ -116,7 +116,7 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
 def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
     """Trains and keeps it."""
     with watch("teacher", options.epochs, options, directory) as show:
-        trained = train(plan, dataset, directory, parallel, on_epoch=show, on_damage=warn)
+        trained = train(plan, dataset, directory, parallel, on_epoch=show, on_piece=show, on_damage=warn)
     if first():
         save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
         made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}

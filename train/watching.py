@@ -23,7 +23,7 @@ from train.options import WatchOptions
 from train.stopping import stopping
 
 Record = dict[str, Any]
-Show = Callable[[Record], None]
+Show = Callable[..., None]
 EVERY = 10.0  # seconds that pass at least between two lines of a log
 
 
@@ -31,7 +31,8 @@ EVERY = 10.0  # seconds that pass at least between two lines of a log
 def watch(stage: str, total: int, options: WatchOptions, directory: Path | None = None) -> Iterator[Show]:
     """Gives a function that shows each record, whose `epoch` counts up to `total`, in the way the options ask for.
 
-    Records come when all is saved: there a signal that came meanwhile ends the program.
+    Records come when all is saved, and calls without one where it can be: there a signal that came meanwhile ends the
+    program.
 
     Args:
         directory: of a run, whose `metrics.jsonl` has these records; TensorBoard's scalars go into it.
@@ -40,9 +41,10 @@ def watch(stage: str, total: int, options: WatchOptions, directory: Path | None 
     way = shows[options.log] if first() else _nothing
     with stopping(largest) as stop_if_asked, way(stage, total) as show, _scalars(options, directory) as write:
 
-        def both(record: Record) -> None:
-            show(record)
-            write(record)
+        def both(record: Record | None = None) -> None:
+            if record is not None:
+                show(record)
+                write(record)
             stop_if_asked()
 
         yield both

@@ -28,7 +28,7 @@ from sealkd_jax.sharding import Parallel, check_batch
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training.epoch import DeviceData, Recipe, make_epoch, make_piece, view_batch
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
-from sealkd_jax.training.pieces import compile_epoch, compile_evaluation, on_devices
+from sealkd_jax.training.pieces import compile_epoch, compile_evaluation, count_steps, join_parts, on_devices
 from sealkd_jax.training.state import TrainState, init_state
 from sealkd_jax.training.step import Metrics, make_step
 
@@ -171,6 +171,7 @@ def train(
     *,
     teacher_logits: TeacherLogits | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_piece: Callable[[], None] = lambda: None,
     on_damage: Callable[[str], None] = warnings.warn,
 ) -> Trained:
     """Trains in `directory`: a checkpoint and a line of `metrics.jsonl` an epoch. What is there is gone on from.
@@ -181,11 +182,13 @@ def train(
     Args:
         on_epoch: called with the record of every epoch once its checkpoint is being written; an exception of its own
             ends training there, and what is being written is finished.
+        on_piece: called within an epoch of data that one process reads on demand, wherever it could be gone on with;
+            an exception of its own ends training there, when that is saved.
         on_damage: called with a line that names a damaged checkpoint, where an older one is gone on from.
 
     Raises:
         InputError: if the batch is larger than the training split, no checkpoint of those that are there is good,
-            or one cannot be written.
+            one cannot be written, or it is within an epoch and the data are not read on demand.
         FloatingPointError: if a loss term, the gradient or a parameter is no longer finite; says which came
             first. The last good checkpoint is kept.
     """
@@ -201,13 +204,26 @@ def train(
     metrics_file = directory / "metrics.jsonl"
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state, records = checkpoints.restore_newest(state, on_damage)
+        begun, seconds = _take_unfinished(records)
+        if begun and isinstance(dataset.train.images, np.ndarray):
+            raise InputError(f"{directory}: stopped within an epoch of streamed data; go on with --stream")
         if first():
             with replacing(metrics_file) as partial:  # its records are the checkpoint's
                 partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
-            start = time.perf_counter()
+            start = time.perf_counter() - seconds
             teacher = None if teacher_logits is None else teacher_logits.view(epoch % recipe.views)
-            state, metrics = run_epoch(state, teacher, order_key, epoch)
+            pieces = run_epoch(state, teacher, order_key, epoch, begun)
+            for state, parts in pieces:
+                try:
+                    if count_steps(parts) < program.steps and parallel.processes == 1:
+                        on_piece()
+                except BaseException:
+                    if first_not_finite(metrics := join_parts(parts)) is None:
+                        unfinished = _unfinished(epoch, metrics, time.perf_counter() - start)
+                        checkpoints.save(state, [*records, unfinished])
+                    raise
+            metrics, begun, seconds = join_parts(parts), [], 0.0
             if bad := first_not_finite(metrics):
                 kept = f"the checkpoint of epoch {epoch} in {directory}" if epoch else "no checkpoint"
                 raise FloatingPointError(
@@ -226,6 +242,19 @@ def train(
         trained = Trained(state.variables, records)
         best, _ = checkpoints.restore(trained.best["epoch"], state)
     return Trained(best.variables, records)
+
+
+def _unfinished(epoch: int, metrics: Metrics, seconds: float) -> dict[str, Any]:
+    """In place of the record of an epoch, of which only some steps were taken; never the best."""
+    return {"epoch": epoch + 1, SCORE: -1.0, "seconds": seconds, "metrics": jax.tree.map(np.ndarray.tolist, metrics)}
+
+
+def _take_unfinished(records: list[dict[str, Any]]) -> tuple[list[Metrics], float]:
+    """Takes the `_unfinished` record off the others, if there is one: the metrics of its steps, and its seconds."""
+    if not records or "metrics" not in records[-1]:
+        return [], 0.0
+    last = records.pop()
+    return [jax.tree.map(np.asarray, last["metrics"], is_leaf=lambda x: isinstance(x, list))], last["seconds"]
 
 
 def first_not_finite(metrics: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ of each piece or batch each: to train, for their own devices; to evaluate, for a
 Axis legend: T timesteps, P batches of a piece, B batch, N examples.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -91,20 +91,23 @@ def survey_split(
     return Survey(logits, *(jax.tree.map(lambda *x: sum(x), *of) for of in list(zip(*parts, strict=True))[1:]))
 
 
-def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callable[..., tuple[Any, Any]]:
-    """(state, teacher_logits, key, epoch) -> (state, metrics `[steps]`) of `loop.Program`, on the devices.
+def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callable[..., Iterator[tuple[Any, list[Any]]]]:
+    """(state, teacher_logits, key, epoch, begun=()) -> (state, parts) of `loop.Program` so far, again and again.
 
-    `teacher_logits` is one view's, `[N, C]` or `[N, T, C]`, or None. The given state is used up. The steps take the
-    same batches whether the split lies on the devices or is read piece by piece.
+    Parts are metrics, `[P]` each: of the whole epoch, or, of a split that is read piece by piece, of every piece; then
+    `begun` are those of the epoch that came to the given state, which is gone on with. `teacher_logits` is one view's,
+    `[N, C]` or `[N, T, C]`, or None. The given state is used up. The steps take the same batches either way.
     """
     train, recipe = dataset.train, program.plan.recipe
     if isinstance(train.images, np.ndarray):
         run_epoch, data = parallel.compile_epoch(program.epoch), on_devices(dataset, train, parallel)
 
-        def whole(state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int) -> tuple[Any, Any]:
+        def whole(
+            state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int, _: Sequence[Any] = ()
+        ) -> Iterator[tuple[Any, list[Any]]]:
             teacher = None if teacher_logits is None else jnp.asarray(teacher_logits)
             state, metrics = run_epoch(state, data, teacher, key, jnp.int32(epoch))
-            return state, jax.tree.map(np.asarray, metrics)
+            yield state, [metrics]
 
         return whole
 
@@ -112,9 +115,12 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
     order_of = jax.jit(partial(epoch_order, recipe, len(train.labels)))
     steps_of_piece = piece_size(train, recipe.batch_size) // recipe.batch_size
 
-    def in_pieces(state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int) -> tuple[Any, Any]:
-        parts, first = [], 0
-        order = parallel.own_part(np.asarray(order_of(key, epoch)))  # [steps, own part of B]
+    def in_pieces(
+        state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int, begun: Sequence[Any] = ()
+    ) -> Iterator[tuple[Any, list[Any]]]:
+        parts = list(begun)
+        first = count_steps(parts)
+        order = parallel.own_part(np.asarray(order_of(key, epoch)))[first:]  # [steps, own part of B]
         share = order.shape[1]
         for images, labels, index in stream(train, order.reshape(-1), steps_of_piece * share):
             teacher = None if teacher_logits is None else teacher_logits[index]
@@ -126,6 +132,16 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
             jax.block_until_ready(parts[-1:])  # two pieces on the devices are enough
             parts.append(metrics)
             first += len(labels) // share
-        return state, jax.tree.map(lambda *part: np.concatenate(part), *parts)
+            yield state, parts
 
     return in_pieces
+
+
+def count_steps(parts: Sequence[Any]) -> int:
+    """Of how many steps these are the metrics; does not wait for them."""
+    return sum(len(part["loss"]) for part in parts)
+
+
+def join_parts(parts: Sequence[Any]) -> Any:
+    """The metrics of all these steps, on the host."""
+    return jax.tree.map(lambda *part: np.concatenate(part), *parts)
