@@ -126,7 +126,7 @@ PROGRAMS = [
     (evaluate, ["run"], "run: not finished; go on with it by train.distill --resume --out run"),
     (prepare, ["digits"], "digits: nothing to prepare; expected one of cifar10"),
     (prepare, ["nmnist", "--manual-dir", "other"], "--manual-dir: for images; put the archives of nmnist into"),
-    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, imagenet, data, startup"),
+    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, growth, imagenet, data, startup"),
     (benchmark, ["speed"], "speed: expected one of loss, lif"),
     (benchmark, ["loss", "--repeats", "0"], "--repeats 0: expected at least 1"),
     (benchmark, ["loss", "--calls", "0"], "--calls 0: expected at least 1"),

@@ -1,6 +1,5 @@
 """Measures what the hardware at hand does: `python -m train.benchmark SUBJECT [...]`.
 
-A SUBJECT is loss, lif, step, memory, imagenet, data or startup.
 A time is the median of repeated runs after one that is not counted. What is compared is run in turn, again and again,
 so that whatever else the machine does meets all alike. Peers that are not installed are named and left out.
 """
