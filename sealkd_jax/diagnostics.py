@@ -115,10 +115,12 @@ def confidence(logits: ArrayLike) -> jax.Array:
 
 
 def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> jax.Array:
-    """How far confidence is from accuracy, on average.
+    r"""How far confidence is from accuracy, on average.
 
-    Examples are sorted by confidence (highest softmax probability) into `bins` equal intervals ((m − 1)/M, m/M];
-    the error is Σ_m |B_m|/B · |accuracy(B_m) − confidence(B_m)|, in [0, 1].
+    Examples are sorted by confidence (highest softmax probability) into `bins` equal intervals $((m - 1)/M, m/M]$;
+    the error, in [0, 1], is
+
+    $$\sum_m \frac{|B_m|}{B}\, \big|\mathrm{accuracy}(B_m) - \mathrm{confidence}(B_m)\big|$$
 
     Args:
       logits: `[T, B, C]`, of which the final answer is judged, or `[B, C]`.

@@ -39,7 +39,8 @@ def lif(
 
     At each timestep, with $r$ = `v_reset` (0 for a soft reset) and $d$ = `decay`:
 
-    $$h = v - (1 - d)(v - r) + x \qquad\text{or, with decay\_input,}\qquad h = v + (1 - d)(x - (v - r))$$
+    $$h = v - (1 - d)(v - r) + x \qquad\text{or, where the input decays,}\qquad h = v + (1 - d)(x - (v - r))$$
+
     $$s = [h - \theta \ge 0], \qquad v \leftarrow (1 - s)\,h + s\,r
       \quad\text{(hard reset)}\quad\text{or}\quad h - s\,\theta \quad\text{(soft)}$$
 
@@ -62,8 +63,12 @@ def lif(
       surrogate: `x = h - threshold -> derivative`, see `sealkd_jax.surrogates`.
 
     Returns:
-      spikes: `[T, ...]`, 0 or 1 in the dtype of the currents.
-      v_final: `[...]`, the membrane after the last timestep; float32, or float64 for float64 currents.
+      Spikes, `[T, ...]`, 0 or 1 in the dtype of the currents; and v_final, `[...]`, the membrane after the last
+      timestep, float32, or float64 for float64 currents.
+
+    Raises:
+      ValueError: no timestep, a shape that does not fit, or a parameter out of its range.
+      TypeError: currents or v that are not floating.
 
     >>> import jax.numpy as jnp
     >>> spikes, v = lif(jnp.array([0.75, 0.75, 0.75]))

@@ -1,7 +1,9 @@
 """The losses: the paper's, the method card's, and those they are compared with. Pure functions that need
 JAX alone.
 
-Axes everywhere: student logits `[T, B, C]`, T timesteps first, B examples, C classes.
+Axes everywhere: student logits `[T, B, C]`, T timesteps first, B examples, C classes. In the equations s are the
+student's logits, t the teacher's, y the label, i and j timesteps, b an example, c a class, τ is the temperature;
+logarithms are natural, and argmax takes the lowest index on ties.
 """
 
 from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss

@@ -12,9 +12,12 @@ from sealkd_jax.losses.divergence import softened_kl
 
 
 def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 3.0) -> jax.Array:
-    """Distillation of every timestep towards the teacher, the same everywhere.
+    r"""Distillation of every timestep towards the teacher, the same everywhere.
 
-    KD[i, b] = KD_τ(s[i, b], t[b])
+    $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(t_b/\tau) \,\Vert\,
+      \operatorname{softmax}(s_{i,b}/\tau)\big)$$
+
+    The teacher carries no gradient.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -45,9 +48,12 @@ def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, tem
 
 
 def mean_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 4.0) -> jax.Array:
-    """Distillation of the final output, the mean of the logits over timesteps.
+    r"""Distillation of the final output, the mean of the logits over timesteps.
 
-    KD[b] = KD_τ(mean_i s[i, b], t[b]); of a teacher with timesteps, the mean of its logits is the target.
+    $$\mathrm{KD}_b = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}(t_b/\tau) \,\Big\Vert\,
+      \operatorname{softmax}\Big(\frac{1}{\tau T} \sum_i s_{i,b}\Big)\Big)$$
+
+    Of a teacher with timesteps, the mean of its logits is the target.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -76,9 +82,12 @@ def mean_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temper
 
 
 def self_distillation_loss(student_logits: ArrayLike, *, temperature: ArrayLike = 3.0) -> jax.Array:
-    """Distillation of every timestep towards the student's own final output.
+    r"""Distillation of every timestep towards the student's own final output.
 
-    KD[i, b] = KD_τ(s[i, b], mean_j s[j, b]); the mean carries no gradient.
+    $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}\Big(\frac{1}{\tau T} \sum_j s_{j,b}\Big)
+      \,\Big\Vert\, \operatorname{softmax}(s_{i,b}/\tau)\Big)$$
+
+    The mean carries no gradient.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.

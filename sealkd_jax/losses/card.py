@@ -27,14 +27,18 @@ def card_seal_kd_loss(
     temperature: ArrayLike = 2.0,
     axis_name: Hashable | None = None,
 ) -> jax.Array:
-    """SeAl-KD as its method card has it.
+    r"""SeAl-KD as its method card has it.
 
-    With c[i, b] = max softmax(z[i, b]/τ) and the errors E_i = {b : argmax z[i, b] ≠ y_b}, the sum over
-    timesteps of
+    With $c_{i,b} = \max \operatorname{softmax}(z_{i,b}/\tau)$, where z are the student's logits, and the errors
+    $E_i = \{b : \operatorname{argmax} z_{i,b} \neq y_b\}$, the sum over timesteps of two terms. Where $E_i$ is not
+    empty, over all examples and without the factor τ²,
 
-    - (1 − mean_{b ∈ E_i} c[i, b]) · mean_b KL(softmax(t[i, b]/τ) ‖ softmax(z[i, b]/τ)), where E_i is not
-      empty: over all examples, and without the factor τ²;
-    - 0.01 · mean_b[ sigmoid(cos(z[i, b], z[i−1, b])) · c[i, b] ], from the second timestep on.
+    $$\Big(1 - \frac{1}{|E_i|} \sum_{b \in E_i} c_{i,b}\Big) \cdot \frac{1}{B} \sum_b \mathrm{KL}\big(
+      \operatorname{softmax}(t_{i,b}/\tau) \,\Vert\, \operatorname{softmax}(z_{i,b}/\tau)\big)$$
+
+    and from the second timestep on, with the logistic function σ,
+
+    $$0.01 \cdot \frac{1}{B} \sum_b \sigma\big(\cos(z_{i,b}, z_{i-1,b})\big)\, c_{i,b}$$
 
     Everything carries gradient, the weights and the teacher too. Norms in the cosine are at least 1e-8; on
     ties the gradient of c goes to the lowest index alone.

@@ -217,6 +217,7 @@ METHODS: dict[str, Method] = {
         *(rivals.tet, rivals.twkd, rivals.tser, rivals.hta_kl, rivals.tks, rivals.dkd),
     )
 }
+"""Every method by its name."""
 
 _WITHOUT_TEACHER = frozenset({"none", "mean_ce", "self_distillation", "sta", "tet", "tks"})
 

@@ -27,9 +27,9 @@ Task = Literal["timestep", "mean"]
 
 
 def ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """Cross-entropy of every timestep, without a temperature.
+    r"""Cross-entropy of every timestep, without a temperature.
 
-    CE[i, b] = −log softmax(s[i, b])[y_b]
+    $$\mathrm{CE}_{i,b} = -\log \operatorname{softmax}(s_{i,b})_{y_b}$$
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -62,9 +62,9 @@ def ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
 
 def mean_ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """Cross-entropy of the final output, the mean of the logits over timesteps.
+    r"""Cross-entropy of the final output, the mean of the logits over timesteps.
 
-    CE[b] = −log softmax(mean_i s[i, b])[y_b]
+    $$\mathrm{CE}_b = -\log \operatorname{softmax}\Big(\frac{1}{T} \sum_i s_{i,b}\Big)_{y_b}$$
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -95,15 +95,19 @@ def ela_loss(
     top_k: int = 1,
     correct_weight: ArrayLike = 1.0,
 ) -> jax.Array:
-    """Error-aware logit alignment: distillation in which a mistake is levelled with the label.
+    r"""Error-aware logit alignment: distillation in which a mistake is levelled with the label.
 
-    With w = argmax s[i, b]: where w = y, s' = s and t' = t. Where w ≠ y, the student's wrong class is made
-    equal to the label and the teacher does not tell the two apart: s'[w] := s[y], t'[y] := t'[w] :=
-    min(t[y], t[w]). Then
+    With $w = \operatorname{argmax} s_{i,b}$: where $w = y$, $s' = s$ and $t' = t$. Where $w \neq y$, the
+    student's wrong class is made equal to the label and the teacher does not tell the two apart:
 
-    ELA[i, b] = τ² KL(softmax(t'/τ) ‖ softmax(s'/τ))
+    $$s'_w = s_y, \qquad t'_y = t'_w = \min(t_y, t_w)$$
 
-    The teacher carries no gradient. At a wrong timestep s[w] gets none either and s[y] gets that of both
+    Then
+
+    $$\mathrm{ELA}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(t'/\tau) \,\Vert\,
+      \operatorname{softmax}(s'/\tau)\big)$$
+
+    The teacher carries no gradient. At a wrong timestep $s_w$ gets none either and $s_y$ gets that of both
     places.
 
     Args:
@@ -158,11 +162,12 @@ def sta_loss(
     score_temperature: ArrayLike = 1.0,
     confidence_threshold: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Selective temporal alignment: a timestep learns from the others that are confident and similar.
+    r"""Selective temporal alignment: a timestep learns from the others that are confident and similar.
 
-    STA[i, b] = τ² KL(softmax(g[i, b]/τ) ‖ softmax(s[i, b]/τ)),  g[i, b] = Σ_j W[i, j, b] s[j, b]
+    $$\mathrm{STA}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(g_{i,b}/\tau) \,\Vert\,
+      \operatorname{softmax}(s_{i,b}/\tau)\big), \qquad g_{i,b} = \sum_j W_{i,j,b}\, s_{j,b}$$
 
-    with the weights W of `sta_weights`. The target g carries no gradient; with T = 1 the loss is 0.
+    with the weights $W$ of `sta_weights`. The target $g$ carries no gradient; with T = 1 the loss is 0.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -206,13 +211,14 @@ def sta_weights(
     score_temperature: ArrayLike = 1.0,
     confidence_threshold: ArrayLike = 0.0,
 ) -> jax.Array:
-    """How much each timestep listens to each other one in `sta_loss`.
+    r"""How much each timestep listens to each other one in `sta_loss`.
 
-    W[i, ·, b] = softmax over j ≠ i of conf[j, b] · cos(s[i, b], s[j, b]) / score_temperature
+    $$W_{i,\cdot,b} = \operatorname{softmax}_{j \neq i}\big(\mathrm{conf}_{j,b} \cos(s_{i,b}, s_{j,b})
+      / \tau_s\big)$$
 
-    conf is `sta_confidence` of the source j, and norms in the cosine are at least 1e-12. Sources less
-    confident than the threshold get weight 0; where none of those i could listen to reaches it, it is
-    ignored.
+    $\tau_s$ is `score_temperature`, conf is `sta_confidence` of the source j, and norms in the cosine are at
+    least 1e-12. Sources less confident than the threshold get weight 0; where none of those i could listen to
+    reaches it, it is ignored.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -258,9 +264,10 @@ def sta_weights(
 
 
 def sta_confidence(student_logits: ArrayLike) -> jax.Array:
-    """Confidence of each timestep: how far the entropy of its prediction is below that of a uniform one.
+    r"""Confidence of each timestep: how far the entropy of its prediction is below that of a uniform one.
 
-    conf[j, b] = (ln C − H[j, b]) / ln C,  H = −Σ_c p log(p + 1e-8),  p = softmax(s[j, b])
+    $$\mathrm{conf}_{j,b} = \frac{\ln C - H_{j,b}}{\ln C}, \qquad H = -\sum_c p_c \log(p_c + 10^{-8}),
+      \qquad p = \operatorname{softmax}(s_{j,b})$$
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
@@ -299,9 +306,9 @@ def seal_kd_loss(
     confidence_threshold: ArrayLike = 0.0,
     task: Task = "timestep",
 ) -> jax.Array:
-    """SeAl-KD: cross-entropy, error-aware logit alignment and selective temporal alignment together.
+    r"""SeAl-KD: cross-entropy, error-aware logit alignment and selective temporal alignment together.
 
-    L[b] = mean_i (CE[i, b] + α ELA[i, b] + β STA[i, b])
+    $$L_b = \frac{1}{T} \sum_i \big(\mathrm{CE}_{i,b} + \alpha\, \mathrm{ELA}_{i,b} + \beta\, \mathrm{STA}_{i,b}\big)$$
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.

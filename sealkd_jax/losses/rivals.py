@@ -1,9 +1,11 @@
-"""The losses of other papers on spiking networks, as methods of `METHODS`.
+r"""The losses of other papers on spiking networks, as methods of `METHODS`.
 
 Axes: T timesteps, B batch, C classes. In the equations s are the student's logits and z their mean over
 timesteps, t the teacher's (their mean over timesteps where only z is distilled), y the label, τ the
-temperature; sg stops the gradient, means are over T and B, and KD_τ(s, t) = τ² KL(softmax(sg(t)/τ) ‖
-softmax(s/τ)).
+temperature; sg stops the gradient, a bar is the mean over T and B, and
+
+$$\mathrm{KD}_\tau(s, t) = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(\mathrm{sg}(t)/\tau) \,\Vert\,
+  \operatorname{softmax}(s/\tau)\big)$$
 
 Where a formula could not be checked against the authors' code, its docstring says "unconfirmed" and
 `UNCONFIRMED` has its name; what is in doubt is a parameter.
@@ -37,9 +39,9 @@ def tet(
     lam: float = 1e-3,
     phi: float = 1.0,
 ) -> Outcome:
-    """Temporal efficient training: the cross-entropy of every timestep, and all logits drawn to one value.
+    r"""Temporal efficient training: the cross-entropy of every timestep, and all logits drawn to one value.
 
-    (1 − λ) mean CE(s[i], y) + λ mean (s[i, b, c] − φ)²
+    $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i, y)} + \lambda\, \overline{(s_{i,b,c} - \varphi)^2}$$
 
     Args:
       lam: λ. The authors' code has 1e-3; re-uses of the loss often 0.05.
@@ -65,9 +67,10 @@ def twkd(
     temperature: float = 3.0,
     target: Literal["correct_mean", "ensemble"] = "correct_mean",
 ) -> Outcome:
-    """Temporal-wise distillation from the teacher and from the student's own output.
+    r"""Temporal-wise distillation from the teacher and from the student's own output.
 
-    mean CE(s[i], y) + α mean KD_τ(s[i], t) + β mean KD_τ(s[i], g)
+    $$\overline{\mathrm{CE}(s_i, y)} + \alpha\, \overline{\mathrm{KD}_\tau(s_i, t)}
+      + \beta\, \overline{\mathrm{KD}_\tau(s_i, g)}$$
 
     Args:
       alpha: α.
@@ -101,9 +104,10 @@ def tser(
     temperature: float = 4.0,
     ce_temperature: float = 1.0,
 ) -> Outcome:
-    """Temporal separation with entropy regularisation (unconfirmed).
+    r"""Temporal separation with entropy regularisation (unconfirmed).
 
-    (1 − λ) mean CE(s[i]/τ_ce, y) + λ mean KD_τ(s[i], t) − γ mean H(softmax(s[i]/τ))
+    $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i/\tau_{ce}, y)} + \lambda\, \overline{\mathrm{KD}_\tau(s_i, t)}
+      - \gamma\, \overline{H(\operatorname{softmax}(s_i/\tau))}$$
 
     The formula is that of a re-implementation by others, which takes the same temperature in the
     cross-entropy; the natural reading of the paper is ce_temperature=1. The paper's weights are not known:
@@ -140,13 +144,16 @@ def hta_kl(
     head_inclusive: bool = False,
     task: Task = "mean",
 ) -> Outcome:
-    """Head-tail aware distillation of the final output (unconfirmed).
+    r"""Head-tail aware distillation of the final output (unconfirmed).
 
-    mean CE + λ mean τ² (w_h KL(P ‖ Q) + w_t KL(Q ‖ P)),  P = softmax(sg(t)/τ),  Q = softmax(z/τ)
+    $$\overline{\mathrm{CE}} + \lambda \tau^2\, \overline{w_h\, \mathrm{KL}(P \,\Vert\, Q) +
+      w_t\, \mathrm{KL}(Q \,\Vert\, P)}$$
+
+    with $P = \operatorname{softmax}(\mathrm{sg}(t)/\tau)$ and $Q = \operatorname{softmax}(z/\tau)$.
 
     The teacher's classes, most probable first, are its head while their cumulated probability is below δ;
-    the others are its tail. w_h is the share of the head in Σ_c |P − Q|, and w_t = 1 − w_h; both without
-    gradient. The masks are known from a review, the weights from the method it builds on (arXiv
+    the others are its tail. $w_h$ is the share of the head in $\sum_c |P_c - Q_c|$, and $w_t = 1 - w_h$; both
+    without gradient. The masks are known from a review, the weights from the method it builds on (arXiv
     2404.02657); λ, τ and the task are not known.
 
     Args:
@@ -188,9 +195,10 @@ def tks(
     temperature: float = 3.0,
     detach_target: bool = False,
 ) -> Outcome:
-    """Temporal knowledge sharing: the timesteps that are right teach all of them, more and more; no teacher.
+    r"""Temporal knowledge sharing: the timesteps that are right teach all of them, more and more; no teacher.
 
-    w CE(z, y) + (1 − w) τ² mean Σ_c −softmax(g/τ)_c log softmax(s[i])_c,  w = 1 − progress · α
+    $$w\, \overline{\mathrm{CE}(z, y)} - (1 - w)\, \tau^2\, \overline{\sum_c \operatorname{softmax}(g/\tau)_c
+      \log \operatorname{softmax}(s_i)_c}, \qquad w = 1 - \alpha \cdot \mathrm{progress}$$
 
     g is the sum of the logits of the timesteps whose prediction is right, 0 where none is. There is no
     temperature on the student's side, and g carries gradient.
@@ -225,12 +233,13 @@ def dkd(
     temperature: float = 4.0,
     warmup: float = 1 / 12,
 ) -> Outcome:
-    """Decoupled distillation of the final output: the label against the rest, and the rest among themselves.
+    r"""Decoupled distillation of the final output: the label against the rest, and the rest among themselves.
 
-    CE(z, y) + min(progress/warmup, 1) (α TCKD + β NCKD)
+    $$\overline{\mathrm{CE}(z, y)} + \min\Big(\frac{\mathrm{progress}}{\mathrm{warmup}}, 1\Big)
+      \big(\alpha\, \overline{\mathrm{TCKD}} + \beta\, \overline{\mathrm{NCKD}}\big)$$
 
-    with p = softmax(·/τ): TCKD = τ² KL of [p(y), 1 − p(y)], teacher to student; NCKD = KD_τ(z, t) with
-    class y left out.
+    with $p = \operatorname{softmax}(\cdot/\tau)$: TCKD is $\tau^2\, \mathrm{KL}$ of $[p_y, 1 - p_y]$, teacher to
+    student; NCKD is $\mathrm{KD}_\tau(z, t)$ with class y left out.
 
     Args:
       alpha: α.
