@@ -124,13 +124,13 @@ class Checkpoints:
             except InputError as error:
                 errors[epoch] = error
                 continue
-            for bad, error in errors.items():
-                reason = str(error).rpartition(";")[0]
+            for bad, found in errors.items():
+                reason = str(found).rpartition(";")[0]
                 tell(f"{reason}; it is removed, and training goes on from epoch {epoch}")
                 self._manager.delete(bad)
             return state, records
-        for error in errors.values():
-            raise error
+        for newest in errors.values():
+            raise newest
         return like, []
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:

@@ -99,7 +99,7 @@ def prediction_flips(logits: ArrayLike) -> InTime:
     2.0 0.0
     """
 
-    def flips(logits):
+    def flips(logits: jax.Array) -> jax.Array:
         predictions = logits.argmax(-1)
         return (predictions[1:] != predictions[:-1]).sum(0).astype(logits.dtype).mean()
 
@@ -168,7 +168,7 @@ def teacher_agreement(logits: ArrayLike, teacher_logits: ArrayLike) -> InTime:
         raise ValueError(f"teacher_logits: expected {logits.shape[1:]} or {logits.shape}, got {teacher.shape}")
     teacher = jnp.broadcast_to(teacher, logits.shape)
 
-    def agreement(student, teacher):
+    def agreement(student: jax.Array, teacher: jax.Array) -> jax.Array:
         return (student.argmax(-1) == teacher.argmax(-1)).mean(1)
 
     return InTime(agreement(logits, teacher), agreement(accumulate(logits), accumulate(teacher)))
@@ -188,7 +188,7 @@ def summarise(logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | 
 
 
 @jax.jit
-def _measure(logits, labels, teacher_logits):
+def _measure(logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None) -> dict[str, jax.Array]:
     flips = prediction_flips(logits)
     measured = {
         "accuracy_by_timestep": accuracy_by_timestep(logits, labels),

@@ -7,6 +7,7 @@ Nothing is remembered between calls: the membrane goes in as `v` and comes out a
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ compute early timesteps again for each later one. Longer runs are a loop of sing
 computes the membranes again; unrolling such a loop in part only makes it slower."""
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
+Carry = tuple[jax.Array, jax.Array]
 
 
 def lif(
@@ -81,7 +83,7 @@ def lif(
     _require("decay", decay, "in [0, 1]", lambda d: (d >= 0) & (d <= 1))
     leak = 1 - _parameter("decay", decay, currents, dtype)
 
-    def charge(v, x, rest, leak):
+    def charge(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
         return v + leak * (x - (v - rest)) if decay_input else v - leak * (v - rest) + x
 
     return _run(currents, v, dtype, charge, leak, threshold, v_reset, detach_reset, surrogate)
@@ -114,22 +116,36 @@ def _fire(x: jax.Array, surrogate: Surrogate) -> jax.Array:
 
 
 @_fire.defjvp
-def _fire_jvp(surrogate, primals, tangents):
+def _fire_jvp(
+    surrogate: Surrogate, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     return _fire(x, surrogate), surrogate(x) * dx
 
 
-def _run(currents, v, dtype, charge: Callable, leak, threshold, v_reset, detach_reset, surrogate):
+def _run(
+    currents: jax.Array,
+    v: jax.Array | None,
+    dtype: jnp.dtype,
+    charge: Callable[..., jax.Array],
+    leak: Parameter,
+    threshold: Parameter,
+    v_reset: Parameter | None,
+    detach_reset: bool,
+    surrogate: Surrogate,
+) -> tuple[jax.Array, jax.Array]:
     """Charges, fires and resets once per timestep; `charge(v, x, rest, leak)` gives the membrane before firing."""
     rest = 0.0 if v_reset is None else v_reset
     _require("threshold", threshold, "above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
     threshold = _parameter("threshold", threshold, currents, dtype)
     rest = _parameter("v_reset", rest, currents, dtype)
-    v = rest if v is None else _membrane(v, currents, dtype)
+    start = rest if v is None else _membrane(v, currents, dtype)
     # The loop wants a membrane of one type throughout: full shape, sharded like all that flows into it.
-    v = v + jnp.zeros_like(charge(v, currents[0].astype(dtype), rest, leak) - threshold)
+    v = start + jnp.zeros_like(charge(start, currents[0].astype(dtype), rest, leak) - threshold)
 
-    def step(v, x, leak, threshold, rest):
+    def step(
+        v: jax.Array, x: jax.Array, leak: Parameter, threshold: Parameter, rest: Parameter
+    ) -> tuple[jax.Array, jax.Array]:
         h = charge(v, x.astype(dtype), rest, leak)
         spike = _fire(h - threshold, surrogate)
         fired = jax.lax.stop_gradient(spike) if detach_reset else spike
@@ -138,11 +154,11 @@ def _run(currents, v, dtype, charge: Callable, leak, threshold, v_reset, detach_
 
     parameters = leak, threshold, rest
     if len(currents) <= UNROLL:
-        spikes = []
+        each = []
         for x in currents:  # not a scan, whose second derivatives JAX gets wrong where a step has its own first ones
             v, spike = step(v, x, *parameters)
-            spikes.append(spike)
-        spikes = jnp.stack(spikes)
+            each.append(spike)
+        spikes = jnp.stack(each)
     else:
         v, spikes = _loop(step, v, currents, *parameters)
     return checkpoint_name(spikes, "spikes"), v
@@ -157,7 +173,7 @@ def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parame
     spike, and in the backward pass the membranes before each timestep and the gradient.
     """
 
-    def fire(carry, at):
+    def fire(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         v, spikes = carry
         x, t = at
         v, spike = step(v, x, *parameters)
@@ -168,21 +184,21 @@ def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parame
     return v_final, spikes.astype(currents.dtype)
 
 
-def _loop_forward(step, v, currents, *parameters):
+def _loop_forward(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Any:
     return _loop(step, v, currents, *parameters), (v, currents, parameters)
 
 
-def _loop_backward(step, residuals, cotangents):
+def _loop_backward(step: Callable, residuals: Any, cotangents: tuple[jax.Array, jax.Array]) -> Any:
     v, currents, parameters = residuals
     dv, dspikes = cotangents
     times = jnp.arange(len(currents))
 
-    def again(carry, at):
+    def again(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         v, before = carry
         x, t = at
         return (step(v, x, *parameters)[0], before.at[t].set(v)), None
 
-    def back(carry, at):
+    def back(carry: Any, at: Any) -> Any:
         dv, dparameters, dcurrents = carry
         v, x, dspike, t = at
         _, vjp = jax.vjp(step, v, x, *parameters)
@@ -203,7 +219,7 @@ def _buffer(like: jax.Array, source: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jnp.zeros_like(like, dtype) + source[:1].astype(dtype)
 
 
-def _membrane(v, currents, dtype):
+def _membrane(v: jax.Array, currents: jax.Array, dtype: jnp.dtype) -> jax.Array:
     v = jnp.asarray(v)
     if v.shape != currents.shape[1:]:
         raise ValueError(f"v: expected the shape of one timestep of currents, {currents.shape[1:]}, got {v.shape}")
@@ -212,7 +228,7 @@ def _membrane(v, currents, dtype):
     return v.astype(dtype)
 
 
-def _checked_currents(currents):
+def _checked_currents(currents: jax.Array) -> tuple[jax.Array, jnp.dtype]:
     currents = jnp.asarray(currents)
     if not jnp.issubdtype(currents.dtype, jnp.floating):
         raise TypeError(f"currents: expected a floating dtype, got {currents.dtype}")
@@ -222,7 +238,7 @@ def _checked_currents(currents):
     return currents, at_least_float32
 
 
-def _parameter(name, value, currents, dtype):
+def _parameter(name: str, value: Parameter, currents: jax.Array, dtype: jnp.dtype) -> Parameter:
     """A number stays a Python float; an array gets the membrane's dtype and the rank of one timestep."""
     if np.ndim(value) == 0 and isinstance(value, int | float | np.number):
         return float(value)
@@ -233,7 +249,7 @@ def _parameter(name, value, currents, dtype):
     return value if value.ndim == 0 else value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
 
 
-def _require(name, value, expected, holds, *others):
+def _require(name: str, value: Parameter, expected: str, holds: Callable[..., np.ndarray], *others: Parameter) -> None:
     """Checks values that are known while tracing; what is only known on the device is not looked at."""
     known = [np.asarray(a) for a in (value, *others) if not isinstance(a, jax.core.Tracer)]
     if len(known) == 1 + len(others) and not np.all(holds(*known)):

@@ -19,13 +19,14 @@ import jax.numpy as jnp
 Surrogate = Callable[[jax.Array], jax.Array]
 
 
+@dataclass(frozen=True)
 class _Positive:
     """Makes sure that every parameter of a surrogate is a positive, finite Python float."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, Real) or not 0 < value < math.inf:
+            if not isinstance(value, Real) or not 0 < float(value) < math.inf:
                 kind = type(self).__name__
                 raise ValueError(f"{kind}: {field.name}: expected a positive finite number, got {value!r}")
             object.__setattr__(self, field.name, float(value))

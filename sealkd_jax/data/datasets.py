@@ -5,11 +5,12 @@ Axis legend: N examples, T timesteps, H height, W width, C channels.
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sealkd_jax.errors import InputError
 
@@ -88,7 +89,7 @@ class Dataset:
         """SHA-256 of the training images and labels: what precomputed teacher logits belong to."""
         return self._facts.fingerprint
 
-    def rescaled(self, mean: Sequence[float], std: Sequence[float]) -> "Dataset":
+    def rescaled(self, mean: ArrayLike, std: ArrayLike) -> "Dataset":
         """The same data with this mean and deviation `[C]` of the channels, such as those of an imported network."""
         other = copy.copy(self)
         other._facts = self._facts._replace(mean=np.asarray(mean, np.float64), std=np.asarray(std, np.float64))
@@ -96,10 +97,10 @@ class Dataset:
 
     def in_memory(self) -> "Dataset":
         """The same data with all images read now."""
-        splits = (
+        train, validation, test = (
             Split(take(s.images, range(len(s.labels))), s.labels) for s in (self.train, self.validation, self.test)
         )
-        return Dataset(self.name, *splits, self.classes, self._facts)
+        return Dataset(self.name, train, validation, test, self.classes, self._facts)
 
     def with_fewer(self, examples: int) -> "Dataset":
         """The same data with only so many training examples: stratified, always the same, the rest left out.

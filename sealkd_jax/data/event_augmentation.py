@@ -76,10 +76,10 @@ def event_drop(rate: float) -> Augmentation:
         dropped = (jax.random.uniform(rate_key, (), jnp.float32) * jnp.float32(rate * 2**16)).astype(jnp.uint16)
         end = jnp.cumsum(frames.ravel(), dtype=jnp.int32)
 
-        def more(state):
+        def more(state: tuple[jax.Array, jax.Array]) -> jax.Array:
             return state[0] * end.size < end[-1]
 
-        def step(state):
+        def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             number, kept = state
             draws = jax.random.bits(jax.random.fold_in(event_key, number), (end.size,), jnp.uint16)
             up_to = jnp.pad(jnp.cumsum(draws >= dropped, dtype=jnp.int32), (1, 0))

@@ -39,7 +39,8 @@ def load_folder(path: Path, size: int) -> Dataset:
     found = {name: _split(path / name, classes, size) for name in ("val", "test") if (path / name).is_dir()}
     if not found:
         raise InputError(f"{path}: no folder val or test beside train")
-    test = found.get("test", found.get("val"))
+    test = found["test" if "test" in found else "val"]
+    assert isinstance(train.images, Pictures)
     digest = _fingerprint(train.images, size)
     if len(found) == 2:
         validation = found["val"]
@@ -60,7 +61,8 @@ class Pictures:
     """Files as images uint8 `[size, size, 3]`, read one by one; see `datasets.Images`."""
 
     def __init__(self, paths: Sequence[Path], size: int):
-        self.paths, self.shape, self.dtype = paths, (len(paths), size, size, 3), np.dtype(np.uint8)
+        self.paths, self.dtype = paths, np.dtype(np.uint8)
+        self.shape: tuple[int, ...] = (len(paths), size, size, 3)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -27,6 +27,7 @@ OUTSIDE = 128  # the grey of what lies outside of the image
 _BITS = 22  # of the vertical filter's weights: 255 times their largest sum, 1.5 in absolute values, stays below 2**31
 _ZERO, _MEAN, _GREY, _SMOOTH = range(4)  # bases
 _TABLE, _AUTO_CONTRAST, _EQUALIZE = range(3)  # curves
+Array = jax.Array | np.ndarray
 _BLENDS = {"Brightness": _ZERO, "Contrast": _MEAN, "Color": _GREY, "Sharpness": _SMOOTH}
 
 
@@ -41,11 +42,11 @@ class Setting(NamedTuple):
         curve: int32: `_TABLE`, or `_AUTO_CONTRAST` or `_EQUALIZE` in place of the table.
     """
 
-    matrix: np.ndarray
-    taps: np.ndarray
-    table: np.ndarray
-    base: np.ndarray
-    curve: np.ndarray
+    matrix: Array
+    taps: Array
+    table: Array
+    base: Array
+    curve: Array
 
 
 def setting(name: str, level: int, sign: int, height: int, width: int) -> Setting:
@@ -63,7 +64,8 @@ def setting(name: str, level: int, sign: int, height: int, width: int) -> Settin
     def strength(first: float, last: float) -> float:
         return float(np.linspace(first, last, 10)[level])
 
-    affine, slope, base, curve = (1, 0, 0, 0, 1, 0), 0.0, _ZERO, _TABLE
+    affine: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
+    slope, base, curve = 0.0, _ZERO, _TABLE
     table, pixel = np.arange(-255, 256, dtype=np.float32), np.arange(256)
     match name:
         case "Identity":
@@ -93,7 +95,8 @@ def setting(name: str, level: int, sign: int, height: int, width: int) -> Settin
     a, b, c, d, e, f = affine
     from_centres = np.array([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2])
     matrix = np.floor(from_centres * 2**16 + 0.5).astype(np.int32)
-    return Setting(matrix, _vertical_taps(slope, matrix, width), table, np.int32(base), np.int32(curve))
+    taps = _vertical_taps(slope, matrix, width)
+    return Setting(matrix, taps, table, np.array(base, np.int32), np.array(curve, np.int32))
 
 
 def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
@@ -139,7 +142,7 @@ def apply_setting(setting: Setting, image: jax.Array) -> jax.Array:
     return jnp.moveaxis(jnp.clip(result, 0, 255).astype(jnp.uint8), 0, -1)
 
 
-def _base(base: jax.Array, value: jax.Array) -> jax.Array:
+def _base(base: Array, value: jax.Array) -> jax.Array:
     """int32 `[3, H, W]`, what `value` is blended with."""
     _, height, width = value.shape
     red, green, blue = value
@@ -156,7 +159,7 @@ def _base(base: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.where(base == _SMOOTH, smooth, flat)
 
 
-def _curve(curve: jax.Array, channel: jax.Array) -> jax.Array:
+def _curve(curve: Array, channel: jax.Array) -> jax.Array:
     """float32 `[256]`: AutoContrast or Equalize of a channel, int32 `[H, W]`. Both are a truncated quotient.
 
     AutoContrast takes lowest to highest to 0 to 255. Pillow does it as level * scale - lowest * scale in float64,
@@ -195,5 +198,5 @@ def _float64_errors() -> tuple[np.ndarray, np.ndarray]:
     return error.astype(np.float32), tolerance.astype(np.float32)
 
 
-def _arange(*bounds: int) -> jax.Array:
-    return jnp.arange(*bounds, dtype=jnp.int32)
+def _arange(first: int, end: int | None = None) -> jax.Array:
+    return jnp.arange(first, end, dtype=jnp.int32)

@@ -74,10 +74,10 @@ def load(
         raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}, npz:FILE or folder:DIR")
     if not on_demand:
         return dataset
-    splits = (
+    train, validation, test = (
         split._replace(images=OnDemand(split.images)) for split in (dataset.train, dataset.validation, dataset.test)
     )
-    return Dataset(dataset.name, *splits, dataset.classes)
+    return Dataset(dataset.name, train, validation, test, dataset.classes)
 
 
 def _digits() -> Dataset:
@@ -91,7 +91,7 @@ def _digits() -> Dataset:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 0..16 -> 0..255, invertible
     labels = digits.target.astype(np.int32)
-    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-    train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
-    splits = (Split(images[part], labels[part]) for part in (train, validation, test))
-    return Dataset("digits", *splits, classes=tuple("0123456789"))
+    rest, last = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
+    most, some = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
+    train, validation, test = (Split(images[part], labels[part]) for part in (most, some, last))
+    return Dataset("digits", train, validation, test, tuple("0123456789"))

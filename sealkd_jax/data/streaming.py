@@ -20,7 +20,7 @@ class Examples(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # no longer that of a tuple
 
 
 class OnDemand:

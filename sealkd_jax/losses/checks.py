@@ -67,16 +67,16 @@ def as_scalar(name: str, value: ArrayLike, like: jax.Array, *, above: float | No
     if jnp.shape(value) != ():
         raise ValueError(f"{name}: expected a scalar, got shape {list(jnp.shape(value))}")
     if not isinstance(value, jax.core.Tracer):
-        if above is not None and not float(value) > above:
+        if above is not None and not float(np.asarray(value)) > above:
             raise ValueError(f"{name}: expected a number above {above:g}, got {value}")
-        if not np.isfinite(float(value)):
+        if not np.isfinite(np.asarray(value)):
             raise ValueError(f"{name}: expected a finite number, got {value}")
     return jnp.asarray(value, like.dtype)
 
 
 def as_share(name: str, value: ArrayLike, like: jax.Array) -> jax.Array:
     """A hyper-parameter in [0, 1], checked where concrete."""
-    if not isinstance(value, jax.core.Tracer) and jnp.shape(value) == () and not 0 <= float(value) <= 1:
+    if not isinstance(value, jax.core.Tracer) and jnp.shape(value) == () and not 0 <= float(np.asarray(value)) <= 1:
         raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
     return as_scalar(name, value, like)
 

@@ -3,9 +3,11 @@
 Axes: T timesteps, B batch, C classes.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sealkd_jax.losses.checks import as_label_mask, as_scalar, as_student
@@ -22,6 +24,6 @@ def outcome(student_logits: ArrayLike, labels: ArrayLike, **terms: tuple[ArrayLi
     """
     student = as_student(student_logits)
     means = {name: loss.mean() for name, (_, loss) in terms.items()}
-    total = sum(as_scalar(f"weight of {name}", weight, student) * means[name] for name, (weight, _) in terms.items())
+    weighted = (as_scalar(f"weight of {name}", weight, student) * means[name] for name, (weight, _) in terms.items())
     wrong = wrong_mask(student, as_label_mask(labels, student))
-    return total, means | {"wrong": wrong.mean(dtype=student.dtype)}
+    return functools.reduce(jnp.add, weighted), means | {"wrong": wrong.mean(dtype=student.dtype)}

@@ -6,6 +6,7 @@ takes the lowest index on ties. A loss comes back unreduced: the plain mean of w
 paper's scalar.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -201,7 +202,7 @@ def sta_loss(
     if student.shape[0] == 1:
         return jnp.zeros(student.shape[:2], student.dtype)
     # A sum over sources, not an einsum, as in sta_weights.
-    target = sum(weights[:, j, :, None] * student[None, j] for j in range(student.shape[0]))
+    target = functools.reduce(jnp.add, (weights[:, j, :, None] * student[None, j] for j in range(student.shape[0])))
     return softened_kl(target, student, temperature)
 
 

@@ -256,9 +256,8 @@ def dkd(
     target_q, others_q = _decoupled(student, is_label, tau)
     target_p, others_p = _decoupled(jax.lax.stop_gradient(teacher), is_label, tau)
 
-    progress = as_share("progress", progress, student)
-    warmup = as_share("warmup", warmup, student)
-    warm = jnp.where(progress < warmup, progress / jnp.where(warmup > 0, warmup, 1), 1)
+    done, rise = as_share("progress", progress, student), as_share("warmup", warmup, student)
+    warm = jnp.where(done < rise, done / jnp.where(rise > 0, rise, 1), 1)
     return outcome(
         student_logits,
         labels,

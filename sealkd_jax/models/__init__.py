@@ -82,7 +82,8 @@ class Network:
 
     def predict(self, variables: Variables, images: jax.Array, *, timesteps: int) -> jax.Array:
         """Logits `[T, B, C]` with the running statistics."""
-        return self.module.apply(_collections(variables), images, timesteps=timesteps)
+        logits: Any = self.module.apply(_collections(variables), images, timesteps=timesteps)
+        return logits
 
     def spikes(
         self, variables: Variables, images: jax.Array, *, timesteps: int

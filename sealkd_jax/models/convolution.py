@@ -46,9 +46,11 @@ def conv_general_dilated(
     return _convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+def _plain(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+
+
+_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
 
 
 def _forward(
@@ -61,7 +63,7 @@ def _backward(
     strides: tuple[int, ...], pads: Pads, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def by_jax(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, vjp = jax.vjp(partial(_convolve.__wrapped__, strides=strides, pads=pads), x, kernel)
+        _, vjp = jax.vjp(partial(_plain, strides=strides, pads=pads), x, kernel)
         return vjp(dy)
 
     return lax.platform_dependent(*residuals, dy, cpu=partial(_gradients, strides, pads), default=by_jax)
@@ -118,7 +120,7 @@ def _own_kernel_gradient(
     size = max(1, min(len(x), _PIECE // (x.size // len(x))))
     whole = len(x) // size * size
 
-    def add(total: jax.Array, piece: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def add(total: jax.Array, piece: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         return total + of_piece(*piece), None
 
     pieces = [a[:whole].reshape(-1, size, *a.shape[1:]) for a in (x, dy)]

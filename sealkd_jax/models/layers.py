@@ -38,7 +38,7 @@ class Neuron(nn.Module):
 
     @nn.compact
     def __call__(self, currents: jax.Array) -> jax.Array:
-        before = self.get_variable("membranes", "v")  # None: from rest
+        before: jax.Array | None = self.get_variable("membranes", "v")  # None: from rest
         if self.kind == "iaf":
             spikes, after = iaf(currents, before)
         elif self.kind == "lif":

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -40,7 +41,8 @@ def watch(batch: int, found: dict[str, Synapses]) -> Callable[..., Any]:
         if context.method_name == "__call__" and isinstance(module, Neuron):
             neurons_before.append(module.path)
         if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
-            kernel, x = module.get_variable("params", "kernel"), args[0]
+            kernel: jax.Array = module.get_variable("params", "kernel")
+            x = args[0]
             macs = kernel.size * math.prod(out.shape[1:-1])
             spikes = bool(neurons_before) and module.name not in getattr(module.parent, "currents", ())
             found["/".join(module.path)] = Synapses(macs, spikes)

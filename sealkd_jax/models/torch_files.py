@@ -133,7 +133,7 @@ def _check_opcodes(path: Path, program: bytes) -> None:
     for opcode, argument, position in pickletools.genops(program):
         if opcode.name not in _OPCODES:
             raise InputError(f"{path}: not a plain state dict (opcode {opcode.name}); save it as .safetensors")
-        if opcode.name == "LONG_BINPUT" and argument > position:  # would take memory for as many entries
+        if opcode.name == "LONG_BINPUT" and (argument or 0) > (position or 0):  # would take memory for as many entries
             raise InputError(f"{path}: damaged at {position} of its pickle")
 
 

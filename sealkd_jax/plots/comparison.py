@@ -5,6 +5,7 @@ and accuracy_by_timestep_mean [T]; accuracies are fractions. Every function retu
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,8 +60,8 @@ def _row_axes(title: str, x: str, rows: Sequence[dict], reference: str) -> tuple
 def _mean_and_std(axis: Axes, row: dict, at: float, colour: str, *, along: str) -> None:
     """A dot at the mean and a bar of ± one standard deviation, `along` x or y, at `at` on the other axis."""
     mean, std = row["mean"], row["std"] or 0.0
-    x, y = (mean, at) if along == "x" else (at, mean)
-    axis.errorbar(x, y, **{f"{along}err": std}, fmt="o", markersize=7, color=colour, elinewidth=1.6, capsize=3)
+    x, y, x_std, y_std = (mean, at, std, None) if along == "x" else (at, mean, None, std)
+    axis.errorbar(x, y, y_std, x_std, fmt="o", markersize=7, color=colour, elinewidth=1.6, capsize=3)
 
 
 def _teacher(axis: Axes, accuracy: float) -> None:
@@ -68,7 +69,7 @@ def _teacher(axis: Axes, accuracy: float) -> None:
     low, high = axis.get_xlim()
     if low - (high - low) <= accuracy <= high + (high - low):
         axis.axvline(accuracy, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-        place = {"x": accuracy, "ha": "center", "transform": axis.get_xaxis_transform()}
+        place: dict[str, Any] = {"x": accuracy, "ha": "center", "transform": axis.get_xaxis_transform()}
     else:
         above = accuracy > high
         place = {"x": float(above), "ha": "right" if above else "left", "transform": axis.transAxes}

@@ -7,6 +7,7 @@ matplotlib Figure.
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sealkd_jax.plots.style import (
@@ -91,7 +92,9 @@ def optimisation(metrics: Metrics) -> Figure:
     return figure
 
 
-def _by_epoch(title, metrics, lines, colours):
+def _by_epoch(
+    title: str, metrics: Sequence[dict], lines: dict[str, np.ndarray], colours: Sequence[str]
+) -> tuple[Figure, list[Axes]]:
     figure, axes = new_axes(title, "epoch")
     draw_lines(axes[0], column(metrics, "epoch"), lines, colours)
     steps(axes[0], len(metrics), first=metrics[0]["epoch"])

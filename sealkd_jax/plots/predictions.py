@@ -37,7 +37,7 @@ def error_raster(wrong: np.ndarray) -> Figure:
     figure, (axis,) = new_axes("Errors by example and timestep", "timestep", "examples with an error", height=4)
     always = f"{examples - len(rows)} of {examples} examples are right at every timestep"
     figure.text(0.01, 0.01, always, color=MUTED, fontsize=TEXT, va="bottom")
-    figure.get_layout_engine().set(rect=(0, 0.07, 1, 0.93))
+    figure.set_layout_engine("constrained", rect=(0, 0.07, 1, 0.93))
     axis.grid(False)
     steps(axis, timesteps)
     axis.set_xlim(0.5, timesteps + 0.5)
@@ -92,7 +92,7 @@ def confidence_by_timestep(confidence: np.ndarray, accuracy: np.ndarray) -> Figu
     lines = {"confidence": np.asarray(confidence), "accuracy": np.asarray(accuracy)}
     times = np.arange(1, len(confidence) + 1)
     figure, (axis,) = new_axes("Confidence by timestep", "timestep")
-    axis.fill_between(times, *lines.values(), color=MUTED, alpha=0.15, linewidth=0)
+    axis.fill_between(times, lines["confidence"], lines["accuracy"], color=MUTED, alpha=0.15, linewidth=0)
     draw_lines(axis, times, lines, (PURPLE, VERMILION))
     steps(axis, len(times))
     axis.yaxis.set_major_formatter(percent)

@@ -123,7 +123,8 @@ def end_labels(axis: Axes, labels: list[tuple[float, str, str]]) -> None:
     scale = axis.yaxis.get_transform().transform
     low, high = scale(np.array([bottom, top]))
     at = (scale(np.array([y for y, _, _ in labels])) - low) / (high - low)
-    inches = axis.get_position().height * axis.figure.get_figheight() * 0.9  # constrained layout takes some away
+    height = axis.figure.bbox.height / axis.figure.dpi
+    inches = axis.get_position().height * height * 0.9  # constrained layout takes some away
     gap = SMALL * 1.3 / 72 / inches
     for y, (_, text, colour) in zip(spread(at, gap, 0.0, 1.0), labels, strict=True):
         axis.text(

@@ -87,7 +87,10 @@ def _result(row: dict) -> tuple[str, ...]:
 
 def verdicts(comparison: dict) -> str:
     """For every row with an interval, in words, whether it differs from the reference."""
-    reference, better, worse, unclear = comparison["reference"], [], [], []
+    reference = comparison["reference"]
+    better: list[str] = []
+    worse: list[str] = []
+    unclear: list[str] = []
     for row in comparison["rows"]:
         if row["interval"] is not None:
             positive = better if row["difference"] > 0 else worse

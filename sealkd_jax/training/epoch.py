@@ -47,7 +47,7 @@ class PieceBatch(NamedTuple):
 
     images: jax.Array
     labels: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # no longer that of a tuple
     teacher_logits: jax.Array | None
 
 

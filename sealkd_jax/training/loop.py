@@ -131,7 +131,7 @@ class Program:
             "loss": mean(metrics["loss"]),
             "terms": {name: mean(values) for name, values in metrics["terms"].items()},
             "train_accuracy": mean(metrics["accuracy"]),
-            SCORE: float(score),
+            SCORE: float(np.asarray(score)),
             "firing_rates": {layer: mean(np.asarray(shares)) for layer, shares in rates.items()},
             "learning_rate": float(self.schedule(epoch * self.steps + self.steps - 1)),
             "grad_norm": mean(metrics["grad_norm"]),

@@ -87,7 +87,7 @@ def survey_split(
     for data in pieces(dataset, test, parallel, recipe.batch_size)():
         part, share = jax.tree.map(np.asarray, survey(variables, data)), len(data.labels) / len(test.labels)
         parts.append(part._replace(inputs={name: layer * share for name, layer in part.inputs.items()}))
-    logits = np.concatenate([part.logits for part in parts], 1)
+    logits: Any = np.concatenate([part.logits for part in parts], 1)
     return Survey(logits, *(jax.tree.map(lambda *x: sum(x), *of) for of in list(zip(*parts, strict=True))[1:]))
 
 
@@ -124,10 +124,10 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
         share = order.shape[1]
         for images, labels, index in stream(train, order.reshape(-1), steps_of_piece * share):
             teacher = None if teacher_logits is None else teacher_logits[index]
-            batches = jax.tree.map(
-                lambda x: x.reshape(-1, share, *x.shape[1:]), PieceBatch(images, labels, index, teacher)
+            piece: Any = (images, labels, index, teacher)
+            batches = parallel.put_batches(
+                jax.tree.map(lambda x: x.reshape(-1, share, *x.shape[1:]), PieceBatch(*piece))
             )
-            batches = parallel.put_batches(batches)
             state, metrics = run_piece(state, batches, scale, jnp.int32(epoch), jnp.int32(first))
             jax.block_until_ready(parts[-1:])  # two pieces on the devices are enough
             parts.append(metrics)

@@ -59,7 +59,8 @@ class EventDataset(Dataset):
         recordings: dict,
         skipped: list[str],
     ):
-        super().__init__(name, *splits, classes)
+        train, validation, test = splits
+        super().__init__(name, train, validation, test, classes)
         self.cache, self.recordings, self.skipped = cache, recordings, tuple(skipped)
 
 
@@ -139,7 +140,9 @@ class _Growing:
     """Frames on their way to disk, in a file that vanishes with the process; once a count exceeds 255, uint16."""
 
     def __init__(self, directory: Path):
-        self._directory, self._dtype, self._shape = directory, np.uint8, None
+        self._directory = directory
+        self._dtype: np.dtype = np.dtype(np.uint8)
+        self._shape: tuple[int, ...] = ()
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
 
     def __enter__(self) -> "_Growing":
@@ -159,7 +162,7 @@ class _Growing:
 
     def _widen(self) -> None:
         with self._file as narrow:
-            self._file, self._dtype = tempfile.TemporaryFile(dir=self._directory), np.uint16  # noqa: SIM115
+            self._file, self._dtype = tempfile.TemporaryFile(dir=self._directory), np.dtype(np.uint16)  # noqa: SIM115
             narrow.seek(0)
             while block := narrow.read(2**22):
                 self._file.write(np.frombuffer(block, np.uint8).astype(np.uint16))
@@ -172,7 +175,7 @@ class _Growing:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     """The arrays, memory-mapped, and what the header says; each byte is looked at once, for the SHA-256."""
     try:
-        data = np.memmap(path, np.uint8, "r")
+        data: np.ndarray = np.memmap(path, np.uint8, "r")
         size = int.from_bytes(data[:8].tobytes(), "little")
         if size > 100_000_000:  # what the format admits
             raise ValueError("its header is cut")

@@ -39,7 +39,8 @@ def load_cifar10_dvs(data_dir: Path, framing: Framing, cache_dir: Path) -> Event
         for split, numbers in splits.items()
         for number in numbers
     }
-    recordings, bad = {"train": [], "validation": [], "test": []}, []
+    recordings: dict[str, list[Recording]] = {"train": [], "validation": [], "test": []}
+    bad = []
     for path, name, size, stamp in list_files(root, ".aedat4"):
         match = re.fullmatch(r"CIFAR10DVS/([a-z]+)/cifar10_([a-z]+)_([0-9]{1,3})\.aedat4", name)
         if match and match[1] == match[2] and (match[1], int(match[3])) in split_of:

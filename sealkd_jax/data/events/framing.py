@@ -40,7 +40,7 @@ class Framing:
     size: int | None = None
     on_bad_recording: OnBadRecording = "fail"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _integer("timesteps", self.timesteps, 1000)
         if self.size is not None:
             _integer("size", self.size, 1000)
@@ -65,13 +65,13 @@ def frames(events: Events, framing: Framing, sensor: int) -> np.ndarray:
 
     Args:
         events: a recording that `recordings.checked` let through.
-        framing: with its size given.
+        framing: its size, where it is not given, is the sensor's.
         sensor: side of the sensor in pixels.
 
     Returns:
         int64 `[T, H, W, 2]`.
     """
-    steps, size = framing.timesteps, framing.size
+    steps, size = framing.timesteps, framing.size or sensor
     x, y, p, t = events
     if framing.by == "time":
         t = t - t[0]

@@ -74,10 +74,14 @@ def _find(data_dir: Path, part: str, open_files: ExitStack) -> tuple[list[Record
     for where, name, size, stamp, read in found:
         match = re.fullmatch(rf"{part}/([0-9])/[^/]+", name)
         if match:
-            good.append(Recording(name, size, stamp, lambda w=where, r=read: parse(w, r()), int(match[1])))
+            good.append(Recording(name, size, stamp, partial(_parsed, where, read), int(match[1])))
         else:
             bad.append(f"{where}: expected {part}/DIGIT/NAME.bin, with a digit from 0 to 9")
     return good, bad
+
+
+def _parsed(where: str, read: Callable[[], bytes]) -> Events:
+    return parse(where, read())
 
 
 Found = tuple[str, str, int, int, Callable[[], bytes]]
