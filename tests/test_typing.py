@@ -10,6 +10,7 @@ from sealkd_jax import diagnostics, early_exit, neurons, plots, surrogates
 from sealkd_jax.export import card, streaming
 from sealkd_jax.losses import METHODS
 
+ROOT = Path(__file__).parents[1]
 MODULES = (sealkd_jax, diagnostics, early_exit, neurons, plots, surrogates, card, streaming)
 
 
@@ -32,6 +33,11 @@ def test_every_public_function_says_what_it_takes_and_gives():
         if parameter not in function.__annotations__
     ]
     assert silent == []
+
+
+def test_mypy_has_nothing_to_say():
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_package_says_that_it_has_hints():

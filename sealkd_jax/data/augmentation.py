@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+"""(key, image) -> image."""
 
 
 def pad_and_crop(padding: int) -> Augmentation:

@@ -12,10 +12,12 @@ from sealkd_jax.data.streaming import OnDemand
 from sealkd_jax.errors import InputError
 
 DATA_DIR = Path("~/tensorflow_datasets")
+"""Where data sets are, if nothing else is said."""
 IMAGES = ("cifar10", "cifar100", "fashion-mnist")
 MOST_IN_MEMORY = 2**34  # bytes of training images from folders
 EVENTS = tuple(EVENT_DATASETS)
 DATASETS = ("digits", *IMAGES, "imagenet", *EVENTS)
+"""The names that `load` takes, beside `npz:FILE` and `folder:DIR`."""
 
 
 def load(

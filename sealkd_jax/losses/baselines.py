@@ -50,7 +50,7 @@ def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, tem
 def mean_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 4.0) -> jax.Array:
     r"""Distillation of the final output, the mean of the logits over timesteps.
 
-    $$\mathrm{KD}_b = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}(t_b/\tau) \,\Big\Vert\,
+    $$\mathrm{KD}_b = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}(t_b/\tau) \,\Vert\,
       \operatorname{softmax}\Big(\frac{1}{\tau T} \sum_i s_{i,b}\Big)\Big)$$
 
     Of a teacher with timesteps, the mean of its logits is the target.
@@ -85,7 +85,7 @@ def self_distillation_loss(student_logits: ArrayLike, *, temperature: ArrayLike 
     r"""Distillation of every timestep towards the student's own final output.
 
     $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}\Big(\frac{1}{\tau T} \sum_j s_{j,b}\Big)
-      \,\Big\Vert\, \operatorname{softmax}(s_{i,b}/\tau)\Big)$$
+      \,\Vert\, \operatorname{softmax}(s_{i,b}/\tau)\Big)$$
 
     The mean carries no gradient.
 

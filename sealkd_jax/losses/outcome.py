@@ -15,6 +15,7 @@ from sealkd_jax.losses.masks import wrong_mask
 
 Outcome = tuple[jax.Array, dict[str, jax.Array]]
 Method = Callable[..., Outcome]
+"""What `METHODS` holds: logits, teacher logits and labels to a scalar and its terms."""
 
 
 def outcome(student_logits: ArrayLike, labels: ArrayLike, **terms: tuple[ArrayLike, jax.Array]) -> Outcome:

@@ -37,8 +37,11 @@ __all__ = [
 ]
 
 PRECISIONS = ("float32", "bfloat16", "float64")
+"""Of activations, see `create_student`."""
 REMAT = ("none", "spikes", "full")
+"""What the backward pass finds in memory, see `create_student`."""
 SEES = ("mean", "each")
+"""What a teacher sees of frames, see `create_teacher`."""
 
 
 class Variables(NamedTuple):

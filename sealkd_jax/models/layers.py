@@ -18,6 +18,7 @@ from sealkd_jax.neurons import iaf, lif
 from sealkd_jax.sharding import DATA_AXIS, on_own_part
 
 NEURONS = ("lif", "iaf", "plif")
+"""The kinds of `Neuron`."""
 BY_TIME, IN_A_ROW = PartitionSpec(None, DATA_AXIS), PartitionSpec(DATA_AXIS)
 
 

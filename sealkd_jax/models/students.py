@@ -145,3 +145,4 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "sew-resnet18": partial(ResNet, block=SEWBlock, depths=(2, 2, 2, 2), features=(64, 128, 256, 512)),
     "sew-resnet34": partial(ResNet, block=SEWBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
 }
+"""Every spiking student by its name: what `create_student` makes a network of."""

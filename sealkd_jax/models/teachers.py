@@ -78,3 +78,4 @@ TEACHERS: dict[str, Callable[..., nn.Module]] = {
     ),
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 44, 56)},
 }
+"""Every ANN teacher by its name: what `create_teacher` makes a network of."""

@@ -27,7 +27,8 @@ from sealkd_jax.plots.style import (
     steps,
 )
 
-LADDER = ("none", "uniform_kd", "ela", "seal")  # each adds one idea to the one before; "sta" stands beside
+LADDER = ("none", "uniform_kd", "ela", "seal")
+"""Each adds one idea to the one before; `sta` stands beside."""
 
 
 def accuracies(rows: Sequence[dict], *, reference: str, teacher_accuracy: float | None) -> Figure:

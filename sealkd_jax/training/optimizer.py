@@ -9,6 +9,7 @@ import optax
 from sealkd_jax.errors import InputError
 
 OPTIMIZERS = ("sgd", "adamw")
+"""The names that `create_optimizer` takes."""
 
 
 def kernels(params: Any) -> Any:
