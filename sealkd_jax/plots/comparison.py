@@ -117,7 +117,7 @@ def differences(rows: Sequence[dict], *, reference: str) -> Figure:
             low, high = (100 * end for end in row["interval"])
             axis.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
         axis.plot(middle, y, "o", markersize=7, color=colour, markerfacecolor=colour if shown else PAPER)
-        text = f"{round(middle, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+        text = f"{round(middle, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
         axis.text(1.03, y, text, transform=axis.get_yaxis_transform(), fontsize=SMALL, color=colour, va="center")
     axis.margins(x=0.08)
     return figure

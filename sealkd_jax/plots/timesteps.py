@@ -89,9 +89,10 @@ def early_exit(
             axis.annotate(
                 f"≥ {percent(threshold)}",
                 (x, y),
-                (-5, 3),
+                (-2, 6),
                 textcoords="offset points",
                 ha="right",
+                va="bottom",
                 fontsize=SMALL,
                 color=BLUE,
                 path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
