@@ -109,7 +109,7 @@ def _start(group: tuple[list[float], int], gap: float, low: float, high: float) 
     return float(np.clip(np.mean(wishes) - (n - 1) * gap / 2, low, max(low, high - (n - 1) * gap)))
 
 
-def end_labels(axis: Axes, labels: list[tuple[float, str, str]]) -> None:
+def end_labels(axis: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Names lines where they end, right of the axes, instead of in a legend.
 
     Args:
