@@ -44,11 +44,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         if ":" in link[1] or link[1].startswith("#") or not (ROOT / path).exists():
             return link[0]  # MkDocs complains where it should
-        target = PAGES.get(path, path.removeprefix("docs/"))
-        for page in (target, f"{target}/README.md", f"{target.removesuffix('.py')}.md"):
-            if files.get_file_from_path(page) and (path in PAGES or path.startswith("docs/")):
-                found = posixpath.relpath(page, posixpath.dirname(here))
-                break
+        if inside := _page_of(path, files):
+            found = posixpath.relpath(inside, posixpath.dirname(here))
         else:
             found = f"{config.repo_url}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}"
         return f"]({found}#{anchor})" if anchor else f"]({found})"
@@ -56,8 +53,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return re.sub(r"\]\(([^()\s]+)\)", address, markdown)
 
 
+def _page_of(path: str, files: Files) -> str | None:
+    """Where a file or folder of the repository is in the site."""
+    if path in PAGES or not path.startswith("docs/"):
+        return PAGES.get(path)
+    name = path.removeprefix("docs/")
+    pages = (name, f"{name}/README.md", f"{name.removesuffix('.py')}.md")
+    return next((page for page in pages if files.get_file_from_path(page)), None)
+
+
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """TeX becomes MathML, which browsers draw themselves: no script, no fonts, nothing from elsewhere."""
+    """TeX becomes MathML, which browsers draw themselves: no script, and nothing is fetched from elsewhere."""
 
     def mathml(tex: re.Match[str]) -> str:
         math = convert(unescape(tex["inline"] or tex["display"]), display="inline" if tex["inline"] else "block")
