@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import struct
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ from sealkd_jax.training import (
     make_epoch,
     make_step,
     on_devices,
-    params_digest,
 )
+from sealkd_jax.training.state import flatten
 
 N, C, T = 6, 3, 2
 PRINTS = {"teacher": "a", "data": "b"}
@@ -38,14 +39,20 @@ def read(path, **kwargs):
     return TeacherLogits(path, **{"examples": N, "classes": C, "timesteps": T, "views": 4} | kwargs)
 
 
-def test_views_on_disk_equal_an_online_teacher_bit_for_bit(tmp_path):
-    """In a process as a user has it: conftest's eight devices and few optimisations make rounding go by program."""
+def test_views_on_disk_equal_an_online_teacher(tmp_path):
+    """Bit for bit, where the compiler rounds a computation alike in two programs: jax 0.10's does on a CPU.
+
+    In a process as a user has it: with conftest's eight devices and few optimisations, that one does not either.
+    """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        stored, online = fresh.submit(digests_of_stored_and_online, tmp_path).result()
-    assert stored == online
+        stored, online = fresh.submit(variables_of_stored_and_online, tmp_path).result()
+    tolerance = 0 if version("jaxlib").startswith("0.10.") else 1e-5
+    assert stored.keys() == online.keys()
+    for name, array in stored.items():
+        np.testing.assert_allclose(array, online[name], rtol=0, atol=tolerance, err_msg=name)
 
 
-def digests_of_stored_and_online(directory):
+def variables_of_stored_and_online(directory):
     """After four epochs on stored views, and after four epochs that ask the teacher at every step."""
     os.environ.pop("XLA_FLAGS", None)
     digits, parallel = load("digits"), Parallel("jit", jax.devices()[:1])
@@ -70,7 +77,7 @@ def digests_of_stored_and_online(directory):
     write_teacher_logits(path, lambda k: np.asarray(evaluate(said_by, np.int32(k)).logits[0]), 4, PRINTS)
     stored = read(path, examples=len(digits.train.labels), classes=10)
 
-    def digest(step_of, logits_of):
+    def trained(step_of, logits_of):
         def epoch_fn(state, said_by, *args):
             return make_epoch(step_of(said_by), recipe, split_batch=parallel.split_batch)(state, *args)
 
@@ -78,9 +85,9 @@ def digests_of_stored_and_online(directory):
         state = parallel.put(init_state(student, optimizer, jax.random.key(0), image))
         for epoch in range(recipe.epochs):
             state, _ = run_epoch(state, said_by, data, logits_of(epoch), jax.random.key(1), jnp.int32(epoch))
-        return params_digest(state.variables)
+        return {name: np.asarray(array) for name, array in flatten(state.variables).items()}
 
-    return digest(lambda _: step, stored.view), digest(online, lambda _: None)
+    return trained(lambda _: step, stored.view), trained(online, lambda _: None)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
