@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 
 from sealkd_jax.surrogates import Surrogate, sigmoid
 
@@ -214,7 +215,7 @@ def _loop_backward(step: Callable, residuals: Any, cotangents: tuple[jax.Array, 
 _loop.defvjp(_loop_forward, _loop_backward)
 
 
-def _buffer(like: jax.Array, source: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def _buffer(like: jax.Array, source: jax.Array, dtype: DTypeLike) -> jax.Array:
     """An array to be overwritten, which cannot be there before `source` is."""
     return jnp.zeros_like(like, dtype) + source[:1].astype(dtype)
 
