@@ -2,7 +2,7 @@
 
 python -m train.distill
 
-Half a minute of two CPU cores with the teacher. Seen: 98.3 % (Intel Xeon) and 98.9 % (AMD EPYC), teacher 99.7 %.
+Half a minute of two CPU cores with the teacher. Seen: 98.6 % (Intel Xeon) and 98.9 % (AMD EPYC), teacher 99.7 %.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions
