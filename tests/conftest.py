@@ -2,6 +2,7 @@
 
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 # A test runs its programs once or twice: optimising them would take more than half of the suite's time.
 _QUICK = "--xla_backend_optimization_level=0"
@@ -17,6 +18,14 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)  # programs would keep what they compile for their user
 
 collect_ignore = ["torch_reference.py"]  # needs PyTorch
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The directory of real recordings and arrays; CONTRIBUTING.md says what is in it."""
+    if "SEALKD_TEST_DATA" not in os.environ:
+        pytest.skip("SEALKD_TEST_DATA, the directory of real recordings and arrays, is not set")
+    return Path(os.environ["SEALKD_TEST_DATA"]).absolute()
 
 
 @pytest.fixture

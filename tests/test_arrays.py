@@ -1,7 +1,6 @@
 """A user's own arrays in an .npz file: what is read, and that everything else is refused in a line."""
 
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -190,8 +189,8 @@ def test_the_option_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_of_real_size(name, classes):
-    path = Path(os.environ.get("SEALKD_TEST_DATA", "")) / f"{name}.npz"
+def test_cifar_of_real_size(name, classes, real_data):
+    path = real_data / f"{name}.npz"
     if not path.is_file():
         pytest.skip(f"no {name}.npz in $SEALKD_TEST_DATA")
     dataset = load_npz(path)

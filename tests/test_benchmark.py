@@ -40,6 +40,7 @@ SMALL = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of SpikingJelly
 @pytest.mark.parametrize("subject", SMALL)
 def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loss, "SHAPES", ((2, 3, 4),))

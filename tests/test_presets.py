@@ -1,7 +1,6 @@
 """The presets: each is well formed, and the pipelines of images and of events run from raw data to the report."""
 
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -23,8 +22,6 @@ from train.data import pick_augmentation
 from train.options import AugmentationOptions, check
 from train.presets import PRESETS
 
-DATA = os.environ.get("SEALKD_TEST_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="SEALKD_TEST_DATA, the directory of the recordings, is not set")
 SHAPES = {"digits": (8, 8, 1), "fashion-mnist": (28, 28, 1), "nmnist": (5, 34, 34, 2), "dvs-gesture": (16, 64, 64, 2)}
 
 
@@ -106,11 +103,10 @@ def test_the_cifar_preset_runs_on_ones_own_images(own_images):
     assert config["auto_augment"] and config["flip"] and (config["crop"], config["cutout"]) == (4, 16)
 
 
-@needs_data
 @pytest.mark.parametrize("sees", ["mean", "each"])
-def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch):
+def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch, real_data):
     monkeypatch.chdir(tmp_path)
-    arguments = ["nmnist", "--data-dir", f"{DATA}/nmnist", "--frame-size", "17", "--timesteps", "3"]
+    arguments = ["nmnist", "--data-dir", f"{real_data}/nmnist", "--frame-size", "17", "--timesteps", "3"]
     summary = student_of_a_quick_teacher(arguments, ["--teacher-sees", sees])
     assert summary["n_test"] == 100 and len(summary["accuracy_by_timestep"]) == 3
     with np.load("run/hardest.npz") as hardest:  # pictures of whole recordings
@@ -121,10 +117,9 @@ def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch):
     assert logits.view(1).shape == ((810, 10) if sees == "mean" else (810, 3, 10))
 
 
-@needs_data
-def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch):
+def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch, real_data):
     monkeypatch.chdir(tmp_path)
-    with np.load(f"{DATA}/dvs_gesture_6.npz") as clips:
+    with np.load(real_data / "dvs_gesture_6.npz") as clips:
         events = np.stack([clips[name] for name in "xypt"], 1)
         ends, labels = clips["offsets"], clips["label"]
     events[:, 3] //= 1000  # the official files count in milliseconds

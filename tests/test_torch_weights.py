@@ -3,7 +3,6 @@
 `parity/resnet20.pth` and `parity/resnet20.safetensors` hold the same weights: see `torch_reference.py`.
 """
 
-import os
 import re
 import zipfile
 from functools import partial
@@ -179,11 +178,9 @@ def test_a_damaged_file_is_refused_or_read_as_these_shapes(tmp_path_factory, dat
         assert jax.tree.map(lambda x: (x.shape, x.dtype), variables) == jax.tree.map(lambda x: (x.shape, x.dtype), LIKE)
 
 
-def test_the_weights_of_a_published_resnet20_fit():
-    if "SEALKD_TEST_DATA" not in os.environ:
-        pytest.skip("SEALKD_TEST_DATA is not set")
+def test_the_weights_of_a_published_resnet20_fit(real_data):
     network = create_teacher("resnet20", 10)
-    path = Path(os.environ["SEALKD_TEST_DATA"], "cifar10_resnet20_akamaster.npz")
+    path = real_data / "cifar10_resnet20_akamaster.npz"
     variables = import_torch(path, network, like(network))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
     assert all((layer["var"] > 0).all() for layer in jax.tree.leaves(variables.stats, is_leaf=lambda x: "var" in x))

@@ -36,12 +36,12 @@ import numpy as np
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import Network, SpikingNet, Variables
+from sealkd_jax.models.layers import EPSILON
 from sealkd_jax.models.resnets import LARGE, Block, PreActBlock, ResNet, SEWBlock
 
 DT = 1e-4
 """Length of a timestep, in seconds."""
 THRESHOLD = 1.0
-EPSILON = 1e-5  # of BatchNorm
 Value = tuple[str, ...]  # the nodes whose sum it is
 
 

@@ -6,10 +6,8 @@ Axis legend: B batch, H height, W width, C channels of the image, K classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.training.state import flatten
@@ -35,28 +33,15 @@ def export_step(
         of membranes `{layer: [B, ...]}` and images `[B, H, W, C]`, normalised as in training, in the precision of the
         parameters, for any B; logits are `[B, K]`.
     """
-    network_dtype = network.module.param_dtype
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *image_shape), network.module.param_dtype)
+    _, like = jax.eval_shape(lambda images: network.step(variables, {}, images), images)
+    structure, layers = jax.tree.structure(like), [path.removesuffix("/v") for path in flatten(like)]
 
     def step(membranes: dict[str, jax.Array], images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        logits, after = network.step(variables, _nest(membranes), images)
-        return logits, _by_layer(after)
+        before = jax.tree.unflatten(structure, [membranes[layer] for layer in layers])
+        logits, after = network.step(variables, before, images)
+        return logits, dict(zip(layers, jax.tree.leaves(after), strict=True))
 
-    (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *image_shape), network_dtype)
-    _, membranes = jax.eval_shape(lambda x: step({}, x), images)
+    membranes = dict(zip(layers, jax.tree.leaves(like), strict=True))
     return jax.export.export(jax.jit(step), platforms=platforms)(membranes, images)
-
-
-def _by_layer(membranes: Any) -> dict[str, jax.Array]:
-    """`{block_0: {neuron: {v: array}}}` as `{"block_0/neuron": array}`."""
-    return {path.removesuffix("/v"): v for path, v in flatten(membranes).items()}
-
-
-def _nest(membranes: dict[str, jax.Array]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, v in membranes.items():
-        inner = nested
-        for name in path.split("/"):
-            inner = inner.setdefault(name, {})
-        inner["v"] = jnp.asarray(v)
-    return nested

@@ -17,6 +17,8 @@ from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.neurons import iaf, lif
 from sealkd_jax.sharding import DATA_AXIS, on_own_part
 
+EPSILON = 1e-5
+"""Of BatchNorm, PyTorch's."""
 NEURONS = ("lif", "iaf", "plif")
 """The kinds of `Neuron`."""
 BY_TIME, IN_A_ROW = PartitionSpec(None, DATA_AXIS), PartitionSpec(DATA_AXIS)
@@ -78,7 +80,7 @@ def conv3x3(features: int, **kwargs: Any) -> nn.Conv:
 
 
 def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any, **kwargs: Any) -> nn.BatchNorm:
-    """BatchNorm with PyTorch's defaults, eps 1e-5 and running statistics that keep 0.9, but Flax's biased variance.
+    """BatchNorm with PyTorch's defaults, `EPSILON` and running statistics that keep 0.9, but Flax's biased variance.
 
     The batch is that of all devices of `axis_name`.
     """
@@ -86,7 +88,7 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any,
         use_running_average=not train,
         axis_name=axis_name,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=EPSILON,
         dtype=dtype,
         param_dtype=param_dtype,
         **kwargs,

@@ -1,7 +1,6 @@
 """DVS128 Gesture: the arrays that tonic publishes, users, what is damaged, and real clips."""
 
 import io
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -154,10 +153,8 @@ def test_missing_data_are_told_how_to_get(tmp_path):
         load_dvs_gesture(tmp_path, Framing(2), tmp_path / "cache")
 
 
-def test_real_clips_keep_every_event(tmp_path):
-    if "SEALKD_TEST_DATA" not in os.environ:
-        pytest.skip("SEALKD_TEST_DATA is not set: six real clips are there")
-    clips = np.load(Path(os.environ["SEALKD_TEST_DATA"]) / "dvs_gesture_6.npz")
+def test_real_clips_keep_every_event(tmp_path, real_data):
+    clips = np.load(real_data / "dvs_gesture_6.npz")
     offsets = clips["offsets"]
     columns = [clips[name].astype(np.int64) for name in "xypt"]
     recordings = [Events(*(c[a:b] for c in columns)) for a, b in pairwise(offsets)]

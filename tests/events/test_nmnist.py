@@ -1,10 +1,8 @@
 """N-MNIST: the 40-bit format, archives and folders, what is damaged, and the real recordings."""
 
-import os
 import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,10 +203,8 @@ def test_without_tonic_the_command_that_installs_it_is_named(tmp_path, folders, 
 
 
 @pytest.fixture(scope="module")
-def real():
-    if "SEALKD_TEST_DATA" not in os.environ:
-        pytest.skip("SEALKD_TEST_DATA is not set: the real N-MNIST recordings are there")
-    return Path(os.environ["SEALKD_TEST_DATA"]) / "nmnist"
+def real(real_data):
+    return real_data / "nmnist"
 
 
 @pytest.mark.parametrize("framing", [Framing(4), Framing(3, "count", 17)])

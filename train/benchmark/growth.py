@@ -15,12 +15,12 @@ import tyro
 from matplotlib.figure import Figure
 
 from sealkd_jax.data import compose
-from sealkd_jax.losses import METHODS, seal_kd_loss
+from sealkd_jax.losses import seal_kd_loss
 from sealkd_jax.models import create_student
 from sealkd_jax.plots.style import CYCLE, MARKERS, MUTED, TEXT, new_axes
-from sealkd_jax.training import Batch, DeviceData, Recipe, create_optimizer, init_state, make_epoch, make_step
+from sealkd_jax.training import Batch, DeviceData, Recipe, make_epoch
 from sealkd_jax.training.epoch import Scale
-from train.benchmark.step import CLASSES, operations
+from train.benchmark.step import CLASSES, operations, seal_step
 from train.benchmark.table import RESULTS_DIR, keep, show
 from train.benchmark.timing import measure
 from train.options import check
@@ -56,9 +56,7 @@ def a_step(timesteps: int = 4, batch: int = 32, width: float = 1.0) -> Case:
     """A step by SeAl-KD of the spiking-conv student on images of 16×16."""
     network = create_student("spiking-conv", CLASSES, width=width)
     images, labels = jnp.ones((batch, 16, 16, 1)), jnp.zeros(batch, jnp.int32)
-    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
-    state = init_state(network, optimizer, jax.random.key(0), images[:1])
-    step = make_step(network, METHODS["seal"], optimizer, timesteps=timesteps)
+    state, step = seal_step(network, images, timesteps)
     work = operations(network, state.variables, images.shape, timesteps)
     return Case(step, (state, Batch(images, labels, jnp.zeros((batch, CLASSES))), 0.5), work)
 
@@ -79,9 +77,7 @@ def an_epoch(rows: int) -> Case:
         Scale(jnp.zeros(1), jnp.ones(1)),
         jnp.zeros((), jnp.int32),
     )
-    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
-    state = init_state(network, optimizer, jax.random.key(0), jnp.ones((1, 8, 8, 1)))
-    step = make_step(network, METHODS["seal"], optimizer, timesteps=4)
+    state, step = seal_step(network, jnp.ones((1, 8, 8, 1)), timesteps=4)
     epoch = make_epoch(step, Recipe(compose(), view_seed=0, views=1, batch_size=250, epochs=1))
     return Case(epoch, (state, data, jnp.zeros((rows, CLASSES)), jax.random.key(0), 0), rows)
 

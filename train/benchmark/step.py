@@ -18,7 +18,7 @@ import tyro
 
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_student
-from sealkd_jax.training import Batch, create_optimizer, init_state, make_step
+from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio
 from train.options import check
@@ -55,15 +55,21 @@ def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
     images = jnp.asarray(rng.normal(size=(options.batch_size, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, CLASSES, options.batch_size), jnp.int32)
     teacher = jnp.asarray(rng.normal(size=(options.batch_size, CLASSES)), jnp.float32)
-    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
-    step = jax.jit(make_step(network, METHODS["seal"], optimizer, timesteps=options.timesteps), donate_argnums=0)
-    state = [init_state(network, optimizer, jax.random.key(0), images[:1])]
+    begun, step = seal_step(network, images, options.timesteps)
+    state, step = [begun], jax.jit(step, donate_argnums=0)
 
     def work() -> Any:
         state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
         return metrics
 
     return work, operations(network, state[0].variables, images.shape, options.timesteps)
+
+
+def seal_step(network: Network, images: jax.Array, timesteps: int) -> tuple[TrainState, Callable[..., Any]]:
+    """Where a student begins, and a step of it by SeAl-KD with the optimiser of the paper's recipe."""
+    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
+    state = init_state(network, optimizer, jax.random.key(0), images[:1])
+    return state, make_step(network, METHODS["seal"], optimizer, timesteps=timesteps)
 
 
 def operations(network: Network, variables: Variables, shape: tuple[int, ...], timesteps: int) -> int:

@@ -1,0 +1,17 @@
+"""Random arrays, and the outputs and gradients of a neuron for given cotangents."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def random(*shape, seed=0, scale=1.5):
+    return np.random.default_rng(seed).normal(0.3, scale, shape)
+
+
+def pullback(neuron, cotangents, *args):
+    def run(*args):
+        outputs, vjp = jax.vjp(neuron, *args)
+        return outputs, vjp(tuple(jnp.asarray(c, o.dtype) for c, o in zip(cotangents, outputs, strict=True)))
+
+    return jax.jit(run)(*args)

@@ -1,0 +1,143 @@
+"""The neurons under JAX's transformations: batched, sharded, differentiated twice and forwards, computed again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from sealkd_jax.neurons import UNROLL, lif
+from sealkd_jax.surrogates import sigmoid
+from tests.pullback import pullback, random
+
+
+@jax.jit
+def value_and_grads(x, decay):
+    def loss(x, decay):
+        spikes, v = lif(x, decay=decay, threshold=0.8)
+        weights = jnp.arange(1.0, 1 + x.shape[-1])
+        return (spikes * weights).sum() + (v * v).sum()
+
+    return jax.value_and_grad(loss, (0, 1))(x, decay)
+
+
+def assert_close(tree, other, atol=1e-11):
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
+def test_vmap_and_pmap_agree_with_jit(float64):
+    x, decay = jnp.asarray(random(4, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
+    value, (gx, gd) = value_and_grads(x, decay)
+    values, (gxs, gds) = jax.jit(jax.vmap(value_and_grads, (1, None), (0, (1, 0))))(x, decay)
+    assert_close((values.sum(), (gxs, gds.sum(0))), (value, (gx, gd)))
+
+    devices = jax.pmap(value_and_grads, in_axes=(0, None))(jnp.moveaxis(x, 1, 0)[:, :, None], decay)
+    assert_close(devices, (values, (jnp.moveaxis(gxs, 1, 0)[:, :, None], gds)))
+
+    one = [value_and_grads(x, jnp.full((3,), d)) for d in (0.2, 0.7)]
+    many = jax.jit(jax.vmap(value_and_grads, (None, 0)))(x, jnp.full((3, 2), jnp.array([0.2, 0.7])).T)
+    assert_close(many, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one))
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_shard_map_agrees(float64, checked):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x, decay, batch = jnp.asarray(random(UNROLL + 1, 8, 3)), jnp.asarray([0.3, 0.5, 0.9]), P(None, "data")
+
+    def local(x, decay):
+        value, (gx, gd) = value_and_grads(x, decay)
+        # Where shard_map tracks what is replicated, it has summed the gradient of the shared decay itself.
+        return jax.lax.psum(value, "data"), (gx, gd if checked else jax.lax.psum(gd, "data"))
+
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=(batch, P()), out_specs=(P(), (batch, P())), check_vma=checked)
+    assert_close(jax.jit(sharded)(x, decay), value_and_grads(x, decay))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_sharded_arrays_agree(float64, kind):
+    x, decay = jnp.asarray(random(UNROLL + 1, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
+    expected = value_and_grads(x, decay)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, jax.NamedSharding(mesh, P(None, "data")))
+        assert_close(value_and_grads(sharded, decay), expected)
+
+
+def test_jvp_is_the_transpose_of_vjp(float64):
+    x, dx, g, gv = jnp.asarray(random(6, 4)), random(6, 4, seed=1), random(6, 4, seed=2), random(4, seed=3)
+    _, (ds, dv) = jax.jit(lambda x, dx: jax.jvp(lif, (x,), (dx,)))(x, jnp.asarray(dx))
+    _, (gx,) = pullback(lif, (g, gv), x)
+    np.testing.assert_allclose((ds * g).sum() + (dv * gv).sum(), (gx * dx).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("timesteps", [4, UNROLL + 1])
+def test_second_derivatives(float64, timesteps):
+    """Against the equations written out, with the surrogate as derivative of each spike."""
+    x, w = (jnp.asarray(random(timesteps, 3, seed=seed)) for seed in (0, 1))
+
+    @jax.custom_jvp
+    def fire(x):
+        return (x >= 0).astype(x.dtype)
+
+    @fire.defjvp
+    def _(primals, tangents):
+        return fire(*primals), sigmoid(4.0)(*primals) * tangents[0]
+
+    def written_out(x, decay):
+        v, spikes = jnp.zeros(3), []
+        for current in x:
+            h = decay * v + current
+            spikes.append(fire(h - 1))
+            v = (1 - spikes[-1]) * h
+        return jnp.stack(spikes), v
+
+    def curvature(run):
+        def loss(x, decay):
+            spikes, v = run(x, decay)
+            return (spikes * w).sum() + (v * v).sum()
+
+        def slope(x, decay):
+            dx, ddecay = jax.grad(loss, (0, 1))(x, decay)
+            return (dx * w).sum() + ddecay
+
+        return jax.jit(jax.grad(slope, (0, 1)))(x, jnp.asarray(0.6))
+
+    expected = curvature(written_out)
+    assert_close(curvature(lambda x, decay: lif(x, decay=decay)), expected)
+    assert np.abs(expected[0]).max() > 0.1
+
+
+def test_long_runs_have_no_forward_mode_and_say_so():
+    x = jnp.asarray(random(UNROLL + 1, 3))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lif, (x,), (x,))
+
+
+@pytest.mark.parametrize("timesteps", [4, UNROLL + 1])
+@pytest.mark.parametrize("policy", [None, jax.checkpoint_policies.save_only_these_names("spikes")])
+def test_rematerialisation_changes_nothing(float64, policy, timesteps):
+    weights = [jnp.asarray(random(5, 5, seed=s, scale=0.8)) for s in range(3)]
+
+    def network(weights, x):
+        for w in weights:
+            x, _ = lif(x @ w)
+        return (x * x).sum()
+
+    x = jnp.asarray(random(timesteps, 6, 5))
+    rematerialised = jax.checkpoint(network, policy=policy)
+    assert_close(*(jax.jit(jax.grad(f))(weights, x) for f in (rematerialised, network)))
+
+
+def test_a_policy_can_keep_just_the_spikes(capsys):
+    def layer(x):
+        return lif(jnp.sin(x))[0].sum()
+
+    policy = jax.checkpoint_policies.save_only_these_names("spikes")
+    jax.ad_checkpoint.print_saved_residuals(
+        jax.checkpoint(lambda x: layer(layer(x) * x), policy=policy), jnp.ones((4, 3))
+    )
+    kept = [line for line in capsys.readouterr().out.splitlines() if "from the argument" not in line]
+    assert kept
+    assert all("named 'spikes'" in line for line in kept)
