@@ -7,13 +7,14 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from sealkd_jax.data.augmentation import augment
-from sealkd_jax.data.auto_augment import CIFAR10_POLICY, _draw, auto_augment_cifar10
+from sealkd_jax.data.auto_augment import POLICIES, _draw, auto_augment
 from sealkd_jax.data.image_operations import apply_setting, setting
 from sealkd_jax.errors import InputError
 
 HEIGHT, WIDTH = 12, 22  # at least 256 pixels, so that an image can have every level
 GREY = (128, 128, 128)
-NAMES = sorted({name for pair in CIFAR10_POLICY for name, _, _ in pair} - {"ShearY"})
+SHEARS = {"ShearX", "ShearY"}
+NAMES = sorted({name for policy in POLICIES.values() for pair in policy for name, _, _ in pair} - SHEARS)
 
 
 def pillow(name, level, sign, image):
@@ -23,8 +24,9 @@ def pillow(name, level, sign, image):
     match name:
         case "Identity":
             return image
-        case "ShearY":
-            matrix = (1, 0, 0, np.linspace(0, 0.3, 10)[level] * sign, 1, 0)
+        case "ShearX" | "ShearY":
+            slope = np.linspace(0, 0.3, 10)[level] * sign
+            matrix = (1, slope, 0, 0, 1, 0) if name == "ShearX" else (1, 0, 0, slope, 1, 0)
             picture = picture.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=GREY)
         case "TranslateX":
             picture = picture.transform(size, Image.Transform.AFFINE, (1, 0, shift * size[0], 0, 1, 0), fillcolor=GREY)
@@ -89,8 +91,9 @@ def test_an_operation_at_every_level_is_pillows_to_the_bit(name, ours):
     np.testing.assert_array_equal(*compared(ours, entries, np.tile(pictures(48, 0), (10, 1, 1, 1))))
 
 
-def test_shear_is_pillows_but_for_whole_numbers_that_float64_falls_short_of(ours):
-    entries = [("ShearY", level, sign) for level in (7, 8) for sign in (1, -1) for _ in range(120)]
+@pytest.mark.parametrize("name, levels", [("ShearX", (5, 9)), ("ShearY", (7, 8))])
+def test_shear_is_pillows_but_for_whole_numbers_that_float64_falls_short_of(name, levels, ours):
+    entries = [(name, level, sign) for level in levels for sign in (1, -1) for _ in range(120)]
     got, expected = compared(ours, entries, pictures(480, 1))
     assert np.isin(got - expected, (0, 1)).all()
     assert (got != expected).mean() < 0.004
@@ -106,48 +109,62 @@ def test_auto_contrast_is_pillows_where_float64_falls_short_of_a_whole_number(ou
     np.testing.assert_array_equal(*compared(ours, [("AutoContrast", 0, 1)] * len(images), images))
 
 
-@pytest.fixture(scope="module")
-def policy():
-    """200 images, their keys, what the policy makes of them and what it drew: sub-policy, applied, negative."""
+def draws(name, keys):
+    """Sub-policy, applied and negative, for each key."""
+    return [np.asarray(drawn) for drawn in jax.jit(jax.vmap(lambda key: _draw(POLICIES[name], key)))(keys)]
+
+
+@pytest.fixture(scope="module", params=POLICIES)
+def policy(request):
+    """Its name, 200 images, their keys, what it makes of them and what it drew."""
     images, keys = pictures(200, 2), jax.random.split(jax.random.key(0), 200)
-    out = jax.jit(jax.vmap(auto_augment_cifar10()))(keys, images)
-    return images, keys, np.asarray(out), [np.asarray(drawn) for drawn in jax.vmap(_draw)(keys)]
+    out = jax.jit(jax.vmap(auto_augment(request.param)))(keys, images)
+    return request.param, images, keys, np.asarray(out), draws(request.param, keys)
 
 
 def test_the_policy_is_the_drawn_operations_one_after_the_other(policy):
-    images, _, out, drawn = policy
+    of, images, _, out, drawn = policy
     seen = set()
     for image, got, number, used, negative in zip(images, out, *drawn, strict=True):
-        for (name, _, level), use, sign in zip(CIFAR10_POLICY[number], used, 1 - 2 * negative, strict=True):
+        for (name, _, level), use, sign in zip(POLICIES[of][number], used, 1 - 2 * negative, strict=True):
             if use:
                 image = pillow(name, level, sign, image)
                 seen.add(name)
-        sheared = used[0] and CIFAR10_POLICY[number][0][0] == "ShearY"
+        sheared = used[0] and POLICIES[of][number][0][0] in SHEARS
         assert (got != image).mean() <= 0.02 * sheared
-    assert seen == {*NAMES, "ShearY"}
+    assert seen == {name for pair in POLICIES[of] for name, _, _ in pair}
 
 
 def test_the_policy_does_the_same_to_an_image_alone_and_where_64_bit_types_are_on(policy, float64):
-    images, keys, out, drawn = policy
-    alone = jax.jit(jax.vmap(auto_augment_cifar10()))
+    of, images, keys, out, drawn = policy
+    alone = jax.jit(jax.vmap(auto_augment(of)))
     for number in range(0, 200, 8):
         np.testing.assert_array_equal(alone(keys[number : number + 1], images[number : number + 1])[0], out[number])
-    for wide, narrow in zip(jax.vmap(_draw)(keys), drawn, strict=True):
+    for wide, narrow in zip(draws(of, keys), drawn, strict=True):
         np.testing.assert_array_equal(wide, narrow)
 
 
-def test_draws_have_the_policys_probabilities():
+@pytest.mark.parametrize("of, pairs", [("cifar10", 25), ("imagenet", 24)])
+def test_draws_have_the_policys_probabilities(of, pairs):
     count = 50000
-    keys = jax.random.split(jax.random.key(0), count)
-    number, used, negative = (np.asarray(drawn) for drawn in jax.jit(jax.vmap(_draw))(keys))
-    share = np.bincount(number, minlength=25) / count
-    assert np.abs(share - 1 / 25).max() < 5 * np.sqrt(24 / 25**2 / count)
-    for pair, row in enumerate(CIFAR10_POLICY):
+    number, used, negative = draws(of, jax.random.split(jax.random.key(0), count))
+    share = np.bincount(number, minlength=pairs) / count
+    assert np.abs(share - 1 / pairs).max() < 5 * np.sqrt((pairs - 1) / pairs**2 / count)
+    for pair, row in enumerate(POLICIES[of]):
         chosen = number == pair
         expected = np.array([probability for _, probability, _ in row])
         deviation = np.sqrt(expected * (1 - expected) / chosen.sum())
         assert (np.abs(used[chosen].mean(0) - expected) <= 5 * deviation).all()
         assert (np.abs(negative[chosen].mean(0) - 0.5) < 2.5 / np.sqrt(chosen.sum())).all()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "ShearX"])
+def test_an_operation_on_pictures_of_imagenets_size(name):
+    images = pictures(6, 4, 224, 224)
+    for level in (3, 5, 9):
+        ours = jax.jit(jax.vmap(apply_setting, in_axes=(None, 0)))(setting(name, level, 1, 224, 224), images)
+        theirs = np.stack([pillow(name, level, 1, image) for image in images])
+        assert (ours != theirs).mean() <= 0.004 * (name in SHEARS)
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (2, 5)])
@@ -163,4 +180,9 @@ def test_small_images_have_no_inside_to_be_smoothed(height, width):
 def test_an_image_of_another_kind_is_named(shape, dtype):
     images = jnp.zeros((2, *shape), dtype)
     with pytest.raises(InputError, match=r"AutoAugment: expected images uint8 \[H, W, 3\]; got "):
-        augment(auto_augment_cifar10(), images, seed=0, view=1, index=jnp.arange(2))
+        augment(auto_augment("cifar10"), images, seed=0, view=1, index=jnp.arange(2))
+
+
+def test_a_policy_that_there_is_not_is_named():
+    with pytest.raises(InputError, match="no policy 'svhn'; there are cifar10 and imagenet"):
+        auto_augment("svhn")

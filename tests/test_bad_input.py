@@ -85,7 +85,7 @@ PROGRAMS = [
     (distill, ["--resized-crop", "2"], "--resized-crop 2.0: expected a number from 0 to 1"),
     (distill, ["--view-seed", "-1"], "--view-seed -1: expected 0 to"),
     (distill, ["--roll", "2"], "--roll 2: for recordings of events, which digits has not"),
-    (distill, ["--auto-augment"], "--auto-augment: for RGB images; those of digits have 1 channels"),
+    (distill, ["--auto-augment", "cifar10"], "--auto-augment: for RGB images; those of digits have 1 channels"),
     (distill, ["--stream", "--dataset", "npz:none.npz"], "none.npz: no such file"),
     (distill, ["--dataset", "folder:nowhere"], "nowhere"),
     (distill, ["cifar10", "--data-dir", "nowhere"], "nowhere: no cifar10 there; get it: "),

@@ -55,8 +55,8 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
         ({"time_shift": 1}, (8, 8, 3), "--time-shift 1: for recordings of events"),
         ({"event_drop": 0.1}, (8, 8, 3), "--event-drop 0.1: for recordings of events"),
         ({"crop": 1}, (3, 8, 8, 2), "--crop 1: for images"),
-        ({"auto_augment": True}, (3, 8, 8, 2), "--auto-augment True: for images"),
-        ({"auto_augment": True}, (8, 8, 1), "--auto-augment: for RGB images"),
+        ({"auto_augment": "cifar10"}, (3, 8, 8, 2), "--auto-augment cifar10: for images"),
+        ({"auto_augment": "imagenet"}, (8, 8, 1), "--auto-augment: for RGB images"),
     ],
 )
 def test_augmentation_of_another_kind_is_refused(options, shape, words):
@@ -100,7 +100,7 @@ def test_the_cifar_preset_runs_on_ones_own_images(own_images):
     )
     assert summary["dataset"] == "own" and summary["n_test"] == 100 and summary["timesteps"] == 2
     config = json.loads(Path("run/config.json").read_text())["options"]
-    assert config["auto_augment"] and config["flip"] and (config["crop"], config["cutout"]) == (4, 16)
+    assert config["auto_augment"] == "cifar10" and config["flip"] and (config["crop"], config["cutout"]) == (4, 16)
 
 
 @pytest.mark.parametrize("sees", ["mean", "each"])
@@ -169,7 +169,8 @@ def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
 def test_a_student_can_be_the_teacher(own_images):
     """It then has logits at each of its timesteps, and its test accuracy is that of its own run."""
     arguments = ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20", "--devices", "1"]
-    arguments += ["--epochs", "1", "--student", "spiking-mlp", "--width", "0.1", "--views", "2", "--no-auto-augment"]
+    arguments += ["--epochs", "1", "--student", "spiking-mlp", "--width", "0.1", "--views", "2"]
+    arguments += ["--auto-augment", "none"]
     distill.main([*arguments, "--method", "none", "--out", "first"])
     distill.main([*arguments, "--teacher", "first", "--out", "second"])
     first, second = (json.loads(Path(run, "summary.json").read_text()) for run in ("first", "second"))

@@ -8,7 +8,7 @@ from sealkd_jax.data import (
     Augmentation,
     Dataset,
     Framing,
-    auto_augment_cifar10,
+    auto_augment,
     compose,
     cutout,
     event_cutout,
@@ -59,14 +59,15 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
     Raises:
         InputError: for what the data set's kind does not admit.
     """
-    images_only = {name: getattr(options, name) for name in ("crop", "resized_crop", "auto_augment")}
+    policy = options.auto_augment if options.auto_augment != "none" else ""
+    images_only = {"crop": options.crop, "resized_crop": options.resized_crop, "auto_augment": policy}
     events_only = {"roll": options.roll, "time_shift": options.time_shift, "event_drop": options.event_drop}
     refused, kind = (images_only, "images") if dataset.frames else (events_only, "recordings of events")
     for name, value in refused.items():
         if value:
             raise InputError(f"--{name.replace('_', '-')} {value}: for {kind}, which {dataset.name} has not")
     channels = dataset.train.images.shape[-1]
-    if options.auto_augment and channels != 3:
+    if policy and channels != 3:
         raise InputError(f"--auto-augment: for RGB images; those of {dataset.name} have {channels} channels")
     if dataset.frames:
         chosen = (
@@ -81,7 +82,7 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
             (options.crop, lambda: pad_and_crop(options.crop)),
             (options.resized_crop, lambda: resized_crop(options.resized_crop)),
             (options.flip, lambda: flip()),
-            (options.auto_augment, lambda: auto_augment_cifar10()),
+            (policy, lambda: auto_augment(policy)),
             (options.cutout, lambda: cutout(options.cutout)),
         )
     return compose(*(make() for strength, make in chosen if strength))

@@ -39,7 +39,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
-    """How a view of a training example is made; 0 and no switch each off."""
+    """How a view of a training example is made; 0, none and no switch each off."""
 
     crop: int = 0
     """Zero pixels padded to every side before cropping back."""
@@ -47,8 +47,8 @@ class AugmentationOptions:
     """A random part of the image, at least this share of its area, is scaled to the whole of it."""
     flip: bool = False
     """Half of the images, or recordings, are mirrored."""
-    auto_augment: bool = False
-    """AutoAugment's policy for CIFAR-10; RGB images alone."""
+    auto_augment: Literal["none", "cifar10", "imagenet"] = "none"
+    """AutoAugment's policy for one of these data sets; RGB images alone."""
     cutout: int = 0
     """Side of a square that is blanked, in pixels."""
     roll: int = 0

@@ -10,7 +10,7 @@ from sealkd_jax.data.augmentation import (
     pad_and_crop,
     resized_crop,
 )
-from sealkd_jax.data.auto_augment import auto_augment_cifar10
+from sealkd_jax.data.auto_augment import auto_augment
 from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
 from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, roll, time_shift
 from sealkd_jax.data.events import Framing
@@ -26,7 +26,7 @@ __all__ = [
     "OnDemand",
     "Split",
     "augment",
-    "auto_augment_cifar10",
+    "auto_augment",
     "compose",
     "cutout",
     "event_cutout",

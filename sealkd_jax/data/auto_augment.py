@@ -1,4 +1,4 @@
-"""AutoAugment's policy for CIFAR-10, on the device: for each image a random pair of image operations.
+"""AutoAugment's policies for CIFAR-10 and ImageNet, on the device: for each image a random pair of image operations.
 
 Axis legend: H height, W width.
 """
@@ -13,8 +13,10 @@ from sealkd_jax.data.augmentation import Augmentation
 from sealkd_jax.data.image_operations import Setting, apply_setting, setting
 from sealkd_jax.errors import InputError
 
-# 25 sub-policies of two operations, each a name, a probability and a level (Cubuk et al. 2019, appendix).
-CIFAR10_POLICY = (
+Policy = tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...]
+
+# Sub-policies of two operations, each a name, a probability and a level (Cubuk et al. 2019, appendix).
+CIFAR10_POLICY: Policy = (
     (("Invert", 0.1, 7), ("Contrast", 0.2, 6)),
     (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
     (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)),
@@ -42,52 +44,89 @@ CIFAR10_POLICY = (
     (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
 )
 
+# Without the published 25th sub-policy, which is the third again: SeAl-KD's authors have it once.
+IMAGENET_POLICY: Policy = (
+    (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),
+    (("Solarize", 0.6, 5), ("AutoContrast", 0.6, 5)),
+    (("Equalize", 0.8, 8), ("Equalize", 0.6, 3)),
+    (("Posterize", 0.6, 7), ("Posterize", 0.6, 6)),
+    (("Equalize", 0.4, 7), ("Solarize", 0.2, 4)),
+    (("Equalize", 0.4, 4), ("Rotate", 0.8, 8)),
+    (("Solarize", 0.6, 3), ("Equalize", 0.6, 7)),
+    (("Posterize", 0.8, 5), ("Equalize", 1.0, 2)),
+    (("Rotate", 0.2, 3), ("Solarize", 0.6, 8)),
+    (("Equalize", 0.6, 8), ("Posterize", 0.4, 6)),
+    (("Rotate", 0.8, 8), ("Color", 0.4, 0)),
+    (("Rotate", 0.4, 9), ("Equalize", 0.6, 2)),
+    (("Equalize", 0.0, 7), ("Equalize", 0.8, 8)),
+    (("Invert", 0.6, 4), ("Equalize", 1.0, 8)),
+    (("Color", 0.6, 4), ("Contrast", 1.0, 8)),
+    (("Rotate", 0.8, 8), ("Color", 1.0, 2)),
+    (("Color", 0.8, 8), ("Solarize", 0.8, 7)),
+    (("Sharpness", 0.4, 7), ("Invert", 0.6, 8)),
+    (("ShearX", 0.6, 5), ("Equalize", 1.0, 9)),
+    (("Color", 0.4, 0), ("Equalize", 0.6, 3)),
+    (("Equalize", 0.4, 7), ("Solarize", 0.2, 4)),
+    (("Solarize", 0.6, 5), ("AutoContrast", 0.6, 5)),
+    (("Invert", 0.6, 4), ("Equalize", 1.0, 8)),
+    (("Color", 0.6, 4), ("Contrast", 1.0, 8)),
+)
 
-def auto_augment_cifar10() -> Augmentation:
-    """The CIFAR-10 policy of AutoAugment, Cubuk et al., CVPR 2019 (arXiv 1805.09501).
 
-    One of 25 sub-policies is drawn; each of its two operations is applied with its own probability, and in either
+POLICIES = {"cifar10": CIFAR10_POLICY, "imagenet": IMAGENET_POLICY}
+
+
+def auto_augment(policy: str) -> Augmentation:
+    """AutoAugment, Cubuk et al., CVPR 2019 (arXiv 1805.09501), by its policy for one data set.
+
+    One of the sub-policies is drawn; each of its two operations is applied with its own probability, and in either
     direction where it has two. Where implementations differ, this is what SeAl-KD was trained with (the widespread
-    one by DeepVoltaire), and torchvision's `AutoAugmentPolicy.CIFAR10` is in brackets: what lies outside of the image
-    is grey, 128 (black); shear is bicubic (nearest pixel); rotation is counter-clockwise alone (either way); solarize
-    thresholds count from 256 (255). Translations are in shares of the image's side, 150/331 at most. SeAl-KD crops
-    and flips before it, and cuts out and normalises after it.
+    one by DeepVoltaire), and torchvision's `AutoAugment` is in brackets: what lies outside of the image is grey, 128
+    (black); shear is bicubic (nearest pixel); rotation is counter-clockwise alone (either way); solarize thresholds
+    count from 256 (255). Translations are in shares of the image's side, 150/331 at most. SeAl-KD crops and flips
+    before it, and cuts out and normalises after it.
+
+    Args:
+        policy: "cifar10" or "imagenet"; of images of any kind.
 
     Returns:
         An augmentation of uint8 `[H, W, 3]`, of any size.
 
     Raises:
-        InputError: at trace time, if the image is anything else.
+        InputError: for another policy; at trace time, if the image is anything else.
     """
+    if policy not in POLICIES:
+        raise InputError(f"AutoAugment: no policy {policy!r}; there are {' and '.join(POLICIES)}")
+    pairs = POLICIES[policy]
 
     def apply(key: jax.Array, image: jax.Array) -> jax.Array:
         if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != jnp.uint8:
             raise InputError(f"AutoAugment: expected images uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
-        settings, numbers = jax.tree.map(jnp.asarray, _settings(*image.shape[:2]))
+        settings, numbers = jax.tree.map(jnp.asarray, _settings(pairs, *image.shape[:2]))
 
         def step(image: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
             return apply_setting(jax.tree.map(lambda array: array[number], settings), image), None
 
-        policy, used, negative = _draw(key)
-        pair = jnp.where(used, numbers[policy, jnp.arange(2), negative], 0)
+        drawn, used, negative = _draw(pairs, key)
+        pair = jnp.where(used, numbers[drawn, jnp.arange(2), negative], 0)
         return jax.lax.scan(step, image, pair)[0]
 
     return apply
 
 
-def _draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _draw(policy: Policy, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Number of the sub-policy, and for its two operations whether they are applied and whether they are negative."""
     policy_key, use_key, sign_key = jax.random.split(key, 3)
-    policy = jax.random.randint(policy_key, (), 0, len(CIFAR10_POLICY), jnp.int32)
-    probability = jnp.array([[use for _, use, _ in pair] for pair in CIFAR10_POLICY], jnp.float32)
-    used = jax.random.uniform(use_key, (2,), jnp.float32) < probability[policy]
-    return policy, used, jax.random.randint(sign_key, (2,), 0, 2, jnp.int32)
+    drawn = jax.random.randint(policy_key, (), 0, len(policy), jnp.int32)
+    probability = jnp.array([[use for _, use, _ in pair] for pair in policy], jnp.float32)
+    used = jax.random.uniform(use_key, (2,), jnp.float32) < probability[drawn]
+    return drawn, used, jax.random.randint(sign_key, (2,), 0, 2, jnp.int32)
 
 
 @functools.cache
-def _settings(height: int, width: int) -> tuple[Setting, np.ndarray]:
-    """All settings of the policy, stacked, Identity first; and which is whose: `[25, 2, 2]` by pair, place and sign."""
-    rows = [[[(name, level, sign) for sign in (1, -1)] for name, _, level in pair] for pair in CIFAR10_POLICY]
+def _settings(policy: Policy, height: int, width: int) -> tuple[Setting, np.ndarray]:
+    """All settings of a policy, stacked, Identity first; whose they are: `[pairs, 2, 2]` by pair, place and sign."""
+    rows = [[[(name, level, sign) for sign in (1, -1)] for name, _, level in pair] for pair in policy]
     distinct = list(dict.fromkeys([("Identity", 0, 1), *(entry for pair in rows for signs in pair for entry in signs)]))
     numbers = np.array([[[distinct.index(entry) for entry in signs] for signs in pair] for pair in rows], np.int32)
     return jax.tree.map(

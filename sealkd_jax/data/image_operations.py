@@ -3,14 +3,14 @@
 A batch under `vmap` in which each image has an operation of its own pays for one pass, not for one of each operation.
 The pass is
 1. a gather of the nearest pixels under an affine map, in Pillow's 16.16 fixed point;
-2. a vertical filter of five taps: bicubic for ShearY, nothing for the others;
+2. a filter of five taps, across for ShearX and down for ShearY: bicubic, and nothing for the others;
 3. `base + table[pixel - base]`. With base 0 the table is a curve. With the grey image, its mean or the smoothed image
    as the base and products in the table, this is Pillow's blend of that image with the first.
 Products are rounded on the host; the device adds one float32 number and otherwise computes in integers, so that every
 program and device gives the same pixels.
 
-All but ShearY are Pillow's to the bit. ShearY gives the exact value truncated; Pillow's float64 may fall just short
-where that value is a whole number, and then gives one less: in 0.3 % of the pixels at the policy's levels.
+All but the shears are Pillow's to the bit. They give the exact value truncated; Pillow's float64 may fall just short
+where that value is a whole number, and then gives one less: in 0.3 % of the pixels at the policies' levels.
 
 Axis legend: H height, W width, 3 channels (red, green, blue).
 """
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 OUTSIDE = 128  # the grey of what lies outside of the image
-_BITS = 22  # of the vertical filter's weights: 255 times their largest sum, 1.5 in absolute values, stays below 2**31
+_BITS = 22  # of the filter's weights: 255 times their largest sum, 1.5 in absolute values, stays below 2**31
 _ZERO, _MEAN, _GREY, _SMOOTH = range(4)  # bases
 _TABLE, _AUTO_CONTRAST, _EQUALIZE = range(3)  # curves
 Array = jax.Array | np.ndarray
@@ -36,14 +36,16 @@ class Setting(NamedTuple):
 
     Args:
         matrix: int32 `[6]`, from x, y and 1 to the source's column (three) and row (three), in 16.16 fixed point.
-        taps: int32 `[5, W]`, weights of the rows -2 to 2 around the source, in 2**-22.
+        across: int32 `[5, H, 1]`, weights of the columns -2 to 2 around the source, in 2**-22; zeros but for ShearX.
+        down: int32 `[5, 1, W]`, weights of the rows -2 to 2 around it; zeros for ShearX.
         table: float32 `[511]`, what is added to the base where pixel - base is -255 to 255.
         base: int32, what is blended with: `_ZERO`, `_MEAN`, `_GREY` or `_SMOOTH`.
         curve: int32: `_TABLE`, or `_AUTO_CONTRAST` or `_EQUALIZE` in place of the table.
     """
 
     matrix: Array
-    taps: Array
+    across: Array
+    down: Array
     table: Array
     base: Array
     curve: Array
@@ -53,8 +55,8 @@ def setting(name: str, level: int, sign: int, height: int, width: int) -> Settin
     """The setting of an operation.
 
     Args:
-        name: Identity, ShearY, TranslateX, TranslateY, Rotate, AutoContrast, Invert, Equalize, Solarize, Posterize,
-            Color, Contrast, Brightness or Sharpness.
+        name: Identity, ShearX, ShearY, TranslateX, TranslateY, Rotate, AutoContrast, Invert, Equalize, Solarize,
+            Posterize, Color, Contrast, Brightness or Sharpness.
         level: 0 to 9, in equal steps: shear to 0.3, translation to 150/331 of the side, rotation to 30 degrees
             counter-clockwise, solarize threshold 256 to 0, posterize 8 to 4 bits, blend factor 1 to 1 + 0.9 sign.
         sign: 1 or -1, of shear, translation and blends.
@@ -65,14 +67,15 @@ def setting(name: str, level: int, sign: int, height: int, width: int) -> Settin
         return float(np.linspace(first, last, 10)[level])
 
     affine: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
-    slope, base, curve = 0.0, _ZERO, _TABLE
+    base, curve = _ZERO, _TABLE
     table, pixel = np.arange(-255, 256, dtype=np.float32), np.arange(256)
     match name:
         case "Identity":
             pass
+        case "ShearX":
+            affine = (1, strength(0, 0.3) * sign, 0, 0, 1, 0)
         case "ShearY":
-            slope = strength(0, 0.3) * sign
-            affine = (1, 0, 0, slope, 1, 0)
+            affine = (1, 0, 0, strength(0, 0.3) * sign, 1, 0)
         case "TranslateX":
             affine = (1, 0, strength(0, 150 / 331) * width * sign, 0, 1, 0)
         case "TranslateY":
@@ -95,8 +98,9 @@ def setting(name: str, level: int, sign: int, height: int, width: int) -> Settin
     a, b, c, d, e, f = affine
     from_centres = np.array([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2])
     matrix = np.floor(from_centres * 2**16 + 0.5).astype(np.int32)
-    taps = _vertical_taps(slope, matrix, width)
-    return Setting(matrix, taps, table, np.array(base, np.int32), np.array(curve, np.int32))
+    across = _taps(b, matrix[1:3], height)[:, :, None] * np.int32(name == "ShearX")
+    down = _taps(d * (name == "ShearY"), matrix[[3, 5]], width)[:, None] * np.int32(name != "ShearX")
+    return Setting(matrix, across, down, table, np.array(base, np.int32), np.array(curve, np.int32))
 
 
 def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
@@ -106,31 +110,32 @@ def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
     return cos, sin, cos * -x + sin * -y + x, -sin, cos, -sin * -x + cos * -y + y
 
 
-def _vertical_taps(slope: float, matrix: np.ndarray, width: int) -> np.ndarray:
-    """Weights `[5, W]` around the nearest row: cubic convolution (a = -1) at the row that the shear leads to."""
-    shift = slope * (np.arange(width) + 0.5)
+def _taps(slope: float, nearest: np.ndarray, size: int) -> np.ndarray:
+    """Weights `[5, size]` around the nearest pixel: cubic convolution (a = -1) at the place that the shear leads to."""
+    shift = slope * (np.arange(size) + 0.5)
     d = shift - np.floor(shift)
     cubic = np.stack([-d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2])
     weights = np.round(cubic * 2**_BITS).astype(np.int32)
     weights[1] += 2**_BITS - weights.sum(0, dtype=np.int32)  # one colour stays that colour
-    nearest = (matrix[3] * np.arange(width) + matrix[5]) >> 16
     early, late = np.pad(weights, ((0, 1), (0, 0))), np.pad(weights, ((1, 0), (0, 0)))
-    return np.where((slope != 0) & (shift < nearest), early, late)
+    return np.where((slope != 0) & (shift < (nearest[0] * np.arange(size) + nearest[1]) >> 16), early, late)
 
 
 def apply_setting(setting: Setting, image: jax.Array) -> jax.Array:
     """The operation on an image, uint8 `[H, W, 3]`, of the size that the setting was made for."""
     height, width, _ = image.shape
     matrix = setting.matrix
-    x, y = _arange(width), _arange(-2, height + 2)[:, None]  # two more rows on either side for the filter
+    x, y = _arange(-2, width + 2), _arange(-2, height + 2)[:, None]  # two more on every side for the filters
     column = (matrix[0] * x + matrix[1] * y + matrix[2]) >> 16
     row = (matrix[3] * x + matrix[4] * y + matrix[5]) >> 16
     nearest = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
-    inside = ((column >= 0) & (column < width) & (row >= 0) & (row < height))[2:-2]
+    inside = ((column >= 0) & (column < width) & (row >= 0) & (row < height))[2:-2, 2:-2]
 
     def of_channel(nearest: jax.Array) -> tuple[jax.Array, jax.Array]:
-        taps = sum(setting.taps[k] * nearest[k : k + height].astype(jnp.int32) for k in range(5))
-        filtered = (taps + 512) >> _BITS  # 512: more than the weights' rounding can take from a whole number
+        around = nearest.astype(jnp.int32)
+        across = sum(setting.across[k] * around[2:-2, k : k + width] for k in range(5))
+        down = sum(setting.down[k] * around[k : k + height, 2:-2] for k in range(5))
+        filtered = (across + down + 512) >> _BITS  # 512: more than the weights' rounding can take from a whole number
         value = jnp.where(inside, jnp.clip(filtered, 0, 255), OUTSIDE)
         return value, _curve(setting.curve, value)
 

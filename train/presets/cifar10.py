@@ -20,7 +20,7 @@ RECIPE = {
     "weight_decay": 5e-4,
     "crop": 4,
     "flip": True,
-    "auto_augment": True,
+    "auto_augment": "cifar10",
     "cutout": 16,
 }
 
