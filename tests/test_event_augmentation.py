@@ -6,12 +6,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, roll, time_shift
+from sealkd_jax.data.event_augmentation import (
+    _turned,
+    event_cutout,
+    event_drop,
+    event_flip,
+    nda,
+    roll,
+    rotate,
+    time_shift,
+)
 from sealkd_jax.errors import InputError
 
 FRAMES = np.random.default_rng(0).integers(1, 2**16, (3, 4, 5, 2)).astype(np.uint16)  # no empty cell
-NOTHING = {"roll": roll(0), "event_cutout": event_cutout(0), "time_shift": time_shift(0), "event_drop": event_drop(0)}
+NOTHING = {
+    "roll": roll(0),
+    "rotate": rotate(0),
+    "event_cutout": event_cutout(0),
+    "time_shift": time_shift(0),
+    "event_drop": event_drop(0),
+}
 
 
 def many(augmentation, count, frames=FRAMES, seed=0):
@@ -34,6 +50,45 @@ def test_event_flip_mirrors_x_half_of_the_time():
 def test_roll_takes_each_shift_of_both_axes_equally_often():
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     equally_often(many(roll(1), 4500), [np.roll(FRAMES, shift, (1, 2)) for shift in shifts])
+
+
+@pytest.mark.parametrize("height, width", [(9, 9), (8, 13)])
+def test_rotation_turns_all_frames_by_one_angle_as_scipy_does(height, width):
+    frames = np.random.default_rng(1).integers(1, 2**16, (2, height, width, 2)).astype(np.uint16)
+    out = many(rotate(30), 300, frames)
+    angles = np.linspace(-30, 30, 6001)  # so fine that between two of them hardly a cell changes
+    turned = np.stack(
+        [ndimage.rotate(frames[0, :, :, 0], a, reshape=False, order=0, mode="grid-constant") for a in angles]
+    )
+    differing = (out[:, None, 0, :, :, 0] != turned).sum((2, 3))
+    assert differing.min(1).max() <= 2
+    drawn = angles[differing.argmin(1)]
+    assert drawn.min() < -25 and drawn.max() > 25 and abs(drawn.mean()) < 5 * 60 / np.sqrt(12 * 300)
+    places = np.arange(1, frames[0].size + 1, dtype=np.uint16).reshape(1, height, width, 2)
+    out = many(rotate(30), 9, np.concatenate([places, frames, places]))
+    np.testing.assert_array_equal(out[:, 0], out[:, -1])
+
+
+def test_a_quarter_turn_is_exact():
+    for degrees, turns in ((90, 1), (-90, -1), (180, 2)):
+        square = FRAMES[:, :, :4]
+        turned = _turned(jnp.asarray(square), jnp.float32(degrees))
+        np.testing.assert_array_equal(turned, np.rot90(square, turns, (1, 2)))
+
+
+def test_nda_does_one_of_its_three_equally_often():
+    frames = np.arange(1, 513, dtype=np.uint16).reshape(1, 16, 16, 2)
+    out = many(nda(1), 3000, frames)
+    shifts = [(y, x) for y in range(-3, 4) for x in range(-3, 4) if (y, x) != (0, 0)]
+    rolled = [(out == np.roll(frames, shift, (1, 2))).all((1, 2, 3, 4)).sum() for shift in shifts]
+    empty = (out == 0).all((1, 4))
+    size, rectangle = empty.sum((1, 2)), empty.any(1).sum(1) * empty.any(2).sum(1)
+    emptied = ((out == frames) | (out == 0)).all((1, 2, 3, 4)) & (size >= 16) & (size == rectangle)
+    assert size[emptied].max() == 64
+    rest = 3000 - emptied.sum() - sum(rolled)  # turned, or rolled not at all
+    for count, expected in ((sum(rolled), 48 / 147), (emptied.sum(), 1 / 3), (rest, 1 / 3 + 1 / 147)):
+        assert abs(count / 3000 - expected) < 5 * np.sqrt(2 / 9 / 3000)
+    assert min(rolled) > 0
 
 
 def test_time_shift_lets_empty_frames_in_at_either_end():
@@ -109,6 +164,7 @@ def test_event_drop_is_the_same_where_64_bit_types_are_on(float64):
 def test_shape_and_dtype_stay(shape, dtype, strength, rate):
     frames = jax.ShapeDtypeStruct((*shape, 2), dtype)
     kinds = event_flip(), event_cutout(strength), roll(strength), time_shift(strength), event_drop(rate)
+    kinds += rotate(strength), nda(strength)
     for augmentation in kinds:
         out = jax.eval_shape(augmentation, jax.random.key(0), frames)
         assert (out.shape, out.dtype) == (frames.shape, frames.dtype)

@@ -16,6 +16,7 @@ from sealkd_jax.data import (
     event_flip,
     flip,
     load,
+    nda,
     pad_and_crop,
     resized_crop,
     roll,
@@ -61,7 +62,7 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
     """
     policy = options.auto_augment if options.auto_augment != "none" else ""
     images_only = {"crop": options.crop, "resized_crop": options.resized_crop, "auto_augment": policy}
-    events_only = {"roll": options.roll, "time_shift": options.time_shift, "event_drop": options.event_drop}
+    events_only = {name: getattr(options, name) for name in ("roll", "nda", "time_shift", "event_drop")}
     refused, kind = (images_only, "images") if dataset.frames else (events_only, "recordings of events")
     for name, value in refused.items():
         if value:
@@ -73,6 +74,7 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
         chosen = (
             (options.flip, lambda: event_flip()),
             (options.roll, lambda: roll(options.roll)),
+            (options.nda, lambda: nda(options.nda)),
             (options.cutout, lambda: event_cutout(options.cutout)),
             (options.time_shift, lambda: time_shift(options.time_shift)),
             (options.event_drop, lambda: event_drop(options.event_drop)),

@@ -53,6 +53,8 @@ class AugmentationOptions:
     """Side of a square that is blanked, in pixels."""
     roll: int = 0
     """Recordings: furthest shift along either axis, in pixels; what leaves comes in again at the other side."""
+    nda: int = 0
+    """Recordings: rolled, turned by 15 degrees or a square of 8 pixels emptied, each times this strength."""
     time_shift: int = 0
     """Recordings: furthest shift in time, in frames."""
     event_drop: float = 0.0
@@ -227,6 +229,7 @@ def check(options: Any) -> None:
         "resized_crop": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
         "cutout": ("at least 0", lambda x: x >= 0),
         "roll": ("at least 0", lambda x: x >= 0),
+        "nda": ("at least 0", lambda x: x >= 0),
         "time_shift": ("at least 0", lambda x: x >= 0),
         "event_drop": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
         "frame_size": ("at least 1", lambda x: x is None or x >= 1),

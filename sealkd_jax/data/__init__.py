@@ -10,9 +10,9 @@ from sealkd_jax.data.augmentation import (
     pad_and_crop,
     resized_crop,
 )
-from sealkd_jax.data.auto_augment import auto_augment
+from sealkd_jax.data.auto_augmentation import auto_augment
 from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
-from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, roll, time_shift
+from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, nda, roll, rotate, time_shift
 from sealkd_jax.data.events import Framing
 from sealkd_jax.data.loading import DATA_DIR, DATASETS, load
 from sealkd_jax.data.streaming import OnDemand, stream
@@ -35,10 +35,12 @@ __all__ = [
     "flip",
     "hold_out",
     "load",
+    "nda",
     "normalise",
     "pad_and_crop",
     "resized_crop",
     "roll",
+    "rotate",
     "stream",
     "take",
     "time_shift",

@@ -1,7 +1,7 @@
 """Augmentation of recordings of events that were counted into frames, uint8 or uint16 `[T, H, W, 2]`.
 
 Pure functions of (key, frames) like those of images: one draw holds for all timesteps and both polarities, so that
-what moved together still does. No count is invented, and shape and dtype stay.
+what moved together still does. Shape and dtype stay, and no count is invented, but rotation may read a cell twice.
 
 Axis legend: T timesteps, H height, W width, 2 polarities; M = T * H * W * 2 cells.
 """
@@ -27,11 +27,53 @@ def roll(max_shift: int) -> Augmentation:
     """Rolls y and x by up to `max_shift` pixels either way, what leaves on one side entering on the other.
 
     Each shift is uniform in [-max_shift, max_shift]. NDA, Li et al., ECCV 2022 (arXiv 2203.06145); TET, Deng et al.,
-    ICLR 2022 (arXiv 2202.11946), and SeAl-KD's training on CIFAR10-DVS take 5 at 48 x 48 pixels.
+    ICLR 2022 (arXiv 2202.11946), takes 5 at 48 x 48 pixels.
     """
 
     def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
         return jnp.roll(frames, jax.random.randint(key, (2,), -max_shift, max_shift + 1, jnp.int32), (-3, -2))
+
+    return apply
+
+
+def rotate(max_degrees: float) -> Augmentation:
+    """Turns about the centre by up to `max_degrees` either way, uniform; each cell takes the nearest source's count.
+
+    What comes from outside is empty. NDA, Li et al., ECCV 2022 (arXiv 2203.06145).
+    """
+
+    def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
+        return _turned(frames, jax.random.uniform(key, (), jnp.float32, -max_degrees, max_degrees))
+
+    return apply
+
+
+def _turned(frames: jax.Array, degrees: jax.Array) -> jax.Array:
+    height, width = frames.shape[1:3]
+    y = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
+    x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
+    cos, sin = jnp.cos(jnp.deg2rad(degrees)), jnp.sin(jnp.deg2rad(degrees))
+    row = jnp.round(cos * y + sin * x + (height - 1) / 2).astype(jnp.int32)
+    column = jnp.round(cos * x - sin * y + (width - 1) / 2).astype(jnp.int32)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return jnp.where(inside[..., None], frames[:, row, column], 0)
+
+
+def nda(strength: int) -> Augmentation:
+    """Rolls, turns or cuts out, each a third of the time: NDA, Li et al., ECCV 2022 (arXiv 2203.06145), with M = 1.
+
+    Rolled by up to 2N + 1 pixels, turned by up to 15 N degrees, a square of 8 N pixels emptied. SeAl-KD's training on
+    CIFAR10-DVS takes N = 2 at 48 x 48 pixels, after `event_flip`. The paper's shear is not among its operations.
+
+    Args:
+        strength: N.
+    """
+    operations = [roll(2 * strength + 1), rotate(15 * strength), event_cutout(8 * strength)]
+
+    def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
+        choice_key, operation_key = jax.random.split(key)
+        choice = jax.random.randint(choice_key, (), 0, len(operations), jnp.int32)
+        return jax.lax.switch(choice, operations, operation_key, frames)
 
     return apply
 

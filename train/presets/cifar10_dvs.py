@@ -5,7 +5,7 @@ python -m train.distill cifar10-dvs --data-dir DIR
 By the paper's recipe: a spiking ResNet-18 at T = 10 from a ResNet-19 on the mean frame, 300 epochs. --student
 spiking-vgg is the network of Deng et al., ICLR 2022. To expect: 86.7 % is the paper's, its epoch chosen on the test
 set. Not run here for want of the data. What differs from the authors' code: events are counted at 48x48, not resized
-bilinearly; augmentation is flip and roll.
+bilinearly.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions
@@ -16,8 +16,9 @@ RECIPE = {
     "optimizer": "sgd",
     "weight_decay": 5e-4,
     "timesteps": 10,
+    "frame_by": "count",
     "flip": True,
-    "roll": 5,
+    "nda": 2,
 }
 
 PRESET = Preset(

@@ -19,6 +19,7 @@ RECIPE = {
     "resized_crop": 0.08,
     "flip": True,
     "auto_augment": "imagenet",
+    "cutout": 112,
 }
 
 PRESET = Preset(
@@ -28,7 +29,6 @@ PRESET = Preset(
         decay=0.2,
         learning_rate=0.2,
         weight_decay=2e-5,
-        cutout=112,
         views=10,
         **RECIPE,
     ),

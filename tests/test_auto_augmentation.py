@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from sealkd_jax.data.augmentation import augment
-from sealkd_jax.data.auto_augment import POLICIES, _draw, auto_augment
+from sealkd_jax.data.auto_augmentation import POLICIES, _draw, auto_augment
 from sealkd_jax.data.image_operations import apply_setting, setting
 from sealkd_jax.errors import InputError
 
