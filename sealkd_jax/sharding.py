@@ -102,7 +102,7 @@ class Parallel:
         self._mesh = Mesh(self.devices, (DATA_AXIS,))
         self.replicated = NamedSharding(self._mesh, PartitionSpec())
         self.processes = len({device.process_index for device in self.devices})
-        if self.processes > 1:
+        if jax.process_count() > 1 and self.processes > 1:  # not where devices are only described, to compile for
             self._meet()
 
     def _meet(self) -> None:

@@ -68,7 +68,7 @@ def test_an_epoch_under_pmap_is_lowered_for_tpus_and_cuda():
 
 
 @pytest.mark.skipif(not find_spec("libtpu"), reason="libtpu, which compiles for TPUs without one, is not installed")
-def test_a_step_is_compiled_for_tpus(tmp_path, capsys):
+def test_a_step_is_compiled_for_tpus_of_several_hosts(tmp_path, capsys):
     small = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--cutout", "4"]
-    benchmark(["imagenet", "--topology", "v5e:2x2", *small, "--shares", "1", "--out", str(tmp_path / "numbers.json")])
-    assert "4 × TPU v5 lite" in " ".join(capsys.readouterr().out.split())
+    benchmark(["imagenet", "--topology", "v5e:4x4", *small, "--shares", "1", "--out", str(tmp_path / "numbers.json")])
+    assert "16 × TPU v5 lite" in " ".join(capsys.readouterr().out.split())
