@@ -7,7 +7,6 @@ records. Its manifest has the size and SHA-256 of every file of these. It is che
 because Orbax returns flipped bits as if nothing were wrong.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import write_json
+from sealkd_jax.files import sha256, write_json
 from sealkd_jax.processes import first
 from sealkd_jax.sharding import place
 
@@ -164,12 +163,7 @@ def _expect_alike(path: Any, found: np.ndarray, like: jax.Array) -> None:
 def _digests(directory: Path) -> dict[str, list]:
     """Size and SHA-256 of every file of what was saved; beside that lie only Orbax's notes of when and how."""
     files = (path for path in directory.glob("*/**/*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): [path.stat().st_size, _sha256(path)] for path in sorted(files)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path.relative_to(directory).as_posix(): [path.stat().st_size, sha256(path)] for path in sorted(files)}
 
 
 def _first_wrong(directory: Path) -> str | None:

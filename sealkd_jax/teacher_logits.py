@@ -94,11 +94,10 @@ class TeacherLogits:
         fingerprints: dict[str, str] | None = None,
     ):
         self.path = path
-        self._read, shape, dtype, header = _open(path)
-        if len(shape) == 2:
-            read, shape = self._read, (1, *shape)
-            self._read = lambda _: read(slice(None))
-        fingerprints = fingerprints or {}
+        self._logits, header = _open(path)
+        if self._logits.ndim == 2:
+            self._logits = self._logits[None]
+        shape, fingerprints = self._logits.shape, fingerprints or {}
         self.views, self.own = shape[0] if shape else 0, not header.keys() & fingerprints.keys()
         wanted = f"[K, {examples}, {classes}] or [K, {examples}, {timesteps}, {classes}]"
         if shape[1:] not in ((examples, classes), (examples, timesteps, classes)):
@@ -106,8 +105,6 @@ class TeacherLogits:
                 f"{path}: logits: expected {wanted} (N training examples, classes), got {list(shape)}; "
                 "compute them for this data set's training split, in its order"
             )
-        if dtype not in DTYPES:
-            raise InputError(f"{path}: logits: expected float16 or float32, got {dtype}")
         if self.views != views and not (self.own and self.views == 1):
             expected = f"1 or {views}" if self.own else views
             raise InputError(f"{path}: logits: expected {expected} views, got {self.views}; see --views")
@@ -117,50 +114,68 @@ class TeacherLogits:
                     f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "
                     "compute them anew with python -m train.precompute, or give the file they were made for"
                 )
+        if first():  # for all processes, which end if it does
+            self._check(header.get(DIGEST))
+
+    def _check(self, expected: str | None) -> None:
         digest = hashlib.sha256()
-        for k in range(self.views):
-            logits = np.ascontiguousarray(self._read(k))
-            digest.update(logits)
-            finite = np.isfinite(logits).reshape(examples, -1).all(1)
+        for k, logits in enumerate(self._logits):
+            digest.update(np.ascontiguousarray(logits))
+            finite = np.isfinite(logits).reshape(len(logits), -1).all(1)
             if not finite.all():
                 raise InputError(
-                    f"{path}: logits: view {k}, example {int(np.argmin(finite))} is NaN or infinite; "
+                    f"{self.path}: logits: view {k}, example {int(np.argmin(finite))} is NaN or infinite; "
                     "expected finite logits (before softmax)"
                 )
-        if not self.own and header.get(DIGEST) != digest.hexdigest():
-            raise InputError(f"{path}: damaged, its SHA-256 is another; remove it, and it is computed again")
+        if not self.own and expected != digest.hexdigest():
+            raise InputError(f"{self.path}: damaged, its SHA-256 is another; remove it, and it is computed again")
 
     def view(self, k: int) -> np.ndarray:
-        """Logits of view k (of the only view, where there is one): float32 `[N, C]` or `[N, T, C]`."""
-        return np.asarray(self._read(k % self.views), np.float32)
+        """Logits of view k (of the only view, where there is one), `[N, C]` or `[N, T, C]`, in the file's dtype.
+
+        Of a safetensors file only those rows are read that are used.
+        """
+        return self._logits[k % self.views]
 
     def accuracy(self, labels: np.ndarray) -> float:
         """Share of the training labels `[N]` that view 0 gets right (mean logits over timesteps)."""
-        logits = self.view(0)
+        logits = np.asarray(self.view(0), np.float32)
         if logits.ndim == 3:
             logits = logits.mean(1)
         return float((logits.argmax(-1) == labels).mean())
 
 
-def _open(path: Path) -> tuple[Callable[..., np.ndarray], tuple[int, ...], str, dict[str, str]]:
-    """How to read view k, the shape, the dtype, and the header's fingerprints."""
+def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """The logits, memory-mapped where that can be, and the header's fingerprints."""
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
     try:
         if path.suffix == ".npz":
             with path.open("rb") as stream:
-                file = np.load(stream, allow_pickle=False)
-                if not isinstance(file, np.lib.npyio.NpzFile):
+                archive = np.load(stream, allow_pickle=False)
+                if not isinstance(archive, np.lib.npyio.NpzFile):
                     raise ValueError("a single array, not an archive of named ones")
-                array = file["logits"]
-            return array.__getitem__, array.shape, str(array.dtype), {}
-        file = safe_open(path, framework="numpy")
-        tensor = file.get_slice("logits")
-        dtype = {code: name for name, code in DTYPES.items()}.get(tensor.get_dtype(), tensor.get_dtype())
-        return tensor.__getitem__, tuple(tensor.get_shape()), dtype, file.metadata() or {}
+                logits = archive["logits"]
+            _check_dtype(path, str(logits.dtype))
+            return logits, {}
+        with safe_open(path, framework="numpy") as file, path.open("rb") as stream:
+            tensor, fingerprints = file.get_slice("logits"), file.metadata() or {}
+            code = tensor.get_dtype()
+            dtype = {code: name for name, code in DTYPES.items()}.get(code, code)
+            _check_dtype(path, dtype)
+            header = stream.read(int.from_bytes(stream.read(8), "little"))
+            start = stream.tell() + json.loads(header)["logits"]["data_offsets"][0]
+            return np.memmap(stream, dtype, "r", start, tuple(tensor.get_shape())), fingerprints
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except KeyError as error:
         raise InputError(f"{path}: expected the key logits, found none of that name") from error
     except (OSError, ValueError, BadZipFile, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _check_dtype(path: Path, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise InputError(f"{path}: logits: expected float16 or float32, got {dtype}")

@@ -123,7 +123,7 @@ def test_a_users_own_file_is_accepted_by_its_shape(tmp_path, suffix, shape):
     if suffix == "npz":
         np.savez(path, logits=array)
     else:
-        save_file({"logits": array}, path, metadata={"format": "pt"})  # as PyTorch's users write it
+        save_file({"labels": np.arange(N), "logits": array}, path, metadata={"format": "pt"})  # as PyTorch's users do
     logits = read(path, fingerprints=PRINTS)
     assert logits.own
     by_view = array[None] if array.ndim == 2 else array

@@ -24,7 +24,7 @@ from rich.table import Table
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, replacing, write_json
+from sealkd_jax.files import locked, replacing, sha256, write_json
 from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, needs_teacher
 from sealkd_jax.report import write_comparison_report
 from sealkd_jax.sharding import Parallel, pick_devices
@@ -213,7 +213,7 @@ def decided_by(cell: Cell, seeds: Sequence[int], teacher: Teacher | None, datase
     source = None
     if needs_teacher(cell.options.method):
         own = cell.options.teacher_logits
-        source = teacher.digest if own is None else hashlib.sha256(own.read_bytes()).hexdigest()
+        source = teacher.digest if own is None else sha256(own)
     hyper = hyperparameters(cell.options.method) | cell.plan.method.keywords
     return {"options": options, "hyper": hyper, "seeds": list(seeds), "teacher": source, "data": _digest(dataset)}
 

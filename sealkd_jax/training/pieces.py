@@ -105,7 +105,7 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
         def whole(
             state: Any, teacher_logits: np.ndarray | None, key: jax.Array, epoch: int, _: Sequence[Any] = ()
         ) -> Iterator[tuple[Any, list[Any]]]:
-            teacher = None if teacher_logits is None else jnp.asarray(teacher_logits)
+            teacher = None if teacher_logits is None else jnp.asarray(teacher_logits, jnp.float32)
             state, metrics = run_epoch(state, data, teacher, key, jnp.int32(epoch))
             yield state, [metrics]
 
@@ -123,7 +123,7 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
         order = parallel.own_part(np.asarray(order_of(key, epoch)))[first:]  # [steps, own part of B]
         share = order.shape[1]
         for images, labels, index in stream(train, order.reshape(-1), steps_of_piece * share):
-            teacher = None if teacher_logits is None else teacher_logits[index]
+            teacher = None if teacher_logits is None else np.asarray(teacher_logits[index], np.float32)
             piece: Any = (images, labels, index, teacher)
             batches = parallel.put_batches(
                 jax.tree.map(lambda x: x.reshape(-1, share, *x.shape[1:]), PieceBatch(*piece))

@@ -86,7 +86,9 @@ def train_seeds(
     records: list[list[dict[str, Any]]] = [[] for _ in seeds]
     for epoch in range(recipe.epochs):
         start = time.perf_counter()
-        teacher = None if teacher_logits is None else jnp.asarray(teacher_logits.view(epoch % recipe.views))
+        teacher = (
+            None if teacher_logits is None else jnp.asarray(teacher_logits.view(epoch % recipe.views), jnp.float32)
+        )
         states, metrics = run_epoch(states, data, teacher, keys, jnp.int32(epoch))
         metrics = jax.tree.map(np.asarray, metrics)
         scores, rates, best, best_scores = select(states.variables, best, best_scores, validation)
