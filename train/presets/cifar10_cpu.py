@@ -1,9 +1,9 @@
-"""CIFAR-10 in an hour of two CPU cores: a four-convolution student at T = 4 from a narrow ResNet-18.
+"""CIFAR-10 in an hour and a half of two CPU cores: a four-convolution student at T = 4 from a narrow ResNet-18.
 
 python -m train.distill cifar10-cpu
 
-The teacher takes a quarter of an hour, the student the rest. To expect: 80 %. The whole preset was not run; seen in its
-stead, 8 epochs of 10,000 images at half width: 61.9 % ± 1.0, three minutes; docs/comparisons.md.
+The teacher takes a quarter of an hour, the student the rest: 71 minutes, 210 images a second, on two cores of an Intel
+Xeon. To expect and seen, one seed: 82.77 % ± 0.38 (one standard error of the test set), teacher 83.47 %.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions
