@@ -52,7 +52,8 @@ def _turned(frames: jax.Array, degrees: jax.Array) -> jax.Array:
     height, width = frames.shape[1:3]
     y = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
     x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
-    cos, sin = jnp.cos(jnp.deg2rad(degrees)), jnp.sin(jnp.deg2rad(degrees))
+    angle = jnp.deg2rad(degrees)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     row = jnp.round(cos * y + sin * x + (height - 1) / 2).astype(jnp.int32)
     column = jnp.round(cos * x - sin * y + (width - 1) / 2).astype(jnp.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)

@@ -110,22 +110,26 @@ def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
     return cos, sin, cos * -x + sin * -y + x, -sin, cos, -sin * -x + cos * -y + y
 
 
-def _taps(slope: float, nearest: np.ndarray, size: int) -> np.ndarray:
-    """Weights `[5, size]` around the nearest pixel: cubic convolution (a = -1) at the place that the shear leads to."""
+def _taps(slope: float, gathered: np.ndarray, size: int) -> np.ndarray:
+    """Weights `[5, size]` around the nearest pixel: cubic convolution (a = -1) at the place that the shear leads to.
+
+    `gathered`: slope and offset of the nearest pixel's place, in 16.16 fixed point.
+    """
     shift = slope * (np.arange(size) + 0.5)
     d = shift - np.floor(shift)
     cubic = np.stack([-d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2])
     weights = np.round(cubic * 2**_BITS).astype(np.int32)
     weights[1] += 2**_BITS - weights.sum(0, dtype=np.int32)  # one colour stays that colour
     early, late = np.pad(weights, ((0, 1), (0, 0))), np.pad(weights, ((1, 0), (0, 0)))
-    return np.where((slope != 0) & (shift < (nearest[0] * np.arange(size) + nearest[1]) >> 16), early, late)
+    nearest = (gathered[0] * np.arange(size) + gathered[1]) >> 16
+    return np.where((slope != 0) & (shift < nearest), early, late)
 
 
 def apply_setting(setting: Setting, image: jax.Array) -> jax.Array:
     """The operation on an image, uint8 `[H, W, 3]`, of the size that the setting was made for."""
     height, width, _ = image.shape
     matrix = setting.matrix
-    x, y = _arange(-2, width + 2), _arange(-2, height + 2)[:, None]  # two more on every side for the filters
+    x, y = _arange(-2, width + 2), _arange(-2, height + 2)[:, None]  # two more on every side for the filter
     column = (matrix[0] * x + matrix[1] * y + matrix[2]) >> 16
     row = (matrix[3] * x + matrix[4] * y + matrix[5]) >> 16
     nearest = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
