@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 from threading import Event
 
@@ -107,6 +109,22 @@ def test_processes_with_different_options_are_refused(place):
     for number, (status, said) in enumerate(end(start(place, 2, ["meet", "--seed", "{number}"]))):
         assert status == 2 and said.startswith(f"error: process {number} of 2: the processes have different options")
         assert "\n" not in said
+
+
+def test_what_a_process_says_is_not_lost_to_the_end_of_another():
+    """Which ends while this one, that fails too, waits for it."""
+    program = "\n".join(
+        [
+            "from train import cluster",
+            "def another_ends(seconds):",
+            "    cluster._another_ended()",
+            "cluster._joined, cluster.wait_for_all = True, another_ends",
+            "cluster.leave({status}, 'its own words')",
+        ]
+    )
+    for status, expected in ((2, (2, "its own words")), (1, (3, cluster.ANOTHER_ENDED))):
+        ended = subprocess.run([sys.executable, "-c", program.format(status=status)], capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr.strip()) == expected
 
 
 def test_a_port_that_is_taken_is_named():

@@ -24,6 +24,7 @@ from train.relay import relay
 
 MEET = 300  # seconds within which all processes must have come
 GRACE = 5  # seconds that one which fails waits for the others, which may be failing of the same
+CRASHED = 1  # of an error nobody foresaw, such as computing together with a process that has ended
 FALLEN = 3
 ANOTHER_ENDED = (
     "error: another process of this run has ended, see what it said; "
@@ -32,6 +33,7 @@ ANOTHER_ENDED = (
 
 _joined = False
 _done = False
+_why = FALLEN, ANOTHER_ENDED  # this process ends when another does: the exit status, and what it says
 _last_words = Lock()  # held by who ends the process, so that it ends with one line
 
 
@@ -80,15 +82,17 @@ def join(options: ProcessOptions) -> None:
 def leave(status: int, words: str) -> None:
     """Ends the program: after `words` on stderr and with `status`, where there are any.
 
-    One of several waits until all are done. One that fails ends the others too.
+    One of several waits until all are done. One that fails ends the others too; where they fail as well, each says why.
     """
-    global _done
+    global _done, _why
     if not _joined:
         if words:
             print(words, file=sys.stderr)
         if status:
             sys.exit(status)
     elif status:
+        if status != CRASHED:
+            _why = status, words
         with suppress(jax.errors.JaxRuntimeError):
             wait_for_all(GRACE)
         _end(status, words)
@@ -156,7 +160,7 @@ def _connect(place: Place) -> None:
         target = inner
     else:
         listener, target = socket.create_server(inner), (host.strip("[]"), int(port))
-    relay(listener, target, lambda: _done or _end(FALLEN, ANOTHER_ENDED))
+    relay(listener, target, _another_ended)
     address = "{}:{}".format(*inner)
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM away from train.stopping
     jax.distributed.initialize(
@@ -168,6 +172,11 @@ def _connect(place: Place) -> None:
         initialization_timeout=2 * MEET,
         coordinator_bind_address=address,
     )
+
+
+def _another_ended() -> None:
+    if not _done:
+        _end(*_why)
 
 
 def _end(status: int, words: str) -> None:

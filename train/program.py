@@ -45,7 +45,7 @@ def run(main: Callable[[], Any]) -> None:
     except Exception:
         if not cluster.joined():
             raise
-        status, words = 1, traceback.format_exc()  # seldom seen: of computing together, when another process ended
+        status, words = cluster.CRASHED, traceback.format_exc()  # seldom seen: another's end is mostly heard of first
     cluster.leave(status, words)
 
 
