@@ -171,7 +171,7 @@ def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parame
 
     What `jax.lax.scan` stacks, it writes into zeros, and XLA makes those of all layers of a network before the first
     scan begins. Here a scan writes into what follows from its input, and so into no more than it needs: one byte a
-    spike, and in the backward pass the membranes before each timestep and the gradient.
+    spike, and in the backward pass one array, of the membranes before each timestep, which the gradient overwrites.
     """
 
     def fire(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
@@ -199,25 +199,31 @@ def _loop_backward(step: Callable, residuals: Any, cotangents: tuple[jax.Array, 
         x, t = at
         return (step(v, x, *parameters)[0], before.at[t].set(v)), None
 
-    def back(carry: Any, at: Any) -> Any:
-        dv, dparameters, dcurrents = carry
-        v, x, dspike, t = at
+    def back(carry: Any, at: Any) -> tuple[Any, None]:
+        v, dv, dparameters, held = carry
+        x, dspike, t = at
         _, vjp = jax.vjp(step, v, x, *parameters)
         dv, dx, *more = vjp((dv, dspike))
-        return (dv, [a + b for a, b in zip(dparameters, more, strict=True)], dcurrents.at[t].set(dx)), None
+        held = held.at[t].set(dx.astype(held.dtype))
+        # The next membrane is read after the write: one read before it would have XLA copy the array each time.
+        return (held[t - 1], dv, [a + b for a, b in zip(dparameters, more, strict=True)], held), None
 
     (_, before), _ = jax.lax.scan(again, (v, _buffer(currents, dspikes, v.dtype)), (currents, times))
-    start = dv, [jnp.zeros_like(p) for p in parameters], _buffer(currents, dspikes, currents.dtype)
-    (dv, dparameters, dcurrents), _ = jax.lax.scan(back, start, (before, currents, dspikes, times), reverse=True)
-    return dv, dcurrents, *dparameters
+    start = before[-1], dv, [jnp.zeros_like(p) for p in parameters], before
+    (_, dv, dparameters, dcurrents), _ = jax.lax.scan(back, start, (currents, dspikes, times), reverse=True)
+    return dv, dcurrents.astype(currents.dtype), *dparameters
 
 
 _loop.defvjp(_loop_forward, _loop_backward)
 
 
 def _buffer(like: jax.Array, source: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """An array to be overwritten, which cannot be there before `source` is."""
-    return jnp.zeros_like(like, dtype) + source[:1].astype(dtype)
+    """An array to be overwritten, which cannot be there before `source` is.
+
+    It follows from maxima, because a reduction is computed once: XLA would compute numbers of `source` itself again
+    here, and keep what that is the sum of until then.
+    """
+    return jnp.zeros_like(like, dtype) + source[:1].max(-1, keepdims=True, initial=0).astype(dtype)
 
 
 def _membrane(v: jax.Array, currents: jax.Array, dtype: jnp.dtype) -> jax.Array:

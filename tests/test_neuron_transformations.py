@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from sealkd_jax.neurons import UNROLL, lif
 from sealkd_jax.surrogates import sigmoid
+from tests.optimised import optimised_jit
 from tests.pullback import pullback, random
 
 
@@ -113,6 +114,19 @@ def test_long_runs_have_no_forward_mode_and_say_so():
     x = jnp.asarray(random(UNROLL + 1, 3))
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lif, (x,), (x,))
+
+
+def test_the_gradient_of_a_long_run_takes_the_place_of_the_membranes():
+    """So that besides it, what the backward pass takes does not grow with T; by XLA's own account."""
+
+    def temporary(timesteps):
+        def gradient(x, dspikes):
+            return jax.vjp(lambda x: lif(x)[0], x)[1](dspikes)
+
+        x = jax.ShapeDtypeStruct((timesteps, 16, 256), jnp.float32)
+        return optimised_jit(gradient).lower(x, x).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(256) - temporary(16) < 0.01 * 240 * 16 * 256 * 4
 
 
 @pytest.mark.parametrize("timesteps", [4, UNROLL + 1])

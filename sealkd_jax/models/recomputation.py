@@ -56,9 +56,13 @@ def _keep_only_arguments(run: Callable[..., Any], unit: float | None) -> Callabl
 
 
 def _after(cotangent: jax.Array, array: jax.Array) -> jax.Array:
-    """`array`, which nobody can have before the cotangent; each device waits for that of its own examples."""
+    """`array`, which nobody can have before the cotangent; each device waits for that of its own examples.
+
+    A maximum is computed once; single numbers of the cotangent XLA would compute again wherever `array` is used, and
+    keep what the cotangent is the sum of until then.
+    """
     examples = cotangent.shape[1]
-    nothing = 0 * cotangent[0].reshape(examples, -1)[:, 0]  # not known to be 0: it could be NaN
+    nothing = 0 * cotangent[0].reshape(examples, -1).max(1)  # not known to be 0: NaN remains
     return array + nothing.reshape(1, examples, *[1] * (array.ndim - 2)).astype(array.dtype)
 
 
