@@ -155,9 +155,11 @@ def _run(
 
     parameters = leak, threshold, rest
     if len(currents) <= UNROLL:
+        # Not a scan, whose second derivatives JAX gets wrong where a step has its own first ones. Not slices, whose
+        # gradient is a sum of arrays of all timesteps: that of a split is one array, written once.
         each = []
-        for x in currents:  # not a scan, whose second derivatives JAX gets wrong where a step has its own first ones
-            v, spike = step(v, x, *parameters)
+        for x in jax.lax.split(currents, (1,) * len(currents)):
+            v, spike = step(v, x[0], *parameters)
             each.append(spike)
         spikes = jnp.stack(each)
     else:

@@ -10,7 +10,7 @@ from jax import lax
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import NEURONS, Network, SpikingNet, convolution, create_student, create_teacher
 from sealkd_jax.models.convolution import conv_general_dilated
-from sealkd_jax.models.layers import max_pool
+from sealkd_jax.models.pooling import max_pool
 from sealkd_jax.models.resnets import Block, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.neurons import UNROLL
 from sealkd_jax.training.state import flatten
@@ -154,8 +154,7 @@ def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
         return optimised_jit(gradient).lower(variables, images).compile().memory_analysis().temp_size_in_bytes
 
     plain = temporary("none")
-    share = 0.8 if block is None else 0.6  # a third of the blocks' memory is needed at once
-    assert temporary("spikes") < share * plain and temporary("full") < share * plain
+    assert temporary("spikes") < 0.75 * plain and temporary("full") < 0.75 * plain  # of three blocks, one at a time
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():

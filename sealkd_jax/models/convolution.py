@@ -120,11 +120,10 @@ def _own_kernel_gradient(
     size = max(1, min(len(x), _PIECE // (x.size // len(x))))
     whole = len(x) // size * size
 
-    def add(total: jax.Array, piece: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        return total + of_piece(*piece), None
+    def add(first: jax.Array, total: jax.Array) -> jax.Array:
+        return total + of_piece(*(lax.dynamic_slice_in_dim(a, first * size, size) for a in (x, dy)))
 
-    pieces = [a[:whole].reshape(-1, size, *a.shape[1:]) for a in (x, dy)]
-    total, _ = lax.scan(add, jnp.zeros((1, *shape), dtype), tuple(pieces))
+    total = lax.fori_loop(0, whole // size, add, jnp.zeros((1, *shape), dtype))
     if whole < len(x):
         total += of_piece(x[whole:], dy[whole:])
     return total

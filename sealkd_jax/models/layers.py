@@ -12,13 +12,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from sealkd_jax.errors import InputError
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.neurons import iaf, lif
 from sealkd_jax.sharding import DATA_AXIS, on_own_part
 
-EPSILON = 1e-5
-"""Of BatchNorm, PyTorch's."""
 NEURONS = ("lif", "iaf", "plif")
 """The kinds of `Neuron`."""
 BY_TIME, IN_A_ROW = PartitionSpec(None, DATA_AXIS), PartitionSpec(DATA_AXIS)
@@ -77,50 +74,6 @@ def parted(y: jax.Array, timesteps: int) -> jax.Array:
 def conv3x3(features: int, **kwargs: Any) -> nn.Conv:
     """A 3x3 convolution that keeps H and W of `[B, H, W, C]`."""
     return nn.Conv(features, (3, 3), conv_general_dilated=conv_general_dilated, **kwargs)
-
-
-def batch_norm(train: bool, axis_name: str | None, dtype: Any, param_dtype: Any, **kwargs: Any) -> nn.BatchNorm:
-    """BatchNorm with PyTorch's defaults, `EPSILON` and running statistics that keep 0.9, but Flax's biased variance.
-
-    The batch is that of all devices of `axis_name`.
-    """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        axis_name=axis_name,
-        momentum=0.9,
-        epsilon=EPSILON,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        **kwargs,
-    )
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """Halves H and W of `[B, H, W, C]`, rounded down; of spikes it gives spikes.
-
-    The gradient goes to the first of the largest, row by row, as with `nn.max_pool`, whose gradient is eight times
-    slower on a CPU.
-    """
-    _require_two_pixels(x)
-    height, width = (size // 2 * 2 for size in x.shape[1:3])
-    rows = [_larger(x[:, row:height:2, 0:width:2], x[:, row:height:2, 1:width:2]) for row in (0, 1)]
-    return _larger(*rows)
-
-
-def _larger(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The elementwise maximum, whose gradient goes to `x` where they are equal."""
-    return jnp.where(y > x, y, x)
-
-
-def average_pool(x: jax.Array) -> jax.Array:
-    """Halves H and W of `[B, H, W, C]`, rounded down; of spikes it gives quarters."""
-    _require_two_pixels(x)
-    return nn.avg_pool(x, (2, 2), strides=(2, 2))
-
-
-def _require_two_pixels(x: jax.Array) -> None:
-    if min(x.shape[1:3]) < 2:
-        raise InputError(f"images: nothing left to pool at {x.shape[1]}x{x.shape[2]}; larger ones are needed")
 
 
 def scaled(features: int, width: float) -> int:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sealkd_jax.models.convolution import conv_general_dilated
-from sealkd_jax.models.layers import Neuron, batch_norm, hold, over_time, per_timestep, scaled
+from sealkd_jax.models.layers import Neuron, hold, over_time, per_timestep, scaled
+from sealkd_jax.models.normalisation import BatchNorm
 from sealkd_jax.models.recomputation import recomputed
 
 LARGE = 96
@@ -72,7 +73,7 @@ class Layers:
             param_dtype=self.param_dtype,
             name=name,
         )
-        normalise = batch_norm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
+        normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
         return per_timestep(lambda y: normalise(convolve(y)), x)
 
     def dense(self, x: jax.Array, name: str, features: int) -> jax.Array:

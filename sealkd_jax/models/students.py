@@ -11,17 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.layers import (
-    Neuron,
-    average_pool,
-    batch_norm,
-    conv3x3,
-    hold,
-    max_pool,
-    over_time,
-    per_timestep,
-    scaled,
-)
+from sealkd_jax.models.layers import Neuron, conv3x3, hold, over_time, per_timestep, scaled
+from sealkd_jax.models.normalisation import BatchNorm
+from sealkd_jax.models.pooling import average_pool, max_pool
 from sealkd_jax.models.recomputation import recomputed
 from sealkd_jax.models.resnets import PYTORCH, Block, PreActBlock, ResNet, SEWBlock
 
@@ -47,10 +39,10 @@ class SpikingBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kwargs = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         layer = conv3x3(self.features, **kwargs) if self.convolution else nn.Dense(self.features, **kwargs)
-        normalise = batch_norm(self.train, self.axis_name, self.dtype, self.param_dtype)
+        normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype)
         currents = hold(per_timestep(lambda y: normalise(layer(y)), x), self.timesteps)
         spikes = Neuron(self.neuron, self.decay, name="neuron")(currents)
-        return per_timestep(self.pool, spikes) if self.pool else spikes
+        return self.pool(spikes) if self.pool else spikes
 
 
 class SpikingNet(nn.Module):

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.layers import batch_norm, conv3x3, max_pool, on_frames, scaled
+from sealkd_jax.models.layers import conv3x3, on_frames, scaled
+from sealkd_jax.models.normalisation import BatchNorm
+from sealkd_jax.models.pooling import max_pool
 from sealkd_jax.models.resnets import HE_FAN_IN, Block, Bottleneck, PaddedBlock, ResNet
 
 
@@ -41,7 +43,7 @@ class ConvNet(nn.Module):
         def network(x: jax.Array) -> jax.Array:
             for features, pool in zip(self.features, self.pool, strict=True):
                 x = conv3x3(scaled(features, self.width), use_bias=False, **kwargs)(x)
-                x = nn.relu(batch_norm(train, axis_name, self.dtype, self.param_dtype)(x))
+                x = nn.relu(BatchNorm(train, axis_name, self.dtype, self.param_dtype)(x))
                 x = max_pool(x) if pool else x
             return nn.Dense(self.classes, name="readout", **kwargs)(x.reshape(len(x), -1))
 
