@@ -14,49 +14,44 @@ def max_pool(x: jax.Array) -> jax.Array:
 
     The gradient goes to the first of the largest, row by row, as with `nn.max_pool`, whose gradient is slow on a CPU.
     """
-    return _largest(_in_fours(x))
+    return _largest(_even(x))
 
 
 def average_pool(x: jax.Array) -> jax.Array:
     """Halves H and W of `[..., H, W, C]`, rounded down; of spikes it gives quarters."""
-    a, b, c, d = _each(_in_fours(x))
+    *batch, height, width, features = _even(x).shape
+    fours = _even(x).reshape(*batch, height // 2, 2, width // 2, 2, features)  # see _largest_backward
+    a, b, c, d = (fours[..., row, :, column, :] for row in (0, 1) for column in (0, 1))
     return (a + b + c + d) / 4
 
 
-def _in_fours(x: jax.Array) -> jax.Array:
-    """`[..., H/2, 2, W/2, 2, C]`, without an odd last row or column.
-
-    What strided slices would give without it; but the gradient of those is a sum of arrays with gaps, which XLA
-    writes one after another.
-    """
-    *batch, height, width, features = x.shape
+def _even(x: jax.Array) -> jax.Array:
+    """Without an odd last row or column."""
+    height, width = x.shape[-3:-1]
     if min(height, width) < 2:
         raise InputError(f"images: nothing left to pool at {height}x{width}; larger ones are needed")
-    rows, columns = height // 2, width // 2
-    return x[..., : 2 * rows, : 2 * columns, :].reshape(*batch, rows, 2, columns, 2, features)
-
-
-def _each(fours: jax.Array) -> list[jax.Array]:
-    """The pixels of each four, row by row."""
-    return [fours[..., row, :, column, :] for row in (0, 1) for column in (0, 1)]
+    return x[..., : height // 2 * 2, : width // 2 * 2, :]
 
 
 @jax.custom_vjp
-def _largest(fours: jax.Array) -> jax.Array:
-    return _largest_and_place(fours)[0]
+def _largest(x: jax.Array) -> jax.Array:
+    return _largest_and_place(x)[0]
 
 
-def _largest_and_place(fours: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The largest of each four, and which of them it is, 0 to 3; the first of equals."""
-    a, b, c, d = _each(fours)
+def _largest_and_place(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest of each 2x2, and which of them it is, 0 to 3 row by row; the first of equals."""
+    a, b, c, d = (x[..., row::2, column::2, :] for row in (0, 1) for column in (0, 1))
     upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
     place = jnp.where(lower > upper, 2 + (d > c).astype(jnp.int8), (b > a).astype(jnp.int8))
     return jnp.maximum(upper, lower), place
 
 
 def _largest_backward(place: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    """Written at once; the gradients of strided slices are arrays with gaps, each of them written before the sum."""
+    *batch, rows, columns, features = dy.shape
     places = jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1)
-    return (jnp.where(place[..., :, None, :, None, :] == places, dy[..., :, None, :, None, :], 0),)
+    dx = jnp.where(place[..., :, None, :, None, :] == places, dy[..., :, None, :, None, :], 0)
+    return (dx.reshape(*batch, 2 * rows, 2 * columns, features),)
 
 
 _largest.defvjp(_largest_and_place, _largest_backward)

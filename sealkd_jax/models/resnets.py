@@ -74,7 +74,7 @@ class Layers:
             name=name,
         )
         normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
-        return per_timestep(lambda y: normalise(convolve(y)), x)
+        return normalise(per_timestep(convolve, x))
 
     def dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
         """`[T, B, C]` -> `[T, B, features]`."""

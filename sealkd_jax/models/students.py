@@ -40,7 +40,7 @@ class SpikingBlock(nn.Module):
         kwargs = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         layer = conv3x3(self.features, **kwargs) if self.convolution else nn.Dense(self.features, **kwargs)
         normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype)
-        currents = hold(per_timestep(lambda y: normalise(layer(y)), x), self.timesteps)
+        currents = hold(normalise(per_timestep(layer, x)), self.timesteps)
         spikes = Neuron(self.neuron, self.decay, name="neuron")(currents)
         return self.pool(spikes) if self.pool else spikes
 
