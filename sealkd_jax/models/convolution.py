@@ -120,8 +120,8 @@ def _own_kernel_gradient(
     size = max(1, min(len(x), _PIECE // (x.size // len(x))))
     whole = len(x) // size * size
 
-    def add(first: jax.Array, total: jax.Array) -> jax.Array:
-        return total + of_piece(*(lax.dynamic_slice_in_dim(a, first * size, size) for a in (x, dy)))
+    def add(number: jax.Array, total: jax.Array) -> jax.Array:
+        return total + of_piece(*(lax.dynamic_slice_in_dim(a, number * size, size) for a in (x, dy)))
 
     total = lax.fori_loop(0, whole // size, add, jnp.zeros((1, *shape), dtype))
     if whole < len(x):
