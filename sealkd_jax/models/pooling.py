@@ -19,8 +19,9 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 def average_pool(x: jax.Array) -> jax.Array:
     """Halves H and W of `[..., H, W, C]`, rounded down; of spikes it gives quarters."""
-    *batch, height, width, features = _even(x).shape
-    fours = _even(x).reshape(*batch, height // 2, 2, width // 2, 2, features)  # see _largest_backward
+    x = _even(x)
+    *batch, height, width, features = x.shape
+    fours = x.reshape(*batch, height // 2, 2, width // 2, 2, features)  # see _largest_backward
     a, b, c, d = (fours[..., row, :, column, :] for row in (0, 1) for column in (0, 1))
     return (a + b + c + d) / 4
 
