@@ -142,7 +142,7 @@ def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
         if block is None:
             network = Network(SpikingNet(5, pool=(False, False, False), **shape | {"features": (8, 8, 8)}))
         else:
-            network = Network(ResNet(5, block, depths=(2, 1), neuron="lif", **shape))
+            network = Network(ResNet(5, block, depths=(4, 1), neuron="lif", **shape))
         images = jnp.zeros((8, 32, 32, 3))
         variables = jax.eval_shape(network.init, jax.random.key(0), images)
 
@@ -154,7 +154,8 @@ def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
         return optimised_jit(gradient).lower(variables, images).compile().memory_analysis().temp_size_in_bytes
 
     plain = temporary("none")
-    assert temporary("spikes") < 0.75 * plain and temporary("full") < 0.75 * plain  # of three blocks, one at a time
+    share = 0.8 if block is None else 0.6  # a part of the blocks' memory is needed at once
+    assert temporary("spikes") < share * plain and temporary("full") < share * plain
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
