@@ -15,6 +15,7 @@ from sealkd_jax.models import Variables
 from sealkd_jax.sharding import Parallel, check_batch
 from sealkd_jax.training import Batch, TrainState, make_step, prepare, train
 from sealkd_jax.training.step import in_parts
+from tests.several import first_devices
 from tests.test_training import make_dataset, make_network, make_plan, one_device
 
 T, B, C = 3, 8, 4
@@ -76,7 +77,7 @@ def test_parts_on_two_devices_are_those_on_one(float64, tmp_path):
 
     one = variables("one", one_device())
     for mode in ("jit", "pmap"):
-        two = variables(mode, Parallel(mode, jax.devices()[:2]))
+        two = variables(mode, Parallel(mode, first_devices(2)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), one, two)
 
 
@@ -95,4 +96,4 @@ def test_a_batch_that_the_parts_do_not_divide_is_refused(batch_size, devices, ac
     plan = replace(make_plan(), accumulate=accumulate)
     plan = replace(plan, recipe=plan.recipe._replace(batch_size=batch_size))
     with pytest.raises(InputError, match=words):
-        prepare(plan, make_dataset(100), Parallel("jit", jax.devices()[:devices]))
+        prepare(plan, make_dataset(100), Parallel("jit", first_devices(devices)))

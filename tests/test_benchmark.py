@@ -45,7 +45,7 @@ SMALL = {
 def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loss, "SHAPES", ((2, 3, 4),))
     for module in ("loss", "lif", "step"):  # products of large matrices, here of no interest
-        monkeypatch.setattr(f"train.benchmark.{module}.measure_floor", lambda: Floor(1e9, 1e9), raising=False)
+        monkeypatch.setattr(f"train.benchmark.{module}.measure_floor", lambda *_: Floor(1e9, 1e9), raising=False)
     out = tmp_path / "there" / "numbers.json"
     main([subject, *SMALL[subject], "--out", str(out)])
     numbers, said = json.loads(out.read_text()), capsys.readouterr().out

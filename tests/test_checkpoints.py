@@ -13,6 +13,7 @@ from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.errors import InputError
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import params_digest, train
+from tests.several import first_devices
 from tests.test_training import Interrupted, make_dataset, make_network, make_plan, one_device
 
 RECORDS = [{"epoch": epoch, "val_accuracy": score} for epoch, score in enumerate((0.5, 0.9, 0.9, 0.1, 0.3, 0.2), 1)]
@@ -66,7 +67,7 @@ def test_what_is_saved_does_not_change_with_what_goes_on(tmp_path):
 
 @pytest.mark.parametrize(("before", "after"), [(8, 1), (8, 2), (8, 4), (1, 8), (2, 8), (4, 8)])
 def test_a_checkpoint_restores_on_another_number_of_devices(tmp_path, before, after):
-    there, here = (Parallel("jit", jax.devices()[:n]) for n in (before, after))
+    there, here = (Parallel("jit", first_devices(n)) for n in (before, after))
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(there.put(STATE), RECORDS[:1])
     with Checkpoints(tmp_path / "c") as checkpoints:
@@ -86,8 +87,8 @@ def test_a_run_begun_on_eight_devices_ends_on_two_as_on_one(tmp_path, float64):
         (tmp_path / name).mkdir()
     one = train(plan, dataset, tmp_path / "one", one_device())
     with pytest.raises(Interrupted):
-        train(plan, dataset, tmp_path / "moved", Parallel("jit", jax.devices()), on_epoch=stop)
-    moved = train(plan, dataset, tmp_path / "moved", Parallel("jit", jax.devices()[:2]))
+        train(plan, dataset, tmp_path / "moved", Parallel("jit", first_devices(8)), on_epoch=stop)
+    moved = train(plan, dataset, tmp_path / "moved", Parallel("jit", first_devices(2)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), one.variables, moved.variables)
 
 

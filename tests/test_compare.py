@@ -14,6 +14,7 @@ from sealkd_jax.data import load
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import train, train_seeds
+from tests.several import first_devices
 from tests.test_distill import read, refusal
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
 from tests.test_watching import scalars
@@ -46,7 +47,7 @@ def alone(tmp_path_factory):
 def test_seeds_together_are_seeds_one_by_one(float64, alone, mode, devices, at_once):
     """Whatever is side by side or one after the other: parameters, statistics, the choice of the epoch, records."""
     plan, dataset, teacher, students = alone
-    seen, parallel = [], Parallel(mode, jax.devices()[:devices])
+    seen, parallel = [], Parallel(mode, first_devices(devices))
     together = train_seeds(
         plan, list(students), dataset, parallel, teacher_logits=teacher, at_once=at_once, on_epoch=seen.append
     )

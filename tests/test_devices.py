@@ -14,6 +14,7 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import create_student
 from sealkd_jax.sharding import DATA_AXIS, Parallel, pick_devices
 from sealkd_jax.training import Recipe, on_devices, prepare, train
+from tests.several import first_devices
 from tests.students import make_student
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
 
@@ -62,7 +63,7 @@ def by_one():
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_eight_devices_train_as_one_by_every_method(float64, by_one, mode):
     """Two examples on each; card couples the whole batch, so its devices must see each other's."""
-    by_eight = trained_by_each(Parallel(mode, jax.devices()[:8]))
+    by_eight = trained_by_each(Parallel(mode, first_devices(8)))
     assert by_eight.keys() == METHODS.keys()
     for name, ended in by_eight.items():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), ended, by_one[name])
@@ -88,14 +89,14 @@ def test_each_device_computes_its_own_part_of_a_batch(student):
 
         return parallel.compile(gradient).lower(variables, images).compile().cost_analysis()["flops"]
 
-    assert operations(Parallel("jit", jax.devices()[:4])) < 1.4 / 4 * operations(one_device())
+    assert operations(Parallel("jit", first_devices(4))) < 1.4 / 4 * operations(one_device())
 
 
 @pytest.mark.parametrize(("student", "remat"), [("spiking-conv", "spikes"), ("spiking-resnet18", "full")])
 def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
     """Of BatchNorm and the gradients there are sums over the devices; nobody waits for another's examples."""
     network, variables, images = make_student(student, 8, batch=8, width=1 / 16, remat=remat)
-    parallel = Parallel("jit", jax.devices()[:2])
+    parallel = Parallel("jit", first_devices(2))
 
     def gradient(variables, images):
         def loss(params):
@@ -118,12 +119,13 @@ def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
     ],
 )
 def test_devices_that_do_not_fit_are_named(count, batch_size, words):
+    first_devices(8)
     with pytest.raises(InputError, match=words):
         pick_devices(count, batch_size)
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused_not_cut(tmp_path):
-    parallel = Parallel("pmap", jax.devices()[:3])
+    parallel = Parallel("pmap", first_devices(3))
     plan = make_plan()
     with pytest.raises(InputError, match="batch-size 8: 3 devices do not divide it"):
         train(plan, make_dataset(), tmp_path, parallel)

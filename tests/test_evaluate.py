@@ -13,6 +13,7 @@ from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_r
 from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import Recipe, Survey, make_survey, on_devices, view_batch
+from tests.several import first_devices
 from tests.test_distill import refusal
 from tests.test_training import make_dataset
 from train import evaluate
@@ -46,7 +47,7 @@ def surveyed():
     network = Network(SpikingNet(3, features=(4, 5), pool=(True, False)))
     dataset = make_dataset()
     recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=8, epochs=1)
-    test = on_devices(dataset, dataset.test, Parallel("jit", jax.devices()[:1]))
+    test = on_devices(dataset, dataset.test, Parallel("jit", first_devices(1)))
     images = view_batch(recipe, test, jnp.arange(17), 0)
     variables = network.init(jax.random.key(0), images)
     observe = jax.jit(lambda v, x: network.observe(v, x, timesteps=3)[:3])
@@ -66,7 +67,7 @@ def test_inputs_are_counted_where_they_enter_a_layer_after_pooling(surveyed):
 @pytest.mark.parametrize(("batch_size", "devices"), [(8, 4), (17, 1)])
 def test_a_survey_counts_every_example_once(surveyed, batch_size, devices):
     network, variables, dataset, recipe, (logits, spikes, inputs) = surveyed
-    parallel = Parallel("jit", jax.devices()[:devices])
+    parallel = Parallel("jit", first_devices(devices))
     survey = make_survey(
         network, recipe._replace(batch_size=batch_size), timesteps=3, split_batch=parallel.constrain_batch
     )

@@ -13,6 +13,7 @@ from sealkd_jax.data import Dataset, Split
 from sealkd_jax.models import REMAT
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import make_evaluation, on_devices, prepare
+from tests.several import first_devices
 from train.benchmark.__main__ import main as benchmark
 from train.distill import make_plan
 from train.presets import PRESETS
@@ -29,7 +30,7 @@ def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:
     plan = make_plan(replace(PRESETS["cifar10"].distill, batch_size=16, width=1 / 16, timesteps=2, **options), dataset)
     shallow = plan.network.module.clone(depths=(1, 1), features=plan.network.module.features[:2])
     plan = replace(plan, network=replace(plan.network, module=shallow))
-    parallel = Parallel(mode, jax.devices()[:8])
+    parallel = Parallel(mode, first_devices(8))
     program, data = prepare(plan, dataset, parallel), on_devices(dataset, split, parallel)
     state, key = jax.eval_shape(program.begin, data, 0)
     teacher = jax.ShapeDtypeStruct((32, 10), np.float32)

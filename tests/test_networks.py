@@ -1,6 +1,7 @@
 """Residual networks and the widths of all: sizes as published, time, recomputation, precision, frames."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.models import STUDENTS, TEACHERS, Network, create_student, create_teacher
 from sealkd_jax.models.resnets import Block, Bottleneck, PaddedBlock, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.training.state import flatten
+from tests.optimised import optimised_jit
 
 SPIKING = (Block, PreActBlock, SEWBlock)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 2))
@@ -60,6 +62,17 @@ def test_teachers_have_the_published_size(name, size, classes, count, millions):
 )
 def test_neurons_take_the_place_of_relu_and_add_no_parameters(name, size, like):
     assert parameters(shapes(create_student(name, 10), size)) == parameters(shapes(create_teacher(like, 10), size))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet19", "spiking-resnet18"])
+def test_compiled_as_a_whole_a_network_in_bfloat16_gives_what_it_gives_step_by_step(name):
+    network = (create_student if name in STUDENTS else create_teacher)(name, 10, width=0.1, precision="bfloat16")
+    images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
+    variables = network.init(jax.random.key(0), images[:1])
+    of_two = partial(network.predict, timesteps=2)
+    logits = [predict(variables, images) for predict in (of_two, optimised_jit(of_two))]
+    logits = np.asarray(logits, np.float32)
+    np.testing.assert_allclose(*logits, rtol=0, atol=0.05 * np.abs(logits[0]).max())
 
 
 @pytest.mark.parametrize("name", [*STUDENTS, *TEACHERS])

@@ -11,6 +11,7 @@ from sealkd_jax.neurons import UNROLL, lif
 from sealkd_jax.surrogates import sigmoid
 from tests.optimised import optimised_jit
 from tests.pullback import pullback, random
+from tests.several import first_devices
 
 
 @jax.jit
@@ -34,7 +35,9 @@ def test_vmap_and_pmap_agree_with_jit(float64):
     values, (gxs, gds) = jax.jit(jax.vmap(value_and_grads, (1, None), (0, (1, 0))))(x, decay)
     assert_close((values.sum(), (gxs, gds.sum(0))), (value, (gx, gd)))
 
-    devices = jax.pmap(value_and_grads, in_axes=(0, None))(jnp.moveaxis(x, 1, 0)[:, :, None], decay)
+    devices = jax.pmap(value_and_grads, in_axes=(0, None), devices=first_devices(8))(
+        jnp.moveaxis(x, 1, 0)[:, :, None], decay
+    )
     assert_close(devices, (values, (jnp.moveaxis(gxs, 1, 0)[:, :, None], gds)))
 
     one = [value_and_grads(x, jnp.full((3,), d)) for d in (0.2, 0.7)]
@@ -44,7 +47,7 @@ def test_vmap_and_pmap_agree_with_jit(float64):
 
 @pytest.mark.parametrize("checked", [True, False])
 def test_shard_map_agrees(float64, checked):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,), devices=first_devices(8))
     x, decay, batch = jnp.asarray(random(UNROLL + 1, 8, 3)), jnp.asarray([0.3, 0.5, 0.9]), P(None, "data")
 
     def local(x, decay):
@@ -60,7 +63,7 @@ def test_shard_map_agrees(float64, checked):
 def test_sharded_arrays_agree(float64, kind):
     x, decay = jnp.asarray(random(UNROLL + 1, 8, 3)), jnp.asarray([0.3, 0.5, 0.9])
     expected = value_and_grads(x, decay)
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,), devices=first_devices(8))
     with jax.set_mesh(mesh):
         sharded = jax.device_put(x, jax.NamedSharding(mesh, P(None, "data")))
         assert_close(value_and_grads(sharded, decay), expected)

@@ -16,6 +16,7 @@ from sealkd_jax.models.torch_weights import export_torch
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import params_digest
+from tests.several import first_devices
 from train import distill, program, teacher
 from train.benchmark.__main__ import main as benchmark
 from train.data import pick_augmentation
@@ -200,7 +201,7 @@ def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images
         assert not Path("runs/teachers").exists()
     teacher.main(arguments)
     (directory,) = Path("runs/teachers").iterdir()
-    again = teacher.load_teacher(directory, dataset, Parallel("jit", jax.devices()[:1]))
+    again = teacher.load_teacher(directory, dataset, Parallel("jit", first_devices(1)))
     assert again.scale == "imagenet" and params_digest(again.variables) == params_digest(variables)
 
 

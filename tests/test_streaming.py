@@ -28,6 +28,7 @@ from sealkd_jax.training import (
     view_batch,
 )
 from sealkd_jax.training.pieces import compile_epoch, join_parts
+from tests.several import first_devices
 from tests.test_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
 
 
@@ -122,7 +123,7 @@ def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces,
     logits = tmp_path / "logits.npz"
     np.savez(logits, logits=np.random.default_rng(0).normal(size=(2, 40, CLASSES)).astype(np.float32))
     teacher = TeacherLogits(logits, examples=40, classes=CLASSES, timesteps=2, views=2)
-    parallel = Parallel(mode, jax.devices()[:devices])
+    parallel = Parallel(mode, first_devices(devices))
     ways = {
         name: train(plan, way, tmp_path / name, parallel, teacher_logits=teacher)
         for name, way in (("memory", dataset), ("disk", on_demand(dataset)))

@@ -29,6 +29,7 @@ from sealkd_jax.training import (
     on_devices,
 )
 from sealkd_jax.training.state import flatten
+from tests.several import first_devices
 
 N, C, T = 6, 3, 2
 PRINTS = {"teacher": "a", "data": "b"}
@@ -55,7 +56,7 @@ def test_views_on_disk_equal_an_online_teacher(tmp_path):
 def variables_of_stored_and_online(directory):
     """After four epochs on stored views, and after four epochs that ask the teacher at every step."""
     os.environ.pop("XLA_FLAGS", None)
-    digits, parallel = load("digits"), Parallel("jit", jax.devices()[:1])
+    digits, parallel = load("digits"), Parallel("jit", first_devices(1))
     teacher = Network(ConvNet(10, features=(4, 8), pool=(True, True)))
     student = Network(SpikingNet(10, features=(4, 8), pool=(True, True)))
     recipe = Recipe(pad_and_crop(1), view_seed=3, views=4, batch_size=64, epochs=4)

@@ -32,6 +32,7 @@ from sealkd_jax.training import (
     view_batch,
 )
 from sealkd_jax.training.optimizer import kernels
+from tests.several import first_devices
 
 CLASSES = 3
 
@@ -64,7 +65,7 @@ RECIPE = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-3, "warmu
 
 
 def one_device() -> Parallel:
-    return Parallel("jit", jax.devices()[:1])
+    return Parallel("jit", first_devices(1))
 
 
 class Interrupted(Exception):

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sealkd_jax.losses import METHODS, card_seal_kd_loss, ce_loss, mean_ce_loss
+from tests.several import first_devices
 
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("card_*.npz"))
 
@@ -102,14 +103,14 @@ def test_pmap(linear, per_timestep):
         return value, jax.lax.pmean(grad, "data")
 
     shards = split(x, 1), split(t, 1 if per_timestep else 0), split(y, 0)
-    values, grads = jax.pmap(step, axis_name="data", devices=jax.devices()[:4])(*shards)
+    values, grads = jax.pmap(step, axis_name="data", devices=first_devices(4))(*shards)
     np.testing.assert_allclose(values, np.full(4, value), rtol=0, atol=1e-12)
     np.testing.assert_allclose(grads, np.broadcast_to(grad, grads.shape), rtol=0, atol=1e-12)
 
 
 def test_shard_map(linear):
     weights, x, t, y, value, grad = linear
-    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+    mesh = Mesh(np.array(first_devices(4)), ("data",))
 
     def whole_loss(weights, x, t, y):
         mapped = jax.shard_map(
@@ -127,7 +128,7 @@ def test_shard_map(linear):
 
 def test_jit_with_a_sharded_batch(linear):
     weights, x, t, y, value, grad = linear
-    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+    mesh = Mesh(np.array(first_devices(4)), ("data",))
     specs = P(), P(None, "data"), P(None, "data"), P("data")
     arguments = [jax.device_put(a, NamedSharding(mesh, s)) for a, s in zip((weights, x, t, y), specs, strict=True)]
     sharded_value, sharded_grad = jax.jit(jax.value_and_grad(linear_loss))(*arguments)
@@ -152,6 +153,7 @@ def test_without_the_axis_name_a_shard_has_its_own_loss(linear):
 
 def test_the_examples_of_the_page_run(capsys):
     page = (Path(__file__).parents[2] / "docs" / "method-card.md").read_text(encoding="utf-8")
+    first_devices(2)
     names = {}
     for block in page.split("```python\n")[1:]:
         exec(block.split("```")[0], names)

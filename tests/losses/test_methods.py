@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from sealkd_jax import losses
 from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
+from tests.several import first_devices
 
 
 def problem(timesteps=3, batch=8, classes=5, scale=3.0, dtype="float64", seed=0):
@@ -152,7 +153,7 @@ def agree(shards, expected):
 
 def test_shard_map(whole):
     s, t, y, expected = whole
-    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+    mesh = Mesh(np.array(first_devices(4)), ("data",))
     specs = P(None, "data"), P("data"), P("data")
 
     def one_device(s, t, y):
@@ -166,7 +167,7 @@ def test_pmap(whole):
     """One method that gathers the batch, one that does not; pmap takes no options that would compile it quickly."""
     s, t, y, expected = whole
     program = partial(every_method, names=("seal", "card"), axis_name="data")
-    step = jax.pmap(program, axis_name="data", devices=jax.devices()[:4])
+    step = jax.pmap(program, axis_name="data", devices=first_devices(4))
     agree(step(split(s, 1), split(t, 0), split(y, 0)), expected)
 
 

@@ -42,12 +42,14 @@ class StepOptions:
     """What our backward pass computes again."""
     repeats: int = 9
     """How many times each is measured."""
+    calls: int = 1
+    """How many steps a measurement lasts."""
     out: Path = RESULTS_DIR / "step.json"
     """Where the numbers go as JSON, and beside it the plot."""
 
 
 def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
-    """A step, which goes on from the one before, and the operations of its convolutions."""
+    """`calls` steps, each of which goes on from the one before, and the operations of one's convolutions."""
     network = create_student(
         "spiking-resnet18", CLASSES, width=options.width, precision=options.precision, remat=options.remat
     )
@@ -59,7 +61,8 @@ def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
     state, step = [begun], jax.jit(step, donate_argnums=0)
 
     def work() -> Any:
-        state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
+        for _ in range(options.calls):
+            state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
         return metrics
 
     return work, operations(network, state[0].variables, images.shape, options.timesteps)
@@ -80,7 +83,7 @@ def operations(network: Network, variables: Variables, shape: tuple[int, ...], t
 
 
 def theirs(options: StepOptions) -> Callable[[], Any]:
-    """The same step as the authors take it."""
+    """The same steps as the authors take them."""
     import torch
 
     from tests.torch_reference import make
@@ -94,12 +97,13 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
     labels = torch.randint(0, CLASSES, (options.batch_size,), device=place)
 
     def work() -> None:
-        optimizer.zero_grad()
-        logits = student(images)
-        with torch.no_grad():
-            target = teacher(images)[0]
-        in_pytorch.seal_kd_loss(logits, target, labels).backward()
-        optimizer.step()
+        for _ in range(options.calls):
+            optimizer.zero_grad()
+            logits = student(images)
+            with torch.no_grad():
+                target = teacher(images)[0]
+            in_pytorch.seal_kd_loss(logits, target, labels).backward()
+            optimizer.step()
         if place == "cuda":
             torch.cuda.synchronize()
 
@@ -115,26 +119,29 @@ def main(argv: list[str]) -> None:
     installed = find_spec("torch") and find_spec("spikingjelly")
     if installed:
         works["the authors' step in PyTorch"] = theirs(options)
-    floor, timings = measure_floor(), in_turn(works, options.repeats, options.batch_size)
-    least, first = floor.seconds(operations, 0), next(iter(timings.values()))
+    floor = measure_floor(jnp.dtype(options.precision))
+    timings = in_turn(works, options.repeats, options.batch_size * options.calls)
+    least, first = options.calls * floor.seconds(operations, 0), next(iter(timings.values()))
     rows = {
         who: (
-            f"{timing.seconds:.4g} s",
-            "–".join(f"{end:.4g}" for end in (min(timing.wall), max(timing.wall))),
+            f"{1e3 * timing.seconds / options.calls:.4g} ms",
+            "–".join(f"{1e3 * end / options.calls:.4g}" for end in (min(timing.wall), max(timing.wall))),
             f"{timing.rate:.4g}",
             "" if timing is first else f"{ratio(first, timing):.2f}",
         )
         for who, timing in timings.items()
     }
-    note = f"Floor by operations, in float32: {least:.4g} s, {least / first.seconds:.0%} of ours."
+    note = f"Floor by operations: {1e3 * least / options.calls:.4g} ms, {least / first.seconds:.0%} of ours."
     note += "" if installed else " PyTorch and SpikingJelly are not installed and were left out."
     title = f"A step of spiking ResNet-18, width {options.width}, T = {options.timesteps}, {options.batch_size} images"
-    show(title, ("median", "spread, s", "images/s", "ours ÷ this"), rows, note)
-    figure = bars("A distillation step", "seconds, median", {who: t.seconds for who, t in timings.items()})
+    show(title, ("median", "spread, ms", "images/s", "ours ÷ this"), rows, note)
+    medians = {who: 1e3 * timing.seconds / options.calls for who, timing in timings.items()}
+    figure = bars("A distillation step", "milliseconds, median", medians)
     keep(
         options.out,
         {
             "seconds": {who: timing.wall for who, timing in timings.items()},
+            "calls": options.calls,
             "batch_size": options.batch_size,
             "timesteps": options.timesteps,
             "width": options.width,
