@@ -22,6 +22,6 @@ RECIPE = {
 }
 
 PRESET = Preset(
-    distill=DistillOptions(student="spiking-resnet18", teacher="resnet18", timesteps=2, epochs=40, views=16, **RECIPE),
+    distill=DistillOptions(student="spiking-resnet18", teacher="resnet18", timesteps=4, epochs=40, views=16, **RECIPE),
     teacher=TeacherOptions(teacher="resnet18", epochs=20, **RECIPE),
 )
