@@ -258,8 +258,8 @@ class ResNet(nn.Module):
             for position in range(depth):
                 stride = 2 if stage > 1 and position == 0 else 1
                 x = block(scaled(features, self.width), layers, stride, name=f"layer{stage}_{position}")(x)
-        # Without the barrier XLA's CPU compiler (jaxlib 0.11.2) makes one program of the mean and the convolutions before
-        # it, which in bfloat16 gives NaN.
+        # Without the barrier XLA's CPU compiler (jaxlib 0.11.2) makes one program of the mean and the convolutions
+        # before it, which in bfloat16 gives NaN.
         x = jax.lax.optimization_barrier(x).mean((2, 3))
         if self.hidden:
             x = layers.activate(layers.dense(x, "hidden", scaled(self.hidden, self.width)), "hidden_neuron")

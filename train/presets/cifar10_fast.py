@@ -1,9 +1,9 @@
-"""CIFAR-10 in about five minutes of one H200: a spiking ResNet-18 at T = 2 from a ResNet-18.
+"""CIFAR-10 in four minutes of one H200: a spiking ResNet-18 at T = 4 from a ResNet-18.
 
 python -m train.distill cifar10-fast
 
-A teacher of 20 epochs and a student of 40, which sees two timesteps. To expect, from what such networks do elsewhere:
-94 %. Not run here: no such GPU was at hand.
+A teacher of 20 epochs and a student of 40. Seen on an H200, seed 0, 237 s from start to report: teacher 91.71 %,
+student 92.50 % of the test images, 91.21 % after one timestep (docs/comparisons.md). To expect: 92.2 to 92.8 %.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions
