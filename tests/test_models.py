@@ -1,5 +1,7 @@
 """Networks: shapes, time, neurons, memory for recomputation, precision."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,9 +192,12 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.parametrize("integers", [False, True])
 @pytest.mark.parametrize(("size", "width", "stride", "padding"), CONVOLUTIONS)
-def test_convolution_and_its_gradients_equal_those_of_jax(float64, size, width, stride, padding):
+def test_convolution_and_its_gradients_equal_those_of_jax(float64, size, width, stride, padding, integers):
     x = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
+    if integers:
+        x = jax.random.randint(jax.random.key(0), x.shape, -128, 128).astype(x.dtype)
     kernel = jax.random.normal(jax.random.key(1), (width, width, 3, 4))
     layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
@@ -204,9 +209,17 @@ def test_convolution_and_its_gradients_equal_those_of_jax(float64, size, width, 
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
-        both(conv_general_dilated),
+        both(partial(conv_general_dilated, small_integers=integers)),
         both(lax.conv_general_dilated),
     )
+
+
+def test_of_small_integers_a_convolution_keeps_a_byte_each():
+    x, kernel = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    convolve = partial(conv_general_dilated, small_integers=True)
+    kept = jax.vjp(lambda x, kernel: convolve(x, kernel, (1, 1), "SAME", **layout), x, kernel)[1]
+    assert [leaf.dtype for leaf in jax.tree.leaves(kept) if leaf.shape == x.shape] == [jnp.int8]
 
 
 @pytest.mark.parametrize("batch", [1, 6, 7])

@@ -30,11 +30,14 @@ def conv_general_dilated(
     kernel: jax.Array,
     strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
+    *,
+    small_integers: bool = False,
     **kwargs: Any,
 ) -> jax.Array:
     """As `jax.lax.conv_general_dilated` on `[N, H, W, I]` and `[H, W, I, O]`; for `flax.linen.Conv`.
 
-    Dilated and grouped convolutions are left to `jax.lax`.
+    Dilated and grouped convolutions are left to `jax.lax`. Where `x` is known to be integers from -128 to 127, such as
+    spikes, the backward pass keeps them as one byte each.
     """
     plain = kwargs.get("feature_group_count", 1) == 1 and all(
         set(kwargs.get(name) or (1,)) == {1} for name in ("lhs_dilation", "rhs_dilation")
@@ -43,27 +46,34 @@ def conv_general_dilated(
         return lax.conv_general_dilated(x, kernel, strides, padding, **kwargs)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return _convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+    return _convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)), small_integers)
 
 
-def _plain(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+def _plain(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, small_integers: bool = False
+) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
 
 
-_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3, 4))
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, small_integers: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel, strides, pads), (x, kernel)
+    y = _convolve(x, kernel, strides, pads, small_integers)
+    return y, (x.astype(jnp.int8) if small_integers else x, kernel)
 
 
 def _backward(
-    strides: tuple[int, ...], pads: Pads, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+    strides: tuple[int, ...],
+    pads: Pads,
+    small_integers: bool,
+    residuals: tuple[jax.Array, jax.Array],
+    dy: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     def by_jax(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, vjp = jax.vjp(partial(_plain, strides=strides, pads=pads), x, kernel)
+        _, vjp = jax.vjp(partial(_plain, strides=strides, pads=pads), x.astype(dy.dtype), kernel)
         return vjp(dy)
 
     return lax.platform_dependent(*residuals, dy, cpu=partial(_gradients, strides, pads), default=by_jax)
@@ -99,10 +109,10 @@ def _own_kernel_gradient(
     """`[1, H, W, I, O]`, float32 at least."""
     height, width, features, _ = shape
     (row_stride, column_stride), (rows, columns) = strides, dy.shape[1:3]
-    dtype = jnp.promote_types(x.dtype, jnp.float32)  # of the sum
+    dtype = jnp.promote_types(dy.dtype, jnp.float32)  # of the sum
 
     def of_piece(x: jax.Array, dy: jax.Array) -> jax.Array:
-        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+        x = lax.pad(x.astype(dy.dtype), jnp.zeros((), dy.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
         met = jnp.concatenate(
             [x[:, :, w : w + (columns - 1) * column_stride + 1 : column_stride] for w in range(width)], -1
         )

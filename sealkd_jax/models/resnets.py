@@ -8,6 +8,7 @@ Axis legend: T timesteps, B batch, H height, W width, C channels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -59,8 +60,13 @@ class Layers:
         """`function(module, *arrays)`; with `remat` spikes, the arrays alone are kept (see `recomputed`)."""
         return (recomputed(function, unit=unit) if self.remat == "spikes" else function)(module, *arrays)
 
-    def conv(self, x: jax.Array, name: str, features: int, size: int = 3, stride: int = 1) -> jax.Array:
-        """Convolution, padded as PyTorch's, and BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`."""
+    def conv(
+        self, x: jax.Array, name: str, features: int, size: int = 3, stride: int = 1, spikes: bool = True
+    ) -> jax.Array:
+        """Convolution, padded as PyTorch's, and BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`.
+
+        `spikes`: where there are neurons, x is their spikes or sums of them.
+        """
         convolve = nn.Conv(
             features,
             (size, size),
@@ -68,7 +74,7 @@ class Layers:
             padding=size // 2,
             use_bias=self.conv_bias,
             kernel_init=self.kernel_init,
-            conv_general_dilated=conv_general_dilated,
+            conv_general_dilated=partial(conv_general_dilated, small_integers=spikes and self.remat == "spikes"),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,
@@ -120,7 +126,8 @@ class Block(nn.Module):
         """The input, brought to the shape of the output where it differs."""
         if self.stride == 1 and x.shape[-1] == features:
             return x
-        return self.layers.conv(x, "shortcut", features, size=1, stride=self.stride)
+        spikes = "shortcut" not in self.currents
+        return self.layers.conv(x, "shortcut", features, size=1, stride=self.stride, spikes=spikes)
 
 
 class PaddedBlock(Block):
@@ -268,7 +275,7 @@ class ResNet(nn.Module):
     def _stem(self, layers: Layers, x: jax.Array) -> jax.Array:
         large = not self.small_stem and min(x.shape[2:4]) >= LARGE
         size, stride = (7, 2) if large else (3, 1)
-        x = layers.conv(x, "stem", scaled(self.features[0], self.width), size, stride)
+        x = layers.conv(x, "stem", scaled(self.features[0], self.width), size, stride, spikes=False)
         if self.block.starts_activated:
             x = layers.activate(x, "stem_neuron")
         if large:
