@@ -80,7 +80,7 @@ def works(shape: tuple[int, ...], calls: int) -> dict[str, Callable[[], Any]]:
 
 
 def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str, Callable[[], Any]]:
-    """Plain operations, and SpikingJelly's where it is installed; on a GPU its CuPy kernels, where CuPy is."""
+    """Plain operations, and SpikingJelly's where it is installed, on its PyTorch backend."""
     import torch
 
     from train.benchmark import in_pytorch
@@ -103,14 +103,13 @@ def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str,
     if find_spec("spikingjelly"):
         from spikingjelly.activation_based import functional, neuron, surrogate
 
-        backend = "cupy" if place == "cuda" and find_spec("cupy") else "torch"
-        theirs = neuron.LIFNode(2.0, False, surrogate_function=surrogate.Sigmoid(4.0), step_mode="m", backend=backend)
+        theirs = neuron.LIFNode(2.0, False, surrogate_function=surrogate.Sigmoid(4.0), step_mode="m")
 
         def by_spikingjelly(x: torch.Tensor) -> torch.Tensor:
             functional.reset_net(theirs)
             return theirs(x)
 
-        found["SpikingJelly" + ", CuPy" * (backend == "cupy")] = gradient(by_spikingjelly)
+        found["SpikingJelly"] = gradient(by_spikingjelly)
     return found
 
 
