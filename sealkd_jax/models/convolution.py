@@ -52,6 +52,7 @@ def conv_general_dilated(
 def _plain(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, small_integers: bool = False
 ) -> jax.Array:
+    """`small_integers` matters to the backward pass alone."""
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
 
 

@@ -65,8 +65,9 @@ class Layers:
     ) -> jax.Array:
         """Convolution, padded as PyTorch's, and BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`.
 
-        `spikes`: where there are neurons, x is their spikes or sums of them.
+        `spikes`: in a network of neurons x is their spikes, or sums of them below 128.
         """
+        as_bytes = spikes and self.neuron is not None and self.remat == "spikes"
         convolve = nn.Conv(
             features,
             (size, size),
@@ -74,7 +75,7 @@ class Layers:
             padding=size // 2,
             use_bias=self.conv_bias,
             kernel_init=self.kernel_init,
-            conv_general_dilated=partial(conv_general_dilated, small_integers=spikes and self.remat == "spikes"),
+            conv_general_dilated=partial(conv_general_dilated, small_integers=as_bytes),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,
@@ -266,7 +267,7 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 1 and position == 0 else 1
                 x = block(scaled(features, self.width), layers, stride, name=f"layer{stage}_{position}")(x)
         # Without the barrier XLA's CPU compiler (jaxlib 0.11.2) makes one program of the mean and the convolutions
-        # before it, which in bfloat16 gives NaN.
+        # before it, which in bfloat16 gives NaN. (It drops barriers too, but later than that.)
         x = jax.lax.optimization_barrier(x).mean((2, 3))
         if self.hidden:
             x = layers.activate(layers.dense(x, "hidden", scaled(self.hidden, self.width)), "hidden_neuron")
