@@ -160,6 +160,16 @@ def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
     assert temporary("spikes") < share * plain and temporary("full") < share * plain
 
 
+def test_fresh_variables_are_the_same_in_a_program_of_ones_own_and_for_several_keys_at_once():
+    network, images = create_student("spiking-conv", 10, width=0.25), jnp.zeros((1, 8, 8, 1))
+    keys = jax.random.split(jax.random.key(0), 2)
+    each = [network.init(key, images) for key in keys]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    for compiled in (jax.jit(jax.vmap(network.init, (0, None))), jax.vmap(network.init, (0, None))):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), compiled(keys, images), together)
+    assert float(jnp.abs(each[0].params["readout"]["kernel"] - each[1].params["readout"]["kernel"]).max()) > 0.01
+
+
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     network = create_student("spiking-conv", 10, precision="bfloat16")
     variables = network.init(jax.random.key(0), IMAGES)
