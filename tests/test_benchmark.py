@@ -12,7 +12,7 @@ import pytest
 from sealkd_jax import lif, seal_kd_loss
 from sealkd_jax.models import REMAT, create_student
 from train.benchmark import growth, loss, startup
-from train.benchmark.__main__ import main
+from train.benchmark.__main__ import SUBJECTS, main
 from train.benchmark.timing import Floor, Timing, in_turn, ratio
 
 torch = pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
@@ -82,6 +82,15 @@ def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):
     main(["startup", "digits", "--student", "spiking-mlp", "--timesteps", "1", "--train-examples", "64"])
     assert len(json.loads(Path("runs/benchmark/startup-digits.json").read_text())["seconds"]) == 2
     assert "first start" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main([subject, "--help"])
+    assert end.value.code == 0 and f"python -m train.benchmark {subject}" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sealkd_jax.errors import InputError
 from train.benchmark.table import RESULTS_DIR, keep, show
-from train.presets import DEFAULT, PRESETS
+from train.options import parse
 
 AGAIN = 3
 
@@ -36,7 +36,8 @@ def start(command: list[str], out: Path, cache: Path) -> tuple[float, float]:
 
 def main(argv: list[str]) -> None:
     """Prints a table and writes JSON; `argv` goes on to train.distill."""
-    preset, *options = argv if argv and argv[0] in PRESETS else [DEFAULT, *argv]
+    preset, _ = parse("distill", "Measures how long a start takes.", argv, program="benchmark startup")
+    options = argv[1:] if argv[:1] == [preset] else argv
     command = [sys.executable, "-m", "train.distill", preset, "--method", "none", "--epochs", "1", *options]
     with tempfile.TemporaryDirectory() as directory:
         seconds = [start(command, Path(directory, str(run)), Path(directory, "cache")) for run in range(1 + AGAIN)]
