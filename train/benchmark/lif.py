@@ -1,7 +1,8 @@
 """The LIF neuron, forward and backward: `python -m train.benchmark lif [--option value …]`.
 
-Beside plain PyTorch operations, SpikingJelly, spyx and jaxpike, and the time that reading the currents and writing
-spikes and gradients once would take. spyx and jaxpike fire above the threshold, not at it, and reset by subtraction.
+Beside plain PyTorch operations, SpikingJelly, snnTorch, spyx and jaxpike, and the time that reading the currents and
+writing spikes and gradients once would take. The last three fire above the threshold, not at it; spyx and jaxpike reset
+by subtraction.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,13 @@ from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio
 from train.options import check
 
-PEERS = {"PyTorch": "torch", "SpikingJelly": "spikingjelly", "spyx": "spyx", "jaxpike": "jaxpike"}
+PEERS = {
+    "PyTorch": "torch",
+    "SpikingJelly": "spikingjelly",
+    "snnTorch": "snntorch",
+    "spyx": "spyx",
+    "jaxpike": "jaxpike",
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def works(shape: tuple[int, ...], calls: int) -> dict[str, Callable[[], Any]]:
 
 
 def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str, Callable[[], Any]]:
-    """Plain operations, and SpikingJelly's where it is installed, on its PyTorch backend."""
+    """Plain operations, and what is installed of SpikingJelly, on its PyTorch backend, and snnTorch."""
     import torch
 
     from train.benchmark import in_pytorch
@@ -110,6 +117,19 @@ def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str,
             return theirs(x)
 
         found["SpikingJelly"] = gradient(by_spikingjelly)
+    if find_spec("snntorch"):
+        import snntorch
+
+        leaky = snntorch.Leaky(0.5, spike_grad=snntorch.surrogate.sigmoid(slope=4), reset_mechanism="zero")
+
+        def by_snntorch(x: torch.Tensor) -> torch.Tensor:
+            v, spikes = leaky.init_leaky(), []
+            for current in x:
+                spike, v = leaky(current, v)
+                spikes.append(spike)
+            return torch.stack(spikes)
+
+        found["snnTorch"] = gradient(by_snntorch)
     return found
 
 
@@ -123,8 +143,8 @@ def main(argv: list[str]) -> None:
     ours, numbers = timings["sealkd-jax"], int(np.prod(options.shape))
     rows = {
         who: (
-            f"{1e3 * timing.seconds / options.calls:.3g} ms",
-            "–".join(f"{1e3 * end / options.calls:.3g}" for end in (min(timing.wall), max(timing.wall))),
+            f"{1e3 * timing.seconds / options.calls:.4g} ms",
+            "–".join(f"{1e3 * end / options.calls:.4g}" for end in (min(timing.wall), max(timing.wall))),
             "" if who == "sealkd-jax" else f"{ratio(ours, timing):.3f}",
         )
         for who, timing in timings.items()
