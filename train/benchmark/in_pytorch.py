@@ -4,9 +4,23 @@ Needs PyTorch; written from the equations, not fast on purpose nor slow on purpo
 C classes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def synchronised(work: Callable[[], Any]) -> Callable[[], None]:
+    """`work`, and what it has started on a GPU is over, too."""
+
+    def whole() -> None:
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return whole
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

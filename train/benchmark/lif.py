@@ -19,7 +19,7 @@ import tyro
 from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import lif
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
-from train.benchmark.timing import in_turn, measure_floor, ratio
+from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 from train.options import check
 
 PEERS = {
@@ -53,13 +53,7 @@ def works(shape: tuple[int, ...], calls: int) -> dict[str, Callable[[], Any]]:
 
     def in_jax(layer: Callable[[jax.Array], jax.Array]) -> Callable[[], Any]:
         gradient = jax.jit(jax.value_and_grad(lambda x: (layer(x) * w).sum()))
-
-        def work() -> Any:
-            for _ in range(calls):
-                last = gradient(x)  # the one before is free again, as PyTorch's is
-            return last
-
-        return work
+        return repeated(lambda: gradient(x), calls)
 
     found = {"sealkd-jax": in_jax(lambda x: lif(x)[0])}
     if find_spec("torch"):
@@ -98,13 +92,10 @@ def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str,
 
     def gradient(layer: Callable[[Any], Any]) -> Callable[[], None]:
         def work() -> None:
-            for _ in range(calls):
-                x.grad = None
-                (layer(x) * w).sum().backward()
-            if place == "cuda":
-                torch.cuda.synchronize()
+            x.grad = None
+            (layer(x) * w).sum().backward()
 
-        return work
+        return in_pytorch.synchronised(repeated(work, calls))
 
     found = {"PyTorch": gradient(in_pytorch.lif)}
     if find_spec("spikingjelly"):

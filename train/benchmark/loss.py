@@ -17,7 +17,7 @@ import tyro
 
 from sealkd_jax.losses import seal_kd_loss
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
-from train.benchmark.timing import in_turn, measure_floor, ratio
+from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 from train.options import check
 
 SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
@@ -42,13 +42,7 @@ def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any
     labels = rng.integers(0, shape[-1], shape[1])
     gradient = jax.jit(jax.value_and_grad(lambda *args: seal_kd_loss(*args).mean()))
     arrays = [jnp.asarray(x) for x in (student, teacher, labels.astype(np.int32))]
-
-    def by_jax() -> Any:
-        for _ in range(calls):
-            last = gradient(*arrays)  # the one before is free again, as PyTorch's is
-        return last
-
-    found: dict[str, Callable[[], Any]] = {"sealkd-jax": by_jax}
+    found: dict[str, Callable[[], Any]] = {"sealkd-jax": repeated(lambda: gradient(*arrays), calls)}
     if find_spec("torch"):
         import torch
 
@@ -59,13 +53,10 @@ def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any
         tensors[0].requires_grad_()
 
         def by_torch() -> None:
-            for _ in range(calls):
-                tensors[0].grad = None
-                in_pytorch.seal_kd_loss(*tensors).backward()
-            if place == "cuda":
-                torch.cuda.synchronize()
+            tensors[0].grad = None
+            in_pytorch.seal_kd_loss(*tensors).backward()
 
-        found["PyTorch"] = by_torch
+        found["PyTorch"] = in_pytorch.synchronised(repeated(by_torch, calls))
     return found
 
 

@@ -20,7 +20,7 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
-from train.benchmark.timing import in_turn, measure_floor, ratio
+from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 from train.options import check
 
 CLASSES = 10
@@ -61,11 +61,10 @@ def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
     state, step = [begun], jax.jit(step, donate_argnums=0)
 
     def work() -> Any:
-        for _ in range(options.calls):
-            state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
+        state[0], metrics = step(state[0], Batch(images, labels, teacher), 0.5)
         return metrics
 
-    return work, operations(network, state[0].variables, images.shape, options.timesteps)
+    return repeated(work, options.calls), operations(network, state[0].variables, images.shape, options.timesteps)
 
 
 def seal_step(network: Network, images: jax.Array, timesteps: int) -> tuple[TrainState, Callable[..., Any]]:
@@ -97,17 +96,14 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
     labels = torch.randint(0, CLASSES, (options.batch_size,), device=place)
 
     def work() -> None:
-        for _ in range(options.calls):
-            optimizer.zero_grad()
-            logits = student(images)
-            with torch.no_grad():
-                target = teacher(images)[0]
-            in_pytorch.seal_kd_loss(logits, target, labels).backward()
-            optimizer.step()
-        if place == "cuda":
-            torch.cuda.synchronize()
+        optimizer.zero_grad()
+        logits = student(images)
+        with torch.no_grad():
+            target = teacher(images)[0]
+        in_pytorch.seal_kd_loss(logits, target, labels).backward()
+        optimizer.step()
 
-    return work
+    return in_pytorch.synchronised(repeated(work, options.calls))
 
 
 def main(argv: list[str]) -> None:

@@ -56,6 +56,20 @@ def in_turn(works: dict[str, Callable[[], Any]], repeats: int, handled: int = 1)
     }
 
 
+def repeated(work: Callable[[], Any], calls: int) -> Callable[[], Any]:
+    """Calls `work` so often and returns the last result; each one before is free again by then.
+
+    An accelerator starts the next call while the last one runs: of several, the host's share is not seen.
+    """
+
+    def together() -> Any:
+        for _ in range(calls):
+            last = work()
+        return last
+
+    return together
+
+
 def ratio(ours: Timing, theirs: Timing) -> float:
     """Median over the rounds of our time divided by theirs in the same round."""
     return float(np.median(np.divide(ours.wall, theirs.wall)))
@@ -77,17 +91,8 @@ def measure_floor(dtype: DTypeLike = jnp.float32) -> Floor:
 
     In JAX's default precision, as in a network: an accelerator may round float32 operands to fewer bits.
     """
-    # An accelerator starts the next call while the last one runs: of several, the host's share is not seen.
     side, size, calls = (8192, 2**30, 10) if jax.default_backend() != "cpu" else (2048, 2**26, 1)
     a, x = jax.random.normal(jax.random.key(0), (side, side), dtype), jnp.ones(size)
     product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
-
-    def best(function: Callable[..., Any], *args: jax.Array) -> float:
-        def work() -> Any:
-            for _ in range(calls):
-                last = function(*args)
-            return last
-
-        return min(measure(work, 1, 5).wall) / calls
-
-    return Floor(2 * side**3 / best(product, a, a), 2 * x.nbytes / best(copy, x))
+    best = [min(measure(repeated(work, calls), 1, 5).wall) / calls for work in (lambda: product(a, a), lambda: copy(x))]
+    return Floor(2 * side**3 / best[0], 2 * x.nbytes / best[1])
