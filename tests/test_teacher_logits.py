@@ -1,5 +1,6 @@
 """Teacher logits on disk, and that they are what an online teacher would have said."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -130,6 +131,7 @@ def test_a_users_own_file_is_accepted_by_its_shape(tmp_path, suffix, shape):
     by_view = array[None] if array.ndim == 2 else array
     for k in range(4):
         np.testing.assert_array_equal(logits.view(k), by_view[k % len(by_view)])
+    assert logits.digest == hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def test_accuracy_is_of_the_mean_over_timesteps(tmp_path):

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import read_sealed, sha256, write_sealed
+from sealkd_jax.files import read_sealed, write_sealed
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.processes import first, locked_by_first
 from sealkd_jax.report import write_report
@@ -49,8 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         teacher, teacher_logits, source = None, None, None
         if options.teacher_logits is not None:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
-            source = sha256(options.teacher_logits) if first() else None
-            path, views = teacher_logits.path, teacher_logits.views
+            source, path, views = teacher_logits.digest, teacher_logits.path, teacher_logits.views
             accuracy = teacher_logits.accuracy(dataset.train.labels)
             found = {"path": str(path), "views": views, "train_accuracy": accuracy}
             say(options, "logits", found, f"{path}: {views} views, {accuracy:.2%} right on the training labels")
