@@ -1,6 +1,6 @@
 """Whether cost grows as the work does: `python -m train.benchmark growth [--option value …]`.
 
-A training step of a small convolutional student against T, batch and width, the loss against the number of classes, and
+Training steps of a small convolutional student against T, batch and width, the loss against the number of classes, and
 an epoch against the rows of teacher logits. Work is operations of convolutions and dense layers, logits, or rows.
 """
 
@@ -20,7 +20,7 @@ from sealkd_jax.models import create_student
 from sealkd_jax.plots.style import CYCLE, MARKERS, MUTED, TEXT, new_axes
 from sealkd_jax.training import Batch, DeviceData, Recipe, make_epoch
 from sealkd_jax.training.epoch import Scale
-from train.benchmark.step import CLASSES, operations, seal_step
+from train.benchmark.step import CLASSES, as_in_an_epoch, in_a_row, operations, seal_step
 from train.benchmark.table import RESULTS_DIR, keep, show
 from train.benchmark.timing import measure
 from train.options import check
@@ -45,20 +45,22 @@ class GrowthOptions:
 
 
 class Case(NamedTuple):
-    """A program, its arguments, and the work it does."""
+    """A program, its arguments, the work it does, and how many times it does that."""
 
     program: Callable[..., Any]
     arguments: tuple[Any, ...]
     work: float
+    times: int = 1
 
 
-def a_step(timesteps: int = 4, batch: int = 32, width: float = 1.0) -> Case:
-    """A step by SeAl-KD of the spiking-conv student on images of 16×16."""
+def some_steps(timesteps: int = 4, batch: int = 32, width: float = 1.0) -> Case:
+    """Three steps by SeAl-KD of the spiking-conv student on images of 16×16."""
     network = create_student("spiking-conv", CLASSES, width=width)
     images, labels = jnp.ones((batch, 16, 16, 1)), jnp.zeros(batch, jnp.int32)
     state, step = seal_step(network, images, timesteps)
     work = operations(network, state.variables, images.shape, timesteps)
-    return Case(step, (state, Batch(images, labels, jnp.zeros((batch, CLASSES))), 0.5), work)
+    batches = in_a_row(Batch(images, labels, jnp.zeros((batch, CLASSES))), 3)
+    return Case(as_in_an_epoch(step), (state, batches), work, 3)
 
 
 def a_loss(classes: int) -> Case:
@@ -88,16 +90,16 @@ def case(axis: str, value: float) -> Case:
         return a_loss(int(value))
     if axis == "rows":
         return an_epoch(int(value))
-    return a_step(**{axis: value if axis == "width" else int(value)})
+    return some_steps(**{axis: value if axis == "width" else int(value)})
 
 
 def measure_case(axis: str, value: float, repeats: int) -> dict[str, float]:
     """What it does and what it costs: work, seconds, and bytes of temporary memory by XLA's account."""
-    program, arguments, work = case(axis, value)
+    program, arguments, work, times = case(axis, value)
     compiled = jax.jit(program).lower(*arguments).compile()
     timing = measure(lambda: compiled(*arguments), 1, repeats)
     memory = compiled.memory_analysis().temp_size_in_bytes
-    return {"value": value, "work": work, "seconds": timing.seconds, "bytes": memory}
+    return {"value": value, "work": work, "seconds": timing.seconds / times, "bytes": memory}
 
 
 def figure_of(measured: dict[str, list[dict[str, float]]]) -> Figure:
