@@ -9,9 +9,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file
 
 import train.presets
@@ -161,6 +163,18 @@ def test_options_that_every_preset_understands(workplace, options):
     summary = read(workplace / out / "summary.json")
     assert summary["epochs_done"] == 1 and len(summary["accuracy_by_timestep"]) == summary["timesteps"]
     assert (summary["teacher_accuracy"] is None) == (options[1] == "none")
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 4, 6, 10, 16])
+def test_the_table_fits_80_characters_and_has_the_first_and_the_last_timestep(timesteps, capsys):
+    accuracies = np.linspace(0.5, 0.9, timesteps).tolist()
+    summary = {"method": "seal", "dataset": "cifar10-dvs", "n_test": 10000, "timesteps": timesteps}
+    summary |= {"accuracy_by_timestep": accuracies, "firing_rate": 0.125, "train_seconds": 12345.6}
+    Console(width=80).print(distill._table(summary, SimpleNamespace(test_accuracy=1.0)))
+    table = capsys.readouterr().out
+    for said in (f"T={timesteps}", f"{accuracies[0]:.2%}", f"{accuracies[-1]:.2%}", "100.00%", "0.125", "12345.6 s"):
+        assert said in table
+    assert "…" not in table and max(map(len, table.splitlines())) <= 80
 
 
 def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):

@@ -139,6 +139,22 @@ def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
     assert "has the timestep variance on which SeAl-KD pays. 12.5 % of the timesteps" in words
 
 
+@pytest.mark.parametrize("timesteps", [1, 4, 6, 9, 10, 16])
+def test_no_number_is_cut_short_in_80_characters(run, timesteps, capsys, monkeypatch):
+    """Timestep t is right about the first t examples: every accuracy is another."""
+    monkeypatch.setenv("COLUMNS", "80")
+    labels = np.zeros(2 * timesteps, np.int32)
+    right = np.arange(2 * timesteps) <= np.arange(timesteps)[:, None]
+    logits = np.where(right[..., None], [4.0, 0.0], [0.0, 4.0]).astype(np.float32)
+    np.savez(run / "predictions.npz", logits=logits, labels=labels, teacher_logits=logits[0])
+    summary = json.loads((run / "summary.json").read_text()) | {"timesteps": timesteps}
+    (run / "summary.json").write_text(json.dumps(summary))
+    evaluate.main([str(run)])
+    tables, _ = capsys.readouterr().out.split("This network")
+    assert all(f"{accuracy:.2%}" in tables for accuracy in right.mean(1))
+    assert "…" not in tables and max(map(len, tables.splitlines())) <= 80
+
+
 def test_it_says_where_it_does_not_pay(run, capsys):
     np.savez(run / "predictions.npz", logits=np.eye(2, dtype=np.float32)[None].repeat(2, 0), labels=np.arange(2))
     evaluate.main([str(run)])

@@ -20,6 +20,8 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
 from train.program import run
 
+WIDEST = 9  # timesteps in a row of 80 characters; of more, --json has the weights
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -89,22 +91,27 @@ def diagnose(directory: Path) -> dict[str, Any]:
 
 def _print(found: dict[str, Any]) -> None:
     """The tables, and last the verdict."""
-    console, timesteps = Console(), range(found["timesteps"])
+    console = Console()
+    measures = {
+        "accuracy\nafter T": "accuracy_by_timestep",
+        "accuracy\nalone": "accuracy_of_timestep",
+        "confidence\nafter T": "confidence_by_timestep",
+        "confidence\nalone": "confidence_of_timestep",
+        "teacher's\nanswer\nafter T": "teacher_agreement_by_timestep",
+        "teacher's\nanswer\nalone": "teacher_agreement_of_timestep",
+    }
+    measures = {words: of for words, of in measures.items() if of in found}
     title = f"{found['method']} on {found['dataset']}, seed {found['seed']}: {found['n_test']} test examples"
-    in_time = _table(title, *(f"T={t + 1}" for t in timesteps))
-    for name, of in (
-        ("accuracy after T timesteps", "accuracy_by_timestep"),
-        ("accuracy of timestep T alone", "accuracy_of_timestep"),
-        ("confidence after T timesteps", "confidence_by_timestep"),
-        ("confidence of timestep T alone", "confidence_of_timestep"),
-        ("agrees with the teacher after T", "teacher_agreement_by_timestep"),
-        ("agrees with the teacher alone", "teacher_agreement_of_timestep"),
-    ):
-        if of in found:
-            in_time.add_row(name, *(f"{share:.2%}" for share in found[of]))
-    for t in timesteps if len(timesteps) > 1 else ():
-        in_time.add_row(f"STA: timestep {t + 1} listens to", *(f"{weight:.3f}" for weight in found["sta_weights"][t]))
+    in_time = _table(title, *measures, first="T")
+    for t in range(found["timesteps"]):
+        in_time.add_row(str(t + 1), *(f"{found[of][t]:.2%}" for of in measures.values()))
     console.print(in_time)
+
+    if 1 < found["timesteps"] <= WIDEST:
+        listens = _table("STA: how much a timestep listens to each other", *map(str, range(1, found["timesteps"] + 1)))
+        for t, weights in enumerate(found["sta_weights"]):
+            listens.add_row(str(t + 1), *(f"{weight:.3f}" for weight in weights))
+        console.print(listens)
 
     overall = _table("Timesteps against the final answer", "value")
     for name, text in (
@@ -135,9 +142,9 @@ def _print(found: dict[str, Any]) -> None:
     print(f"This network {has} the timestep variance on which SeAl-KD pays. {found['verdict']['explanation']}")
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, first: str = "") -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column(first)
     for column in columns:
         table.add_column(column, justify="right")
     return table
