@@ -77,7 +77,7 @@ class TeacherLogits:
     Attributes:
         views: K of the file.
         own: whether the file is a user's own, without fingerprints.
-        digest: SHA-256 of the logits, in the first process; None in others, which do not read the whole file.
+        digest: dtype, shape and SHA-256 of the logits, in the first process, which checks them; None in others.
 
     Raises:
         InputError: if the file is missing, damaged, of other data or another teacher, of the wrong shape or dtype,
@@ -115,7 +115,8 @@ class TeacherLogits:
                     f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "
                     "compute them anew with python -m train.precompute, or give the file they were made for"
                 )
-        self.digest = self._check(header.get(DIGEST)) if first() else None  # for all processes, which end if it does
+        # One process checks, and all end if it finds something.
+        self.digest = self._check(header.get(DIGEST)) if first() else None
 
     def _check(self, expected: str | None) -> str:
         digest = hashlib.sha256()
@@ -129,7 +130,7 @@ class TeacherLogits:
                 )
         if not self.own and expected != digest.hexdigest():
             raise InputError(f"{self.path}: damaged, its SHA-256 is another; remove it, and it is computed again")
-        return digest.hexdigest()
+        return f"{self._logits.dtype} {list(self._logits.shape)} {digest.hexdigest()}"
 
     def view(self, k: int) -> np.ndarray:
         """Logits of view k (of the only view, where there is one), `[N, C]` or `[N, T, C]`, in the file's dtype.

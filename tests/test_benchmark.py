@@ -11,8 +11,10 @@ import pytest
 
 from sealkd_jax import lif, seal_kd_loss
 from sealkd_jax.models import REMAT, create_student
+from sealkd_jax.training import Batch
 from train.benchmark import growth, loss, startup
 from train.benchmark.__main__ import SUBJECTS, main
+from train.benchmark.step import CLASSES, as_in_an_epoch, in_a_row, seal_step
 from train.benchmark.timing import Floor, Timing, in_turn, ratio
 
 torch = pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
@@ -95,11 +97,25 @@ def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_p
 
 def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "AXES", {"batch": (2, 4), "classes": (2, 4), "rows": (250, 500)})
+    monkeypatch.setattr(growth, "measure", lambda work, *_: Timing([3.0], [3.0], 1))
     main(["growth", "--repeats", "1", "--out", str(tmp_path / "growth.json")])
     measured = json.loads((tmp_path / "growth.json").read_text())["measured"]
     assert all(more["work"] == 2 * least["work"] for least, more in measured.values())
-    assert all(case["seconds"] > 0 for cases in measured.values() for case in cases)
+    a_program = {"batch": 1.0, "classes": 3.0, "rows": 3.0}  # three seconds: three steps, one loss, one epoch
+    assert all(case["seconds"] == a_program[axis] for axis, cases in measured.items() for case in cases)
     assert (tmp_path / "growth.png").exists() and "Cost against work" in capsys.readouterr().out
+
+
+def test_steps_of_one_program_are_steps_one_after_another(float64):
+    """And what growth calls a step is one of them."""
+    network, images = create_student("spiking-mlp", CLASSES, width=0.25), jnp.ones((2, 8, 8, 1))
+    state, step = seal_step(network, images, timesteps=2)
+    batches, progress = in_a_row(Batch(images, jnp.arange(2), jnp.ones((2, CLASSES))), 3)
+    together, metrics = jax.jit(as_in_an_epoch(step))(state, batches, progress)
+    for number in range(3):
+        state, _ = jax.jit(step)(state, jax.tree.map(lambda x, n=number: x[n], batches), number / 3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), together, state)
+    assert metrics["loss"].shape == (3,) and growth.some_steps(timesteps=1, batch=2).times == 3
 
 
 @torch

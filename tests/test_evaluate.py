@@ -140,8 +140,8 @@ def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
 
 
 @pytest.mark.parametrize("timesteps", [1, 4, 6, 9, 10, 16])
-def test_no_number_is_cut_short_in_80_characters(run, timesteps, capsys, monkeypatch):
-    """Timestep t is right about the first t examples: every accuracy is another."""
+def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monkeypatch):
+    """Timestep t is right about the first t examples, and the teacher answers as the first timestep does."""
     monkeypatch.setenv("COLUMNS", "80")
     labels = np.zeros(2 * timesteps, np.int32)
     right = np.arange(2 * timesteps) <= np.arange(timesteps)[:, None]
@@ -150,9 +150,17 @@ def test_no_number_is_cut_short_in_80_characters(run, timesteps, capsys, monkeyp
     summary = json.loads((run / "summary.json").read_text()) | {"timesteps": timesteps}
     (run / "summary.json").write_text(json.dumps(summary))
     evaluate.main([str(run)])
-    tables, _ = capsys.readouterr().out.split("This network")
-    assert all(f"{accuracy:.2%}" in tables for accuracy in right.mean(1))
-    assert "…" not in tables and max(map(len, tables.splitlines())) <= 80
+    lines = capsys.readouterr().out.split("This network")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    for t in range(timesteps):
+        number, after, alone, *_, teacher_alone = cells[t]
+        agrees = (right[t] == right[0]).mean()
+        assert (number, alone, teacher_alone) == (str(t + 1), f"{right[t].mean():.2%}", f"{agrees:.2%}")
+        assert after == f"{(right[: t + 1].mean(0) >= 0.5).mean():.2%}"  # of equals, the lowest class: the label
+    listens_to_itself = [row for row in cells if len(row) == 1 + timesteps and row[:2] == ["1", "0.000"]]
+    told_elsewhere = any("--json" in line for line in lines)
+    assert (len(listens_to_itself), told_elsewhere) == (timesteps in range(2, 10), timesteps > 9)
 
 
 def test_it_says_where_it_does_not_pay(run, capsys):

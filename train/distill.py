@@ -144,12 +144,13 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
                     "resume with the same options, or choose another --out"
                 )
         if source != source_before:
-            raise InputError(f"{out} was begun with other teacher logits under that name; choose another --out")
+            changed = "was begun with other teacher logits under that name, or by an earlier version"
+            raise InputError(f"{out} {changed}; choose another --out")
     write_sealed(path, config)
 
 
 def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
-    """Accuracies after the first timestep, the last, and two between: what 80 characters have room for."""
+    """Accuracies after the first timestep, the last, and at most two between: what 80 characters have room for."""
     table = Table(title=f"{summary['method']} on {summary['dataset']}, test accuracy of {summary['n_test']} images")
     shown = np.unique(np.linspace(1, summary["timesteps"], 4).round().astype(int))
     table.add_column("network")

@@ -20,7 +20,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
 from train.program import run
 
-WIDEST = 9  # timesteps in a row of 80 characters; of more, --json has the weights
+WIDEST = 9  # timesteps in a row of 80 characters
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _print(found: dict[str, Any]) -> None:
         "accuracy\nalone": "accuracy_of_timestep",
         "confidence\nafter T": "confidence_by_timestep",
         "confidence\nalone": "confidence_of_timestep",
-        "teacher's\nanswer\nafter T": "teacher_agreement_by_timestep",
-        "teacher's\nanswer\nalone": "teacher_agreement_of_timestep",
+        "as the\nteacher\nafter T": "teacher_agreement_by_timestep",
+        "as the\nteacher\nalone": "teacher_agreement_of_timestep",
     }
     measures = {words: of for words, of in measures.items() if of in found}
     title = f"{found['method']} on {found['dataset']}, seed {found['seed']}: {found['n_test']} test examples"
@@ -107,8 +107,11 @@ def _print(found: dict[str, Any]) -> None:
         in_time.add_row(str(t + 1), *(f"{found[of][t]:.2%}" for of in measures.values()))
     console.print(in_time)
 
-    if 1 < found["timesteps"] <= WIDEST:
-        listens = _table("STA: how much a timestep listens to each other", *map(str, range(1, found["timesteps"] + 1)))
+    if found["timesteps"] > WIDEST:
+        print(f"STA: who listens to whom of {found['timesteps']} timesteps is in the output of --json.")
+    elif found["timesteps"] > 1:
+        times = map(str, range(1, found["timesteps"] + 1))
+        listens = _table("STA: how much timestep T listens to each other one", *times, first="T")
         for t, weights in enumerate(found["sta_weights"]):
             listens.add_row(str(t + 1), *(f"{weight:.3f}" for weight in weights))
         console.print(listens)

@@ -60,7 +60,7 @@ def some_steps(timesteps: int = 4, batch: int = 32, width: float = 1.0) -> Case:
     state, step = seal_step(network, images, timesteps)
     work = operations(network, state.variables, images.shape, timesteps)
     batches = in_a_row(Batch(images, labels, jnp.zeros((batch, CLASSES))), 3)
-    return Case(as_in_an_epoch(step), (state, batches), work, 3)
+    return Case(as_in_an_epoch(step), (state, *batches), work, 3)
 
 
 def a_loss(classes: int) -> Case:

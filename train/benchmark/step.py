@@ -63,7 +63,7 @@ def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
     state, steps = [begun], jax.jit(as_in_an_epoch(step), donate_argnums=0)
 
     def work() -> Any:
-        state[0], metrics = steps(state[0], batches)
+        state[0], metrics = steps(state[0], *batches)
         return metrics
 
     return work, operations(network, state[0].variables, images.shape, options.timesteps)
@@ -76,14 +76,14 @@ def seal_step(network: Network, images: jax.Array, timesteps: int) -> tuple[Trai
     return state, make_step(network, METHODS["seal"], optimizer, timesteps=timesteps)
 
 
-def in_a_row(batch: Batch, steps: int) -> Batch:
-    """The same batch for so many steps, `[steps, ...]`."""
-    return jax.tree.map(lambda x: jnp.stack([x] * steps), batch)
+def in_a_row(batch: Batch, steps: int) -> tuple[Batch, jax.Array]:
+    """The same batch for S steps, `[S, ...]`, and the progress of each, `[S]`."""
+    return jax.tree.map(lambda x: jnp.stack([x] * steps), batch), jnp.arange(steps) / steps
 
 
-def as_in_an_epoch(step: Callable[..., Any]) -> Callable[[TrainState, Batch], Any]:
-    """(state, batches) -> (state, metrics) of steps that are one program: their memory is asked for once."""
-    return lambda state, batches: jax.lax.scan(lambda state, batch: step(state, batch, 0.5), state, batches)
+def as_in_an_epoch(step: Callable[..., Any]) -> Callable[..., Any]:
+    """(state, batches `[S, ...]`, progress `[S]`) -> (state, metrics `[S]`): S steps, scanned in one program."""
+    return lambda state, *steps: jax.lax.scan(lambda state, one: step(state, *one), state, steps)
 
 
 def operations(network: Network, variables: Variables, shape: tuple[int, ...], timesteps: int) -> int:
