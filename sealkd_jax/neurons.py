@@ -20,8 +20,9 @@ from sealkd_jax.surrogates import Surrogate, sigmoid
 UNROLL = 8
 """Up to this many timesteps are compiled without a loop, which lets XLA fuse them: at T = 4 on a CPU four times
 as fast as a loop, in a fraction of its memory. It does not last: compile time grows with T, and XLA begins to
-compute early timesteps again for each later one. Longer runs are a loop of single timesteps, whose backward pass
-computes the membranes again; unrolling such a loop in part only makes it slower."""
+compute early timesteps again for each later one. A CPU would gain up to sixteen, but a TPU would move twice the bytes
+at ten. Longer runs are a loop of single timesteps, whose backward pass computes the membranes again; unrolling such a
+loop in part mostly makes it slower."""
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
 Carry = tuple[jax.Array, jax.Array]
