@@ -173,15 +173,12 @@ def test_the_table_has_timesteps_from_the_first_to_the_last_in_80_characters(tim
     Console(width=80).print(distill._table(summary, SimpleNamespace(test_accuracy=1.0)))
     table = capsys.readouterr().out
     assert max(map(len, table.splitlines())) <= 80
-    heads, teacher, student = ([cell.strip() for cell in re.split("[│┃]", line)[2:-1]] for line in rows_of(table))
+    rows = [line for line in table.splitlines() if line[0] in "│┃"]
+    heads, teacher, student = ([cell.strip() for cell in re.split("[│┃]", row)[2:-1]] for row in rows)
     shown = [int(head.removeprefix("T=")) for head in heads[:-2]]
     assert (shown[0], shown[-1], len(shown)) == (1, timesteps, min(timesteps, 4))
     assert student == [*(f"{accuracies[t - 1]:.2%}" for t in shown), "0.125", "12345.6 s"]
     assert [said for said in teacher if said] == ["100.00%"]
-
-
-def rows_of(table):
-    return [line for line in table.splitlines() if line.startswith(("│", "┃"))]
 
 
 def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):
