@@ -95,8 +95,8 @@ class Program:
 
     Attributes:
         step: see `make_step`.
-        epoch: see `make_epoch`.
-        piece: a part of it, see `make_piece`.
+        epoch: see `make_epoch`; its metrics have the `variables_norm` that it ends with, too, `[1]`.
+        piece: a part of it, see `make_piece`; likewise.
         schedule: step -> learning rate.
         steps: of an epoch.
     """
@@ -159,8 +159,18 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> Program:
         axis_name=parallel.axis_name,
         accumulate=plan.accumulate,
     )
-    epoch = make_epoch(step, recipe, split_batch=parallel.split_batch)
-    return Program(plan, step, epoch, make_piece(step, recipe, steps=steps), optimizer, schedule, steps)
+    epoch, piece = make_epoch(step, recipe, split_batch=parallel.split_batch), make_piece(step, recipe, steps=steps)
+    return Program(plan, step, _measured(epoch), _measured(piece), optimizer, schedule, steps)
+
+
+def _measured(run: Callable[..., tuple[TrainState, Metrics]]) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`run` with the norm of all variables after it. In the step, it would have a GPU copy each of them first."""
+
+    def measured(*args: Any) -> tuple[TrainState, Metrics]:
+        state, metrics = run(*args)
+        return state, metrics | {"variables_norm": optax.tree.norm(state.variables)[None]}
+
+    return measured
 
 
 def train(
@@ -258,15 +268,12 @@ def _take_unfinished(records: list[dict[str, Any]]) -> tuple[list[Metrics], floa
 
 
 def first_not_finite(metrics: dict[str, Any]) -> str | None:
-    """Names the loss term that was not finite first; gradient or parameters where every term was finite then."""
-    series = metrics["terms"] | {
-        "total loss": metrics["loss"],
-        "gradient": metrics["grad_norm"],
-        "parameters": metrics["variables_norm"],
-    }
+    """Names the loss term, or the gradient, that was not finite first; or parameters that are not after all steps."""
+    series = metrics["terms"] | {"total loss": metrics["loss"], "gradient": metrics["grad_norm"]}
     first_bad = {name: int(np.argmin(np.isfinite(v))) for name, v in series.items() if not np.isfinite(v).all()}
-    if not first_bad:
-        return None
-    name = min(first_bad, key=first_bad.__getitem__)
-    step = first_bad[name]
-    return f"step {step + 1}: {name} is {series[name][step]}"
+    if first_bad:
+        name = min(first_bad, key=first_bad.__getitem__)
+        step = first_bad[name]
+        return f"step {step + 1}: {name} is {series[name][step]}"
+    norm = metrics["variables_norm"][-1]
+    return None if np.isfinite(norm) else f"step {len(metrics['loss'])}: parameters is {norm}"

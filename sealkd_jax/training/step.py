@@ -41,9 +41,8 @@ def make_step(
     """The pure function (state, batch, progress) -> (state, metrics).
 
     `progress` is the share of training done, in [0, 1]. Metrics are scalars: `loss`, the loss's own `terms`,
-    `accuracy` of the accumulated logits, `grad_norm` and, after the step, `variables_norm`. Under `pmap` the batch
-    is one device's share and `axis_name` names the axis over which gradients, statistics and metrics are averaged;
-    under `jit` it is None.
+    `accuracy` of the accumulated logits, and `grad_norm`. Under `pmap` the batch is one device's share and
+    `axis_name` names the axis over which gradients, statistics and metrics are averaged; under `jit` it is None.
 
     With `accumulate` K the batch, which K divides, is taken in K parts one after another, and the optimiser gets the
     mean of their gradients: the activations of one part at a time are in memory. Of a loss that is a mean over
@@ -80,9 +79,8 @@ def make_step(
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params = optax.apply_updates(params, updates)
-        variables = Variables(params, stats)
-        metrics |= {"grad_norm": optax.tree.norm(grads), "variables_norm": optax.tree.norm(variables)}
-        return TrainState(variables, opt_state), metrics
+        metrics |= {"grad_norm": optax.tree.norm(grads)}
+        return TrainState(Variables(params, stats), opt_state), metrics
 
     return step
 
