@@ -85,10 +85,13 @@ def lif(
     _require("decay", decay, "in [0, 1]", lambda d: (d >= 0) & (d <= 1))
     leak = 1 - _parameter("decay", decay, currents, dtype)
 
-    def charge(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
-        return v + leak * (x - (v - rest)) if decay_input else v - leak * (v - rest) + x
-
+    charge = _charge_leaking if decay_input else _charge
     return _run(currents, v, dtype, charge, leak, threshold, v_reset, detach_reset, surrogate)
+
+
+def lif_step(v: jax.Array, x: jax.Array, decay: float) -> Carry:
+    """One timestep of `lif` at its defaults, for kernels: membrane and current to membrane and spikes, of one dtype."""
+    return _step(_charge, 0.0, False, sigmoid(4.0), v, x, 1 - decay, 1.0, 0.0)
 
 
 def iaf(
@@ -112,6 +115,16 @@ def iaf(
     return _run(currents, v, dtype, lambda v, x, *_: v + x, 0.0, threshold, v_reset, detach_reset, surrogate)
 
 
+def _charge(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
+    """The membrane before firing."""
+    return v - leak * (v - rest) + x
+
+
+def _charge_leaking(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
+    """Where the input decays, too."""
+    return v + leak * (x - (v - rest))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _fire(x: jax.Array, surrogate: Surrogate) -> jax.Array:
     return (x >= 0).astype(x.dtype)
@@ -123,6 +136,24 @@ def _fire_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     return _fire(x, surrogate), surrogate(x) * dx
+
+
+def _step(
+    charge: Callable[..., jax.Array],
+    v_reset: Parameter | None,
+    detach_reset: bool,
+    surrogate: Surrogate,
+    v: jax.Array,
+    x: jax.Array,
+    leak: Parameter,
+    threshold: Parameter,
+    rest: Parameter,
+) -> Carry:
+    h = charge(v, x, rest, leak)
+    spike = _fire(h - threshold, surrogate)
+    fired = jax.lax.stop_gradient(spike) if detach_reset else spike
+    v = h - fired * threshold if v_reset is None else (1 - fired) * h + fired * rest
+    return v, spike
 
 
 def _run(
@@ -145,13 +176,8 @@ def _run(
     # The loop wants a membrane of one type throughout: full shape, sharded like all that flows into it.
     v = start + jnp.zeros_like(charge(start, currents[0].astype(dtype), rest, leak) - threshold)
 
-    def step(
-        v: jax.Array, x: jax.Array, leak: Parameter, threshold: Parameter, rest: Parameter
-    ) -> tuple[jax.Array, jax.Array]:
-        h = charge(v, x.astype(dtype), rest, leak)
-        spike = _fire(h - threshold, surrogate)
-        fired = jax.lax.stop_gradient(spike) if detach_reset else spike
-        v = h - fired * threshold if v_reset is None else (1 - fired) * h + fired * rest
+    def step(v: jax.Array, x: jax.Array, *parameters: Parameter) -> Carry:
+        v, spike = _step(charge, v_reset, detach_reset, surrogate, v, x.astype(dtype), *parameters)
         return v, spike.astype(currents.dtype)
 
     parameters = leak, threshold, rest

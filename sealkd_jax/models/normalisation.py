@@ -5,6 +5,7 @@ What JAX derives from `flax.linen.BatchNorm` has XLA keep the input less its mea
 Axis legend: F features, the last axis; `...` whatever stands before it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,7 +37,8 @@ class BatchNorm(nn.Module):
     param_dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, by_batch: Callable[..., tuple[jax.Array, Statistics]] | None = None) -> jax.Array:
+        """`by_batch`: what to do instead where `train`, such as `normalise_and_fire`."""
         features = x.shape[-1:]
         dtype = _wide(self.param_dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, features, dtype)
@@ -44,8 +46,9 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, features, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, features, self.param_dtype)
         if not self.train:
-            return _normalised(x, (mean.value, var.value), scale, bias).astype(self.dtype)
-        y, statistics = _by_batch(x, scale, bias, None if self.is_initializing() else self.axis_name)
+            return normalised(x, (mean.value, var.value), scale, bias).astype(self.dtype)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, statistics = (by_batch or _by_batch)(x, scale, bias, axis_name)
         if not self.is_initializing():
             for running, of_batch in zip((mean, var), statistics, strict=True):
                 running.value = KEPT * running.value + (1 - KEPT) * of_batch
@@ -53,12 +56,9 @@ class BatchNorm(nn.Module):
 
 
 def _plain(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None) -> tuple[jax.Array, Statistics]:
-    """Normalised by the mean and the biased variance of the batch, and these, through which no gradient flows."""
-    axes = tuple(range(x.ndim - 1))
-    wide = x.astype(_wide(x.dtype))
-    mean, mean_square = _over_devices((wide.mean(axes), (wide * wide).mean(axes)), axis_name)
-    statistics = mean, jnp.maximum(mean_square - mean * mean, 0)
-    return _normalised(x, statistics, scale, bias), statistics
+    """Normalised by the statistics of the batch, and these, through which no gradient flows."""
+    statistics = batch_statistics(x, axis_name)
+    return normalised(x, statistics, scale, bias), statistics
 
 
 _by_batch = jax.custom_vjp(_plain, nondiff_argnums=(3,))
@@ -70,25 +70,46 @@ def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | N
 
 
 def _backward(axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[jax.Array, ...]:
-    r"""$dx = s / \sigma\;(dy - \overline{dy} - \hat x\,\overline{dy\,\hat x})$, with $\hat x = (x - \mu) / \sigma$."""
-    x, (mean, var), scale, bias = residuals
+    x, statistics, scale, bias = residuals
     axes = tuple(range(x.ndim - 1))
     wide, dy = (array.astype(_wide(x.dtype)) for array in (x, cotangents[0]))
-    per_deviation = lax.rsqrt(var + EPSILON)
-    dbias = dy.sum(axes)
-    dscale = ((dy * wide).sum(axes) - mean * dbias) * per_deviation  # the sum of dy (x - mean) would need x - mean
-    examples = x.size // x.shape[-1]
-    mean_dy, mean_dy_x = _over_devices((dbias / examples, dscale / examples), axis_name)
-    dx = scale * per_deviation * (dy - mean_dy - (wide - mean) * (per_deviation * mean_dy_x))
-    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+    sums = dy.sum(axes), (dy * wide).sum(axes)
+    dx, dscale, dbias = gradients(x, dy, sums, statistics, scale, axis_name)
+    return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 _by_batch.defvjp(_forward, _backward)
 
 
-def _normalised(x: jax.Array, statistics: Statistics, scale: jax.Array, bias: jax.Array) -> jax.Array:
+def batch_statistics(x: jax.Array, axis_name: str | None) -> Statistics:
+    """Mean and biased variance, at least float32."""
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(_wide(x.dtype))
+    mean, mean_square = _over_devices((wide.mean(axes), (wide * wide).mean(axes)), axis_name)
+    return mean, jnp.maximum(mean_square - mean * mean, 0)
+
+
+def normalised(x: jax.Array, statistics: Statistics, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """x, `[..., F]`, with these statistics, scale and bias."""
     mean, var = statistics
     return (x - mean) * (lax.rsqrt(var + EPSILON) * scale) + bias
+
+
+def gradients(
+    x: jax.Array, dy: jax.Array, sums: Statistics, statistics: Statistics, scale: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""dx, dscale and dbias from dy and the sums of dy and of dy x, `[F]`.
+
+    $dx = s / \sigma\;(dy - \overline{dy} - \hat x\,\overline{dy\,\hat x})$, with $\hat x = (x - \mu) / \sigma$.
+    """
+    (mean, var), (dbias, dy_x) = statistics, sums
+    wide, dy = (array.astype(_wide(x.dtype)) for array in (x, dy))
+    per_deviation = lax.rsqrt(var + EPSILON)
+    dscale = (dy_x - mean * dbias) * per_deviation  # the sum of dy (x - mean) would need x - mean
+    examples = x.size // x.shape[-1]
+    mean_dy, mean_dy_x = _over_devices((dbias / examples, dscale / examples), axis_name)
+    dx = scale * per_deviation * (dy - mean_dy - (wide - mean) * (per_deviation * mean_dy_x))
+    return dx.astype(x.dtype), dscale, dbias
 
 
 def _over_devices(means: Statistics, axis_name: str | None) -> Statistics:

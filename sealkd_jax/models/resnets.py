@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sealkd_jax.models import fused
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.models.layers import Neuron, hold, over_time, per_timestep, scaled
 from sealkd_jax.models.normalisation import BatchNorm
@@ -67,6 +68,30 @@ class Layers:
 
         `spikes`: in a network of neurons x is their spikes, or sums of them below 128.
         """
+        y, normalise = self._convolved(x, name, features, size, stride, spikes)
+        return normalise(y)
+
+    def fire(
+        self,
+        x: jax.Array,
+        names: tuple[str, str],
+        features: int,
+        size: int = 3,
+        stride: int = 1,
+        *,
+        spikes: bool = True,
+        skip: jax.Array | None = None,
+    ) -> jax.Array:
+        """`activate` after `conv`, which have these `names`, and after `skip` is added."""
+        if self.neuron is None:
+            y = self.conv(x, names[0], features, size, stride)
+            return nn.relu(y if skip is None else y + skip)
+        y, normalise = self._convolved(x, names[0], features, size, stride, spikes)
+        return fused.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, skip)
+
+    def _convolved(
+        self, x: jax.Array, name: str, features: int, size: int, stride: int, spikes: bool
+    ) -> tuple[jax.Array, BatchNorm]:
         as_bytes = spikes and self.neuron is not None and self.remat == "spikes"
         convolve = nn.Conv(
             features,
@@ -81,7 +106,7 @@ class Layers:
             name=name,
         )
         normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
-        return normalise(per_timestep(convolve, x))
+        return per_timestep(convolve, x), normalise
 
     def dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
         """`[T, B, C]` -> `[T, B, features]`."""
@@ -115,11 +140,10 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def first(self: Block, x: jax.Array) -> jax.Array:
-            return self.layers.activate(self.layers.conv(x, "conv1", self.features, stride=self.stride), "neuron1")
+            return self.layers.fire(x, ("conv1", "neuron1"), self.features, stride=self.stride)
 
         def second(self: Block, y: jax.Array, x: jax.Array) -> jax.Array:
-            y = self.layers.conv(y, "conv2", self.features)
-            return self.layers.activate(y + self.skip(x, self.features), "neuron2")
+            return self.layers.fire(y, ("conv2", "neuron2"), self.features, skip=self.skip(x, self.features))
 
         return self.layers.from_spikes(self, second, self.layers.from_spikes(self, first, x), x)
 
@@ -144,10 +168,10 @@ class Bottleneck(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.layers.activate(self.layers.conv(x, "conv1", self.features, size=1), "neuron1")
-        y = self.layers.activate(self.layers.conv(y, "conv2", self.features, stride=self.stride), "neuron2")
-        y = self.layers.conv(y, "conv3", 4 * self.features, size=1)
-        return self.layers.activate(y + self.skip(x, 4 * self.features), "neuron3")
+        y = self.layers.fire(x, ("conv1", "neuron1"), self.features, size=1)
+        y = self.layers.fire(y, ("conv2", "neuron2"), self.features, stride=self.stride)
+        skip = self.skip(x, 4 * self.features)
+        return self.layers.fire(y, ("conv3", "neuron3"), 4 * self.features, size=1, skip=skip)
 
 
 class PreActBlock(Block):
@@ -165,7 +189,7 @@ class PreActBlock(Block):
             return self.layers.activate(x, "neuron1")
 
         def second(self: Block, y: jax.Array) -> jax.Array:
-            return self.layers.activate(self.layers.conv(y, "conv1", self.features, stride=self.stride), "neuron2")
+            return self.layers.fire(y, ("conv1", "neuron2"), self.features, stride=self.stride)
 
         def third(self: Block, y: jax.Array) -> jax.Array:
             return self.layers.conv(y, "conv2", self.features)
@@ -184,10 +208,10 @@ class SEWBlock(Block):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def first(self: Block, x: jax.Array) -> jax.Array:
-            return self.layers.activate(self.layers.conv(x, "conv1", self.features, stride=self.stride), "neuron1")
+            return self.layers.fire(x, ("conv1", "neuron1"), self.features, stride=self.stride)
 
         def second(self: Block, y: jax.Array) -> jax.Array:
-            return self.layers.activate(self.layers.conv(y, "conv2", self.features), "neuron2")
+            return self.layers.fire(y, ("conv2", "neuron2"), self.features)
 
         def beside(self: Block, x: jax.Array) -> jax.Array:
             shortcut = self.skip(x, self.features)
@@ -276,9 +300,11 @@ class ResNet(nn.Module):
     def _stem(self, layers: Layers, x: jax.Array) -> jax.Array:
         large = not self.small_stem and min(x.shape[2:4]) >= LARGE
         size, stride = (7, 2) if large else (3, 1)
-        x = layers.conv(x, "stem", scaled(self.features[0], self.width), size, stride, spikes=False)
+        features = scaled(self.features[0], self.width)
         if self.block.starts_activated:
-            x = layers.activate(x, "stem_neuron")
+            x = layers.fire(x, ("stem", "stem_neuron"), features, size, stride, spikes=False)
+        else:
+            x = layers.conv(x, "stem", features, size, stride, spikes=False)
         if large:
             x = per_timestep(lambda y: nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
         return x

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.layers import Neuron, conv3x3, hold, over_time, per_timestep, scaled
+from sealkd_jax.models import fused
+from sealkd_jax.models.layers import Neuron, conv3x3, over_time, per_timestep, scaled
 from sealkd_jax.models.normalisation import BatchNorm
 from sealkd_jax.models.pooling import average_pool, max_pool
 from sealkd_jax.models.recomputation import recomputed
@@ -40,8 +41,8 @@ class SpikingBlock(nn.Module):
         kwargs = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         layer = conv3x3(self.features, **kwargs) if self.convolution else nn.Dense(self.features, **kwargs)
         normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype)
-        currents = hold(normalise(per_timestep(layer, x)), self.timesteps)
-        spikes = Neuron(self.neuron, self.decay, name="neuron")(currents)
+        neuron = Neuron(self.neuron, self.decay, name="neuron")
+        spikes = fused.fire(normalise, neuron, per_timestep(layer, x), self.timesteps)
         return self.pool(spikes) if self.pool else spikes
 
 

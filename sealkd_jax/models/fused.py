@@ -1,0 +1,202 @@
+"""BatchNorm, a sum with a shortcut, and LIF as one kernel forward and one backward, for NVIDIA GPUs.
+
+XLA makes several kernels of them, and reads a layer's array a number of times; these read each array once, keep a
+layer's membranes in registers, and compute them again in the backward pass. The mathematics are those of
+`normalisation` and `neurons`, called a timestep at a time. Measured: docs/speed.md.
+
+Axis legend: T timesteps, B batch, N rows (all examples' pixels), F features.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jax.sharding import PartitionSpec
+
+from sealkd_jax.models.layers import BY_TIME, Neuron, hold
+from sealkd_jax.models.normalisation import BatchNorm, Statistics, batch_statistics, gradients, normalised
+from sealkd_jax.neurons import UNROLL, lif_step
+from sealkd_jax.sharding import DATA_AXIS, on_own_part
+
+BLOCK = 512
+"""Numbers of one timestep that a program of a kernel handles; of 512, 1,024 and 2,048 the fastest on an H200."""
+
+PER_FEATURE, OF_PARTS = PartitionSpec(), PartitionSpec(DATA_AXIS)
+
+
+def fire(
+    normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, skip: jax.Array | None = None
+) -> jax.Array:
+    """Spikes `[T, B, ..., F]` of `neuron`, to which x, `[T, B, ..., F]` or `[1, B, ..., F]`, comes normalised.
+
+    `skip`, `[T, B, ..., F]`, is added before. As kernels where there are any for this layer and machine.
+    """
+    if _has_kernels(normalise, neuron, x, timesteps):
+        return normalise(x, partial(_by_batch, skip, neuron.decay))
+    y = normalise(x)
+    return neuron(hold(y if skip is None else y + skip, timesteps))
+
+
+def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int) -> bool:
+    seen = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
+    rows, features = _block(x.size // len(x) // x.shape[-1], x.shape[-1])
+    return (
+        runs_here()
+        and normalise.train
+        and neuron.kind == "lif"
+        and not seen  # from outside
+        and len(x) == timesteps <= UNROLL
+        and jnp.dtype(normalise.dtype) == x.dtype
+        and features >= 16  # neighbours in memory
+        and rows * features >= BLOCK // 2
+    )
+
+
+def runs_here() -> bool:
+    """Whether JAX's device is an NVIDIA GPU that Pallas compiles for by way of Triton: Ampere, of 2020, or later."""
+    device = jax.devices()[0]
+    capability = str(getattr(device, "compute_capability", ""))
+    return device.platform == "gpu" and capability.replace(".", "").isdigit() and float(capability) >= 8
+
+
+def _block(rows: int, features: int) -> tuple[int, int]:
+    """Rows and features of a block: powers of two that divide them."""
+    of_features = min(features & -features, 128)
+    return min(rows & -rows, BLOCK // of_features), of_features
+
+
+def _by_batch(
+    skip: jax.Array | None, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, Statistics]:
+    """For `BatchNorm`: spikes, and the statistics of the batch, through which no gradient flows."""
+    return _fired(x, scale, bias, skip, decay, axis_name)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _fired(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, skip: jax.Array | None, decay: float, axis_name: str | None
+) -> tuple[jax.Array, Statistics]:
+    statistics = batch_statistics(x, axis_name)
+    return _on_devices(partial(_spikes, decay), [*statistics, scale, bias], _given(x, skip), BY_TIME), statistics
+
+
+def _forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, skip: jax.Array | None, decay: float, axis_name: str | None
+) -> Any:
+    spikes, statistics = _fired(x, scale, bias, skip, decay, axis_name)
+    return (spikes, statistics), (x, statistics, scale, bias, skip)
+
+
+def _backward(decay: float, axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[jax.Array | None, ...]:
+    x, statistics, scale, bias, skip = residuals
+    arrays = [cotangents[0], *_given(x, skip)]
+    results = BY_TIME, OF_PARTS, OF_PARTS
+    dy, *parts = _on_devices(partial(_current_gradients, decay), [*statistics, scale, bias], arrays, results)
+    dbias, dy_x = (part.sum(0) for part in parts)
+    dx, dscale, dbias = gradients(x, dy, (dbias, dy_x), statistics, scale, axis_name)
+    return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), None if skip is None else dy
+
+
+_fired.defvjp(_forward, _backward)
+
+
+def _given(*arrays: jax.Array | None) -> list[jax.Array]:
+    return [array for array in arrays if array is not None]
+
+
+def _on_devices(kernel: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], results: Any) -> Any:
+    """`kernel` of vectors `[F]` and arrays `[T, B, ..., F]`, each device's own examples there."""
+
+    def run(*args: jax.Array) -> Any:
+        # Without a GPU, whoever brought the program to another device gets the kernel step by step.
+        compiled, interpreted = (partial(kernel, interpret=interpret) for interpret in (False, True))
+        return lax.platform_dependent(*args, cuda=compiled, default=interpreted)
+
+    parts = [PER_FEATURE] * len(vectors) + [BY_TIME] * len(arrays)
+    return on_own_part(run, parts, results, batch=arrays[0].shape[1])(*vectors, *arrays)
+
+
+def _spikes(decay: float, *args: jax.Array, interpret: bool) -> jax.Array:
+    """The kernel of the forward pass: of mean, variance, scale, bias, x and, if there is one, skip."""
+    x = args[4]
+
+    def normalise_and_fire(*refs: Any) -> None:
+        *given, spikes = refs
+        for t, spike in enumerate(_lif(decay, _currents(*given))):
+            spikes[t] = spike.astype(spikes.dtype)
+
+    return _call(normalise_and_fire, args, [jax.ShapeDtypeStruct(x.shape, x.dtype)], interpret)[0]
+
+
+def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> tuple[jax.Array, ...]:
+    """The kernel of the backward pass: of the same, with the spikes' gradient before x.
+
+    The gradient of the currents, `[T, B, ..., F]`, and its sum and that of it times x, `[parts, F]`.
+    """
+    x = args[5]
+
+    def normalise_and_fire_backward(*refs: Any) -> None:
+        *vectors, dspikes, x = refs[:6]
+        *skip, dy, dy_sum, dy_x_sum = refs[6:]
+        _, vjp = jax.vjp(partial(_lif, decay), _currents(*vectors, x, *skip))
+        (dcurrents,) = vjp([dspikes[t].astype(dy_sum.dtype) for t in range(x.shape[0])])
+        total = total_x = jnp.zeros(x.shape[1:], dy_sum.dtype)
+        for t, dcurrent in enumerate(dcurrents):
+            dy[t] = dcurrent
+            total += dcurrent.astype(total.dtype)
+            total_x += dcurrent.astype(total.dtype) * x[t].astype(total.dtype)
+        dy_sum[...], dy_x_sum[...] = total.sum(0, keepdims=True), total_x.sum(0, keepdims=True)
+
+    (rows, _), features = _block(x.size // len(x) // x.shape[-1], x.shape[-1]), x.shape[-1]
+    parts = jax.ShapeDtypeStruct((x.size // len(x) // features // rows, features), args[0].dtype)
+    return _call(normalise_and_fire_backward, args, [jax.ShapeDtypeStruct(x.shape, x.dtype), parts, parts], interpret)
+
+
+def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, skip: Any = None) -> list[jax.Array]:
+    """What the neurons of a block get at each timestep, in the dtype of x."""
+    statistics, scale, bias = (mean[...], var[...]), scale[...], bias[...]
+    currents = [normalised(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
+    return currents if skip is None else [current + skip[t] for t, current in enumerate(currents)]
+
+
+def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
+    """Spikes of each timestep, at least float32, as the membrane."""
+    dtype = jnp.promote_types(currents[0].dtype, jnp.float32)
+    v, spikes = jnp.zeros(currents[0].shape, dtype), []
+    for current in currents:
+        v, spike = lif_step(v, current.astype(dtype), decay)
+        spikes.append(spike)
+    return spikes
+
+
+def _call(
+    kernel: Callable[..., None], args: Sequence[jax.Array], results: list[jax.ShapeDtypeStruct], interpret: bool
+) -> tuple[jax.Array, ...]:
+    """Runs it for every block of rows and features: of `[F]` the latter, of `[parts, F]` one row."""
+    shape = results[0].shape
+    timesteps, features = shape[0], shape[-1]
+    rows, of_features = _block(results[0].size // timesteps // features, features)
+    whole = pl.BlockSpec((timesteps, rows, of_features), lambda i, j: (0, i, j))
+    vector = pl.BlockSpec((1, of_features), lambda i, j: (0, j))
+    part = pl.BlockSpec((1, of_features), lambda i, j: (i, j))
+
+    def flat(array: Any) -> tuple[int, ...]:
+        return (timesteps, -1, features) if array.ndim > 2 else (-1, features)
+
+    args = [array.reshape(flat(array)) for array in args]
+    outs = [jax.eval_shape(lambda array: array.reshape(flat(array)), result) for result in results]
+    found = pl.pallas_call(
+        kernel,
+        outs,
+        grid=(args[-1].shape[1] // rows, features // of_features),
+        in_specs=[vector if array.ndim == 2 else whole for array in args],
+        out_specs=[part if out.ndim == 2 else whole for out in outs],
+        interpret=interpret,
+        **({} if interpret else {"compiler_params": triton.CompilerParams(num_warps=4)}),
+    )(*args)
+    return tuple(array.reshape(result.shape) for array, result in zip(found, results, strict=True))

@@ -1,0 +1,211 @@
+"""BatchNorm with LIF as kernels, interpreted on a CPU: they give what the layers give, however one trains."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealkd_jax.data import pad_and_crop
+from sealkd_jax.models import create_student, fused
+from sealkd_jax.models.layers import Neuron
+from sealkd_jax.models.normalisation import BatchNorm
+from sealkd_jax.sharding import Parallel
+from sealkd_jax.training import Recipe, on_devices, prepare, train_seeds
+from tests.several import first_devices
+from tests.test_training import CLASSES, make_dataset, make_plan, one_device
+
+
+class Layer(nn.Module):
+    """BatchNorm and neuron; `together`: by `fused.fire`."""
+
+    together: bool
+    timesteps: int
+    decay: float = 0.5
+    kind: str = "lif"
+    train: bool = True
+    dtype: object = jnp.float64
+
+    @nn.compact
+    def __call__(self, x, skip=None):
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        normalise = BatchNorm(self.train, None, self.dtype, wide, name="normalise")
+        neuron = Neuron(self.kind, self.decay, name="neuron")
+        if self.together:
+            return fused.fire(normalise, neuron, x, self.timesteps, skip)
+        y = normalise(x)
+        return neuron(y if skip is None else y + skip)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Has every layer that could be a kernel be one; gives a list that has an entry for each that was made."""
+    made, call = [], fused._call
+    monkeypatch.setattr(fused, "runs_here", lambda: True)
+    monkeypatch.setattr(fused, "_call", lambda kernel, *args: made.append(kernel.__name__) or call(kernel, *args))
+    return made
+
+
+def some(seed, *shape):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=shape) * rng.uniform(0.5, 2, shape[-1]) + rng.normal(0.5, 0.5, shape[-1])
+
+
+def pullback(together, x, skip, dspikes, **kwargs):
+    """Spikes and new statistics; the gradients of scale, bias, x and skip."""
+    layer = Layer(together, len(x), **kwargs)
+    features = x.shape[-1]
+    params = {"normalise": {"scale": some(1, features), "bias": some(2, features)}}
+    statistics = {"normalise": {"mean": np.zeros(features), "var": np.ones(features)}}
+
+    @jax.jit
+    def run(params, x, skip, dspikes):
+        def fire(params, x, skip):
+            return layer.apply({"params": params, "batch_stats": statistics}, x, skip, mutable=["batch_stats"])
+
+        spikes, back, statistics_after = jax.vjp(fire, params, x, skip, has_aux=True)
+        return spikes, statistics_after, back(dspikes)
+
+    return run(params, x, skip, dspikes)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    timesteps=st.integers(1, 8),
+    examples=st.sampled_from([1, 3, 4]),
+    features=st.sampled_from([16, 48, 256]),
+    decay=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+    skips=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_kernel_gives_what_the_layers_give(timesteps, examples, features, decay, skips, seed):
+    shape = timesteps, examples, 4, 4, features
+    x, dspikes = some(seed, *shape), some(seed + 100, *shape)
+    skip = (some(seed + 200, *shape) > 1).astype(x.dtype) if skips else None
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        one_by_one = pullback(False, x, skip, dspikes, decay=decay)
+        patch.setattr(fused, "runs_here", lambda: True)
+        together = pullback(True, x, skip, dspikes, decay=decay)
+    np.testing.assert_array_equal(together[0], one_by_one[0])
+    assert jax.tree.structure(together) == jax.tree.structure(one_by_one)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), together, one_by_one)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("timesteps", [2, 6])
+def test_in_float32_spikes_are_the_same_and_gradients_to_1e_5(kernels, timesteps, skips):
+    shape = timesteps, 4, 8, 8, 32
+    x, dspikes = (some(seed, *shape).astype(np.float32) for seed in (0, 1))
+    skip = (some(2, *shape) > 1).astype(np.float32) if skips else None
+    one_by_one = pullback(False, x, skip, dspikes, dtype=jnp.float32)
+    assert not kernels
+    together = pullback(True, x, skip, dspikes, dtype=jnp.float32)
+    assert set(kernels) == {"normalise_and_fire", "normalise_and_fire_backward"}
+    np.testing.assert_array_equal(together[0], one_by_one[0])
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_in_bfloat16_the_currents_are_rounded_as_the_layers_round_them(kernels):
+    """The membrane is float32. XLA may leave the rounding out, so a spike in a thousand may differ."""
+    shape = 4, 4, 8, 8, 32
+    x, dspikes = (jnp.asarray(some(seed, *shape), jnp.bfloat16) for seed in (0, 1))
+    one_by_one, together = (pullback(on, x, None, dspikes, dtype=jnp.bfloat16) for on in (False, True))
+    assert kernels and together[0].dtype == jnp.bfloat16
+    assert np.mean(together[0] != one_by_one[0]) < 1e-3
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        assert a.dtype == b.dtype and np.linalg.norm(a - b) <= 0.03 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"kind": "iaf"},
+        {"kind": "plif"},
+        {"train": False},
+        {"shape": (9, 4, 8, 8, 32)},  # a loop
+        {"shape": (2, 4, 8, 8, 24)},  # eight features in a row are too few
+        {"shape": (2, 3, 1, 32)},  # nor is there a block of three rows
+        {"dtype": jnp.float32},  # of what comes after float64
+    ],
+)
+def test_what_there_is_no_kernel_for_is_left_to_xla(float64, kernels, layer):
+    kwargs = dict(layer)
+    x = jnp.asarray(some(0, *kwargs.pop("shape", (2, 4, 8, 8, 32))))
+    network = Layer(True, len(x), **kwargs)
+    variables = network.init(jax.random.key(0), x)
+    network.apply({k: variables[k] for k in ("params", "batch_stats")}, x, mutable=["batch_stats"])
+    assert not kernels
+
+
+def test_spikes_and_membranes_can_be_read_and_given_as_ever(float64, kernels):
+    x, layer = jnp.asarray(some(0, 2, 4, 8, 8, 32)), Layer(True, 2)
+    made = layer.init(jax.random.key(0), x)
+    variables = {k: made[k] for k in ("params", "batch_stats")}
+    _, seen = layer.apply(variables, x, mutable=["batch_stats", "spikes", "membranes"])
+    assert set(seen) == {"batch_stats", "spikes", "membranes"} and not kernels
+    from_there, _ = layer.apply(variables | {"membranes": seen["membranes"]}, x, mutable=["batch_stats"])
+    assert not kernels
+    from_rest, _ = layer.apply(variables, x, mutable=["batch_stats"])
+    assert kernels and (from_there != from_rest).any()
+
+
+def trained(parallel, **options):
+    """Variables after an epoch of a spiking network with a block, in float64."""
+    dataset = make_dataset(examples=32)
+    network = create_student("spiking-resnet18", CLASSES, precision="float32", **options)
+    module = network.module.clone(depths=(1,), features=(64,), dtype=jnp.float64, param_dtype=jnp.float64)
+    recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=16, epochs=1)
+    plan = replace(make_plan(), network=replace(network, module=module), recipe=recipe)
+    data, program = on_devices(dataset, dataset.train, parallel), prepare(plan, dataset, parallel)
+    state, key = program.begin(data, 0)
+    state, _ = parallel.compile_epoch(program.epoch)(parallel.put(state), data, None, key, jnp.int32(0))
+    return jax.tree.map(np.asarray, state.variables)
+
+
+@pytest.mark.parametrize(("mode", "remat"), [("one device", "spikes"), ("jit", "none"), ("pmap", "full")])
+def test_a_network_trains_as_without_on_one_device_and_eight(float64, kernels, mode, remat):
+    parallel = one_device() if mode == "one device" else Parallel(mode, first_devices(8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "runs_here", lambda: False)
+        expected = trained(parallel, remat=remat)
+    assert not kernels
+    found = trained(parallel, remat=remat)
+    assert "normalise_and_fire_backward" in kernels
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), found, expected)
+
+
+def test_seeds_side_by_side_train_as_one_after_another(float64, kernels):
+    network = create_student("spiking-conv", CLASSES)
+    network = replace(network, module=network.module.clone(dtype=jnp.float64, param_dtype=jnp.float64))
+    plan = replace(make_plan(), network=network, recipe=make_plan().recipe._replace(epochs=1))
+    dataset = make_dataset(examples=32)
+    by_one, by_two = (train_seeds(plan, [0, 1], dataset, one_device(), at_once=at_once) for at_once in (1, 2))
+    assert kernels
+    for one, two in zip(by_one, by_two, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), one.variables, two.variables)
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "runs"),
+    [
+        ("gpu", "9.0", True),
+        ("gpu", "12.0", True),
+        ("gpu", "7.5", False),  # a T4, which Triton no longer compiles for
+        ("gpu", "gfx90a", False),  # AMD's
+        ("cpu", None, False),
+        ("tpu", None, False),
+    ],
+)
+def test_kernels_are_for_nvidia_gpus_that_triton_compiles_for(monkeypatch, platform, capability, runs):
+    device = SimpleNamespace(platform=platform)
+    if capability:
+        device.compute_capability = capability
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert fused.runs_here() is runs
