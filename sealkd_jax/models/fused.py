@@ -141,9 +141,8 @@ def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> tuple
     x = args[5]
 
     def normalise_and_fire_backward(*refs: Any) -> None:
-        *vectors, dspikes, x = refs[:6]
-        *skip, dy, dy_sum, dy_x_sum = refs[6:]
-        _, vjp = jax.vjp(partial(_lif, decay), _currents(*vectors, x, *skip))
+        (mean, var, scale, bias, dspikes, x), (*skip, dy, dy_sum, dy_x_sum) = refs[:6], refs[6:]
+        _, vjp = jax.vjp(partial(_lif, decay), _currents(mean, var, scale, bias, x, *skip))
         (dcurrents,) = vjp([dspikes[t].astype(dy_sum.dtype) for t in range(x.shape[0])])
         total = total_x = jnp.zeros(x.shape[1:], dy_sum.dtype)
         for t, dcurrent in enumerate(dcurrents):
@@ -157,11 +156,11 @@ def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> tuple
     return _call(normalise_and_fire_backward, args, [jax.ShapeDtypeStruct(x.shape, x.dtype), parts, parts], interpret)
 
 
-def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, skip: Any = None) -> list[jax.Array]:
+def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skip: Any) -> list[jax.Array]:
     """What the neurons of a block get at each timestep, in the dtype of x."""
     statistics, scale, bias = (mean[...], var[...]), scale[...], bias[...]
     currents = [normalised(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
-    return currents if skip is None else [current + skip[t] for t, current in enumerate(currents)]
+    return [sum((shortcut[t] for shortcut in skip), current) for t, current in enumerate(currents)]
 
 
 def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
@@ -197,6 +196,6 @@ def _call(
         in_specs=[vector if array.ndim == 2 else whole for array in args],
         out_specs=[part if out.ndim == 2 else whole for out in outs],
         interpret=interpret,
-        **({} if interpret else {"compiler_params": triton.CompilerParams(num_warps=4)}),
+        compiler_params=triton.CompilerParams(num_warps=4),
     )(*args)
     return tuple(array.reshape(result.shape) for array, result in zip(found, results, strict=True))
