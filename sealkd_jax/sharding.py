@@ -65,7 +65,11 @@ def place(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def on_own_part(
-    function: Callable[..., Any], parts: Sequence[PartitionSpec], result: PartitionSpec, *, batch: int
+    function: Callable[..., Any],
+    parts: Sequence[PartitionSpec],
+    result: PartitionSpec | tuple[PartitionSpec, ...],
+    *,
+    batch: int,
 ) -> Callable[..., Any]:
     """`function` on each device's part of a batch, where `Parallel` has laid one out over devices under `jit`.
 

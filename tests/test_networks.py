@@ -134,14 +134,16 @@ def test_gradients_reach_every_weight_and_recomputing_changes_no_value(block):
 
 
 @pytest.mark.parametrize("block", [Block, PaddedBlock, Bottleneck])
+@pytest.mark.usefixtures("float64")  # a GPU rounds the operands of float32 convolutions to fewer bits
 def test_an_ann_sees_the_mean_of_the_frames_or_each(block):
-    mean, each = small(block, neuron=None), small(block, neuron=None, sees="each")
-    variables = mean.init(jax.random.key(0), IMAGES)
-    alone = jnp.concatenate([mean.predict(variables, frame, timesteps=1) for frame in FRAMES])
-    of_mean = mean.predict(variables, FRAMES.mean(0), timesteps=1)
-    np.testing.assert_allclose(mean.predict(variables, FRAMES, timesteps=2), of_mean, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(each.predict(variables, FRAMES, timesteps=2), alone, rtol=1e-5, atol=1e-6)
-    assert each.spikes(variables, FRAMES, timesteps=2)[1] == {}
+    double = {"neuron": None, "dtype": jnp.float64, "param_dtype": jnp.float64}
+    mean, each, frames = small(block, **double), small(block, sees="each", **double), FRAMES.astype(jnp.float64)
+    variables = mean.init(jax.random.key(0), frames[0])
+    alone = jnp.concatenate([mean.predict(variables, frame, timesteps=1) for frame in frames])
+    of_mean = mean.predict(variables, frames.mean(0), timesteps=1)
+    np.testing.assert_allclose(mean.predict(variables, frames, timesteps=2), of_mean, rtol=1e-10)
+    np.testing.assert_allclose(each.predict(variables, frames, timesteps=2), alone, rtol=1e-10)
+    assert each.spikes(variables, frames, timesteps=2)[1] == {}
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,15 @@ def fire(
     `skip`, `[T, B, ..., F]`, is added before. As kernels where there are any for this layer and machine.
     """
     if _has_kernels(normalise, neuron, x, timesteps):
-        return normalise(x, partial(_by_batch, skip, neuron.decay))
+        return normalise(x, lambda *args: _fire(skip, neuron.decay, *args))
     y = normalise(x)
     return neuron(hold(y if skip is None else y + skip, timesteps))
 
 
 def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int) -> bool:
+    features = x.shape[-1]
+    block = _block(x.size // len(x) // features, features)
     seen = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
-    rows, features = _block(x.size // len(x) // x.shape[-1], x.shape[-1])
     return (
         runs_here()
         and normalise.train
@@ -52,8 +53,8 @@ def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: 
         and not seen  # from outside
         and len(x) == timesteps <= UNROLL
         and jnp.dtype(normalise.dtype) == x.dtype
-        and features >= 16  # neighbours in memory
-        and rows * features >= BLOCK // 2
+        and block[1] >= 16  # neighbours in memory
+        and block[0] * block[1] >= BLOCK // 2
     )
 
 
@@ -70,75 +71,73 @@ def _block(rows: int, features: int) -> tuple[int, int]:
     return min(rows & -rows, BLOCK // of_features), of_features
 
 
-def _by_batch(
+def _fire_plain(
     skip: jax.Array | None, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
 ) -> tuple[jax.Array, Statistics]:
-    """For `BatchNorm`: spikes, and the statistics of the batch, through which no gradient flows."""
-    return _fired(x, scale, bias, skip, decay, axis_name)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _fired(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, skip: jax.Array | None, decay: float, axis_name: str | None
-) -> tuple[jax.Array, Statistics]:
+    """Spikes, and the statistics of the batch, through which no gradient flows."""
     statistics = batch_statistics(x, axis_name)
-    return _on_devices(partial(_spikes, decay), [*statistics, scale, bias], _given(x, skip), BY_TIME), statistics
+    (spikes,) = _on_devices(partial(_spikes, decay), [*statistics, scale, bias], _given(x, skip), (BY_TIME,))
+    return spikes, statistics
+
+
+_fire = jax.custom_vjp(_fire_plain, nondiff_argnums=(1, 5))
 
 
 def _forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, skip: jax.Array | None, decay: float, axis_name: str | None
+    skip: jax.Array | None, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
 ) -> Any:
-    spikes, statistics = _fired(x, scale, bias, skip, decay, axis_name)
-    return (spikes, statistics), (x, statistics, scale, bias, skip)
+    spikes, statistics = _fire_plain(skip, decay, x, scale, bias, axis_name)
+    return (spikes, statistics), (skip, x, statistics, scale, bias)
 
 
 def _backward(decay: float, axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[jax.Array | None, ...]:
-    x, statistics, scale, bias, skip = residuals
-    arrays = [cotangents[0], *_given(x, skip)]
-    results = BY_TIME, OF_PARTS, OF_PARTS
+    skip, x, statistics, scale, bias = residuals
+    arrays, results = [cotangents[0], *_given(x, skip)], (BY_TIME, OF_PARTS, OF_PARTS)
     dy, *parts = _on_devices(partial(_current_gradients, decay), [*statistics, scale, bias], arrays, results)
-    dbias, dy_x = (part.sum(0) for part in parts)
-    dx, dscale, dbias = gradients(x, dy, (dbias, dy_x), statistics, scale, axis_name)
-    return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), None if skip is None else dy
+    sums = parts[0].sum(0), parts[1].sum(0)
+    dx, dscale, dbias = gradients(x, dy, sums, statistics, scale, axis_name)
+    return None if skip is None else dy, dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
-_fired.defvjp(_forward, _backward)
+_fire.defvjp(_forward, _backward)
 
 
 def _given(*arrays: jax.Array | None) -> list[jax.Array]:
     return [array for array in arrays if array is not None]
 
 
-def _on_devices(kernel: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], results: Any) -> Any:
-    """`kernel` of vectors `[F]` and arrays `[T, B, ..., F]`, each device's own examples there."""
+def _on_devices(
+    kernel: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], results: tuple[PartitionSpec, ...]
+) -> Any:
+    """`kernel` of vectors as `[1, F]` and arrays as `[T, N, F]`; every device has its own examples of these."""
 
     def run(*args: jax.Array) -> Any:
-        # Without a GPU, whoever brought the program to another device gets the kernel step by step.
+        flat = [array[None] if array.ndim == 1 else array.reshape(len(array), -1, array.shape[-1]) for array in args]
+        # Whoever brought the program to another device than the GPU gets the kernel step by step.
         compiled, interpreted = (partial(kernel, interpret=interpret) for interpret in (False, True))
-        return lax.platform_dependent(*args, cuda=compiled, default=interpreted)
+        first, *parts = lax.platform_dependent(*flat, cuda=compiled, default=interpreted)
+        return first.reshape(args[-1].shape), *parts
 
-    parts = [PER_FEATURE] * len(vectors) + [BY_TIME] * len(arrays)
-    return on_own_part(run, parts, results, batch=arrays[0].shape[1])(*vectors, *arrays)
+    own = [PER_FEATURE] * len(vectors) + [BY_TIME] * len(arrays)
+    return on_own_part(run, own, results, batch=arrays[0].shape[1])(*vectors, *arrays)
 
 
-def _spikes(decay: float, *args: jax.Array, interpret: bool) -> jax.Array:
+def _spikes(decay: float, *args: jax.Array, interpret: bool) -> Sequence[jax.Array]:
     """The kernel of the forward pass: of mean, variance, scale, bias, x and, if there is one, skip."""
-    x = args[4]
 
     def normalise_and_fire(*refs: Any) -> None:
         *given, spikes = refs
         for t, spike in enumerate(_lif(decay, _currents(*given))):
             spikes[t] = spike.astype(spikes.dtype)
 
-    return _call(normalise_and_fire, args, [jax.ShapeDtypeStruct(x.shape, x.dtype)], interpret)[0]
+    return _call(normalise_and_fire, args, [_like(args[4])], interpret)
 
 
-def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> tuple[jax.Array, ...]:
+def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> Sequence[jax.Array]:
     """The kernel of the backward pass: of the same, with the spikes' gradient before x.
 
-    The gradient of the currents, `[T, B, ..., F]`, and its sum and that of it times x, `[parts, F]`.
+    The gradient of the currents, `[T, N, F]`, and its sums and those of it times x, `[parts, F]`.
     """
-    x = args[5]
 
     def normalise_and_fire_backward(*refs: Any) -> None:
         (mean, var, scale, bias, dspikes, x), (*skip, dy, dy_sum, dy_x_sum) = refs[:6], refs[6:]
@@ -151,9 +150,14 @@ def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> tuple
             total_x += dcurrent.astype(total.dtype) * x[t].astype(total.dtype)
         dy_sum[...], dy_x_sum[...] = total.sum(0, keepdims=True), total_x.sum(0, keepdims=True)
 
-    (rows, _), features = _block(x.size // len(x) // x.shape[-1], x.shape[-1]), x.shape[-1]
-    parts = jax.ShapeDtypeStruct((x.size // len(x) // features // rows, features), args[0].dtype)
-    return _call(normalise_and_fire_backward, args, [jax.ShapeDtypeStruct(x.shape, x.dtype), parts, parts], interpret)
+    mean, x = args[0], args[5]
+    _, rows, features = x.shape
+    parts = jax.ShapeDtypeStruct((rows // _block(rows, features)[0], features), mean.dtype)
+    return _call(normalise_and_fire_backward, args, [_like(x), parts, parts], interpret)
+
+
+def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skip: Any) -> list[jax.Array]:
@@ -175,27 +179,19 @@ def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
 
 def _call(
     kernel: Callable[..., None], args: Sequence[jax.Array], results: list[jax.ShapeDtypeStruct], interpret: bool
-) -> tuple[jax.Array, ...]:
-    """Runs it for every block of rows and features: of `[F]` the latter, of `[parts, F]` one row."""
-    shape = results[0].shape
-    timesteps, features = shape[0], shape[-1]
-    rows, of_features = _block(results[0].size // timesteps // features, features)
-    whole = pl.BlockSpec((timesteps, rows, of_features), lambda i, j: (0, i, j))
+) -> Sequence[jax.Array]:
+    """Runs it for every block of rows and features: of `[1, F]` the latter, of `[parts, F]` one row of them."""
+    timesteps, rows, features = results[0].shape
+    of_rows, of_features = _block(rows, features)
+    whole = pl.BlockSpec((timesteps, of_rows, of_features), lambda i, j: (0, i, j))
     vector = pl.BlockSpec((1, of_features), lambda i, j: (0, j))
     part = pl.BlockSpec((1, of_features), lambda i, j: (i, j))
-
-    def flat(array: Any) -> tuple[int, ...]:
-        return (timesteps, -1, features) if array.ndim > 2 else (-1, features)
-
-    args = [array.reshape(flat(array)) for array in args]
-    outs = [jax.eval_shape(lambda array: array.reshape(flat(array)), result) for result in results]
-    found = pl.pallas_call(
+    return pl.pallas_call(
         kernel,
-        outs,
-        grid=(args[-1].shape[1] // rows, features // of_features),
-        in_specs=[vector if array.ndim == 2 else whole for array in args],
-        out_specs=[part if out.ndim == 2 else whole for out in outs],
+        results,
+        grid=(rows // of_rows, features // of_features),
+        in_specs=[whole if array.ndim == 3 else vector for array in args],
+        out_specs=[whole if result.ndim == 3 else part for result in results],
         interpret=interpret,
         compiler_params=triton.CompilerParams(num_warps=4),
     )(*args)
-    return tuple(array.reshape(result.shape) for array, result in zip(found, results, strict=True))
