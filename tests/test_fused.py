@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from sealkd_jax.data import pad_and_crop
 from sealkd_jax.models import create_student, fused
@@ -193,6 +194,27 @@ def test_seeds_side_by_side_train_as_one_after_another(float64, kernels):
 
 
 @pytest.mark.parametrize(
+    ("timesteps", "features", "dtype", "skips"),
+    [(1, 512, "float32", True), (4, 64, "bfloat16", True), (6, 16, "float32", False), (8, 48, "float16", True)],
+)
+def test_kernels_are_lowered_for_a_gpu_that_is_not_there(kernels, timesteps, features, dtype, skips):
+    layer, vector = Layer(True, timesteps, dtype=jnp.dtype(dtype)), jax.ShapeDtypeStruct((features,), jnp.float32)
+    x = jax.ShapeDtypeStruct((timesteps, 4, 8, 8, features), dtype)
+    params = {"normalise": {"scale": vector, "bias": vector}}
+    statistics = {"normalise": {"mean": vector, "var": vector}}
+
+    def total(params, statistics, x, skip):
+        spikes, _ = layer.apply({"params": params, "batch_stats": statistics}, x, skip, mutable=["batch_stats"])
+        return spikes.astype(jnp.float32).sum()
+
+    gpu = AbstractMesh((1,), ("one",), abstract_device=AbstractDevice("NVIDIA H200", 132, "gpu"))
+    with jax.sharding.use_abstract_mesh(gpu):
+        traced = jax.jit(jax.value_and_grad(total, (0, 2))).trace(params, statistics, x, x if skips else None)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("__gpu$xla.gpu.triton") == len(kernels) / 2 == 2  # `kernels` has those that are interpreted, too
+
+
+@pytest.mark.parametrize(
     ("platform", "capability", "runs"),
     [
         ("gpu", "9.0", True),
@@ -209,3 +231,5 @@ def test_kernels_are_for_nvidia_gpus_that_triton_compiles_for(monkeypatch, platf
         device.compute_capability = capability
     monkeypatch.setattr(jax, "devices", lambda: [device])
     assert fused.runs_here() is runs
+    monkeypatch.setattr(fused, "find_spec", lambda module: None)  # a JAX that has dropped it
+    assert not fused.runs_here()

@@ -2,20 +2,21 @@
 
 XLA makes several kernels of them, and reads a layer's array a number of times; these read each array once, keep a
 layer's membranes in registers, and compute them again in the backward pass. The mathematics are those of
-`normalisation` and `neurons`, called a timestep at a time. Measured: docs/speed.md.
+`normalisation` and `neurons`, called a timestep at a time. Measured: docs/speed.md. JAX has announced that it will
+drop Pallas's way through Triton; with a JAX that has, XLA makes the kernels again.
 
 Axis legend: T timesteps, B batch, N rows (all examples' pixels), F features.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jax.sharding import PartitionSpec
 
 from sealkd_jax.models.layers import BY_TIME, Neuron, hold
@@ -59,10 +60,11 @@ def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: 
 
 
 def runs_here() -> bool:
-    """Whether JAX's device is an NVIDIA GPU that Pallas compiles for by way of Triton: Ampere, of 2020, or later."""
+    """Whether JAX's device is an NVIDIA GPU that Triton compiles for, Ampere, of 2020, or later, and JAX has a way."""
     device = jax.devices()[0]
     capability = str(getattr(device, "compute_capability", ""))
-    return device.platform == "gpu" and capability.replace(".", "").isdigit() and float(capability) >= 8
+    compiled_for = device.platform == "gpu" and capability.replace(".", "").isdigit() and float(capability) >= 8
+    return compiled_for and find_spec("jax.experimental.pallas.triton") is not None
 
 
 def _block(rows: int, features: int) -> tuple[int, int]:
@@ -181,6 +183,8 @@ def _call(
     kernel: Callable[..., None], args: Sequence[jax.Array], results: list[jax.ShapeDtypeStruct], interpret: bool
 ) -> Sequence[jax.Array]:
     """Runs it for every block of rows and features: of `[1, F]` the latter, of `[parts, F]` one row of them."""
+    from jax.experimental.pallas import triton  # here, where it is sure to be
+
     timesteps, rows, features = results[0].shape
     of_rows, of_features = _block(rows, features)
     whole = pl.BlockSpec((timesteps, of_rows, of_features), lambda i, j: (0, i, j))
