@@ -1,6 +1,8 @@
 """BatchNorm with LIF as kernels, interpreted on a CPU: they give what the layers give, however one trains."""
 
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -38,18 +40,31 @@ class Layer(nn.Module):
         normalise = BatchNorm(self.train, None, self.dtype, wide, name="normalise")
         neuron = Neuron(self.kind, self.decay, name="neuron")
         if self.together:
-            return fused.fire(normalise, neuron, x, self.timesteps, skip)
+            return fused.fire(normalise, neuron, x, self.timesteps, *[] if skip is None else [skip])
         y = normalise(x)
         return neuron(y if skip is None else y + skip)
 
 
+@contextmanager
+def as_kernels():
+    """Has every layer that could be a kernel be one; gives a list that has each one's name."""
+    made, by_blocks = [], fused._by_blocks
+
+    def interpreted(function, *args):
+        made.append(function.func.__name__)
+        return by_blocks(function, *args, interpret=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "runs_here", lambda: True)
+        patch.setattr(fused, "_at_once", interpreted)
+        yield made
+
+
 @pytest.fixture
-def kernels(monkeypatch):
-    """Has every layer that could be a kernel be one; gives a list that has an entry for each that was made."""
-    made, call = [], fused._call
-    monkeypatch.setattr(fused, "runs_here", lambda: True)
-    monkeypatch.setattr(fused, "_call", lambda kernel, *args: made.append(kernel.__name__) or call(kernel, *args))
-    return made
+def kernels():
+    pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX does not compile Pallas through Triton")
+    with as_kernels() as made:
+        yield made
 
 
 def some(seed, *shape):
@@ -75,7 +90,7 @@ def pullback(together, x, skip, dspikes, **kwargs):
     return run(params, x, skip, dspikes)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(
     timesteps=st.integers(1, 8),
     examples=st.sampled_from([1, 3, 4]),
@@ -90,11 +105,15 @@ def test_a_kernel_gives_what_the_layers_give(timesteps, examples, features, deca
     skip = (some(seed + 200, *shape) > 1).astype(x.dtype) if skips else None
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
         one_by_one = pullback(False, x, skip, dspikes, decay=decay)
+        with as_kernels() as made:
+            by_blocks = pullback(True, x, skip, dspikes, decay=decay)
+        assert set(made) == {"_spikes", "_current_gradients"}
         patch.setattr(fused, "runs_here", lambda: True)
-        together = pullback(True, x, skip, dspikes, decay=decay)
-    np.testing.assert_array_equal(together[0], one_by_one[0])
-    assert jax.tree.structure(together) == jax.tree.structure(one_by_one)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), together, one_by_one)
+        at_once = pullback(True, x, skip, dspikes, decay=decay)  # on a CPU beside a GPU
+    for found in (by_blocks, at_once):
+        np.testing.assert_array_equal(found[0], one_by_one[0])
+        assert jax.tree.structure(found) == jax.tree.structure(one_by_one)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, one_by_one)
 
 
 @pytest.mark.parametrize("skips", [False, True])
@@ -106,8 +125,8 @@ def test_in_float32_spikes_are_the_same_and_gradients_to_1e_5(kernels, timesteps
     one_by_one = pullback(False, x, skip, dspikes, dtype=jnp.float32)
     assert not kernels
     together = pullback(True, x, skip, dspikes, dtype=jnp.float32)
-    assert set(kernels) == {"normalise_and_fire", "normalise_and_fire_backward"}
-    np.testing.assert_array_equal(together[0], one_by_one[0])
+    assert set(kernels) == {"_spikes", "_current_gradients"}
+    assert np.mean(together[0] != one_by_one[0]) <= (0 if jax.default_backend() == "cpu" else 1e-4)  # a GPU fuses
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
 
@@ -120,8 +139,9 @@ def test_in_bfloat16_the_currents_are_rounded_as_the_layers_round_them(kernels):
     assert kernels and together[0].dtype == jnp.bfloat16
     assert np.mean(together[0] != one_by_one[0]) < 1e-3
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True):
+        assert a.dtype == b.dtype
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-        assert a.dtype == b.dtype and np.linalg.norm(a - b) <= 0.03 * np.linalg.norm(b)
+        assert np.linalg.norm(a - b) <= 0.03 * np.linalg.norm(b)
 
 
 @pytest.mark.parametrize(
@@ -157,11 +177,11 @@ def test_spikes_and_membranes_can_be_read_and_given_as_ever(float64, kernels):
     assert kernels and (from_there != from_rest).any()
 
 
-def trained(parallel, **options):
-    """Variables after an epoch of a spiking network with a block, in float64."""
+def trained(student, parallel, remat):
+    """Variables after an epoch of a spiking network: a stage with the shape of its input, and one that changes it."""
     dataset = make_dataset(examples=32)
-    network = create_student("spiking-resnet18", CLASSES, precision="float32", **options)
-    module = network.module.clone(depths=(1,), features=(64,), dtype=jnp.float64, param_dtype=jnp.float64)
+    network = create_student(student, CLASSES, remat=remat)
+    module = network.module.clone(depths=(1, 1), features=(64, 32), dtype=jnp.float64, param_dtype=jnp.float64)
     recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=16, epochs=1)
     plan = replace(make_plan(), network=replace(network, module=module), recipe=recipe)
     data, program = on_devices(dataset, dataset.train, parallel), prepare(plan, dataset, parallel)
@@ -170,16 +190,37 @@ def trained(parallel, **options):
     return jax.tree.map(np.asarray, state.variables)
 
 
-@pytest.mark.parametrize(("mode", "remat"), [("one device", "spikes"), ("jit", "none"), ("pmap", "full")])
-def test_a_network_trains_as_without_on_one_device_and_eight(float64, kernels, mode, remat):
+@pytest.mark.parametrize(
+    ("student", "mode", "remat"),
+    [
+        ("sew-resnet18", "jit", "none"),
+        ("spiking-resnet34", "pmap", "full"),
+        ("spiking-resnet18", "one device", "spikes"),
+    ],
+)
+def test_a_network_trains_as_without_on_one_device_and_eight(float64, kernels, student, mode, remat):
     parallel = one_device() if mode == "one device" else Parallel(mode, first_devices(8))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "runs_here", lambda: False)
-        expected = trained(parallel, remat=remat)
+        expected = trained(student, parallel, remat)
     assert not kernels
-    found = trained(parallel, remat=remat)
-    assert "normalise_and_fire_backward" in kernels
+    found = trained(student, parallel, remat)
+    assert "_current_gradients" in kernels
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), found, expected)
+
+
+def test_their_spikes_have_the_name_that_a_checkpoint_can_save(float64, kernels):
+    x, layer = jnp.asarray(some(0, 2, 4, 8, 8, 32)), Layer(True, 2)
+    variables = layer.init(jax.random.key(0), x)
+    given = {k: variables[k] for k in ("params", "batch_stats")}
+    fire = partial(layer.apply, given, mutable=["batch_stats"])
+    policy = jax.checkpoint_policies.save_only_these_names("spikes")
+
+    def loss(x):
+        return jnp.square(jax.checkpoint(lambda x: fire(x)[0], policy=policy)(x)).sum()
+
+    _, vjp = jax.vjp(loss, x)
+    assert kernels and any(r.shape == x.shape for r in jax.tree.leaves(vjp))
 
 
 def test_seeds_side_by_side_train_as_one_after_another(float64, kernels):
@@ -211,7 +252,7 @@ def test_kernels_are_lowered_for_a_gpu_that_is_not_there(kernels, timesteps, fea
     with jax.sharding.use_abstract_mesh(gpu):
         traced = jax.jit(jax.value_and_grad(total, (0, 2))).trace(params, statistics, x, x if skips else None)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    assert text.count("__gpu$xla.gpu.triton") == len(kernels) / 2 == 2  # `kernels` has those that are interpreted, too
+    assert text.count("__gpu$xla.gpu.triton") == len(kernels) == 2
 
 
 @pytest.mark.parametrize(

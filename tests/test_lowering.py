@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax.data import Dataset, Split
-from sealkd_jax.models import REMAT
+from sealkd_jax.models import REMAT, fused
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import make_evaluation, on_devices, prepare
 from tests.several import first_devices
@@ -18,8 +18,15 @@ from train.benchmark.__main__ import main as benchmark
 from train.distill import make_plan
 from train.presets import PRESETS
 
+pytestmark = pytest.mark.usefixtures("without_kernels")
 PLATFORMS = ("cuda", "tpu")
 PRECISIONS = ("float32", "bfloat16")
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """`jax.export` takes none; they are lowered in test_fused.py."""
+    monkeypatch.setattr(fused, "runs_here", lambda: False)
 
 
 def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from sealkd_jax.training import (
     train,
     view_batch,
 )
+from sealkd_jax.training.loop import first_not_finite
 from sealkd_jax.training.optimizer import kernels
 from tests.several import first_devices
 
@@ -284,9 +285,19 @@ def test_a_run_that_goes_nan_names_the_term_and_keeps_the_last_good_checkpoint(t
 def test_parameters_that_the_last_update_made_infinite_are_not_kept(tmp_path):
     plan = make_plan(learning_rate=3e38, weight_decay=10.0, warmup_epochs=0)
     plan = replace(plan, recipe=plan.recipe._replace(batch_size=40, epochs=1))
-    with pytest.raises(FloatingPointError, match=r"epoch 1, step 1: parameters is .* with no checkpoint"):
+    with pytest.raises(FloatingPointError, match=r"epoch 1, after step 1: the norm .* is .* with no checkpoint"):
         train(plan, make_dataset(), tmp_path, one_device())
     assert not (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_what_came_first_is_named_and_parameters_where_nothing_else_is_wrong():
+    fine = {"loss": np.ones(5), "terms": {"ce": np.ones(5)}, "grad_norm": np.ones(5), "variables_norm": np.ones(1)}
+    assert first_not_finite(fine) is None
+    late, later = (np.where(np.arange(5) < n, 1, np.nan) for n in (2, 3))
+    assert first_not_finite(fine | {"loss": later, "grad_norm": late}) == "step 3: gradient is nan"
+    assert first_not_finite(fine | {"terms": {"ce": later}, "variables_norm": late[-1:]}) == "step 4: ce is nan"
+    in_pieces = {"variables_norm": np.array([1, np.inf])}
+    assert first_not_finite(fine | in_pieces) == "after step 5: the norm of all parameters is inf"
 
 
 def test_a_gradient_that_is_not_finite_is_named(tmp_path):

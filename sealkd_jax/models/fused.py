@@ -1,9 +1,11 @@
-"""BatchNorm, a sum with a shortcut, and LIF as one kernel forward and one backward, for NVIDIA GPUs.
+"""BatchNorm, a shortcut and LIF as one kernel forward and one backward, for NVIDIA GPUs.
 
-XLA makes several kernels of them, and reads a layer's array a number of times; these read each array once, keep a
-layer's membranes in registers, and compute them again in the backward pass. The mathematics are those of
-`normalisation` and `neurons`, called a timestep at a time. Measured: docs/speed.md. JAX has announced that it will
-drop Pallas's way through Triton; with a JAX that has, XLA makes the kernels again.
+XLA makes several kernels of them, and reads a layer's array a number of times. These read each array once, keep the
+membranes in registers, and compute them again in the backward pass; the batch's statistics, and what follows from the
+sums of the gradients, are left to XLA. The mathematics are those of `normalisation` and `neurons`, called a timestep
+at a time. There are first derivatives only, and `jax.export` takes no program with such kernels. Measured:
+docs/speed.md. JAX has announced that it will drop Pallas's way through Triton; with a JAX that has, XLA makes the
+kernels again.
 
 Axis legend: T timesteps, B batch, N rows (all examples' pixels), F features.
 """
@@ -16,55 +18,53 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec
 
-from sealkd_jax.models.layers import BY_TIME, Neuron, hold
+from sealkd_jax.models.layers import BY_TIME, IN_A_ROW, Neuron, hold
 from sealkd_jax.models.normalisation import BatchNorm, Statistics, batch_statistics, gradients, normalised
 from sealkd_jax.neurons import UNROLL, lif_step
-from sealkd_jax.sharding import DATA_AXIS, on_own_part
+from sealkd_jax.sharding import on_own_part
 
 BLOCK = 512
-"""Numbers of one timestep that a program of a kernel handles; of 512, 1,024 and 2,048 the fastest on an H200."""
+"""Numbers of one timestep that a program of a kernel handles. 1,024 and 2,048 were no faster on an H200."""
 
-PER_FEATURE, OF_PARTS = PartitionSpec(), PartitionSpec(DATA_AXIS)
+Skips = tuple[jax.Array, ...]  # what is added to x before the neurons: one array `[T, B, ..., F]`, or none
 
 
-def fire(
-    normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, skip: jax.Array | None = None
-) -> jax.Array:
+def fire(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *skips: jax.Array) -> jax.Array:
     """Spikes `[T, B, ..., F]` of `neuron`, to which x, `[T, B, ..., F]` or `[1, B, ..., F]`, comes normalised.
 
-    `skip`, `[T, B, ..., F]`, is added before. As kernels where there are any for this layer and machine.
+    `skips`, one array `[T, B, ..., F]` or none, is added before. As kernels where there are any for this layer.
     """
-    if _has_kernels(normalise, neuron, x, timesteps):
-        return normalise(x, lambda *args: _fire(skip, neuron.decay, *args))
-    y = normalise(x)
-    return neuron(hold(y if skip is None else y + skip, timesteps))
-
-
-def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int) -> bool:
-    features = x.shape[-1]
-    block = _block(x.size // len(x) // features, features)
-    seen = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
-    return (
-        runs_here()
-        and normalise.train
-        and neuron.kind == "lif"
-        and not seen  # from outside
-        and len(x) == timesteps <= UNROLL
-        and jnp.dtype(normalise.dtype) == x.dtype
-        and block[1] >= 16  # neighbours in memory
-        and block[0] * block[1] >= BLOCK // 2
-    )
+    if runs_here() and _has_kernels(normalise, neuron, x, timesteps, skips):
+        spikes = normalise(x, lambda *args: _normalise_and_fire(skips, neuron.decay, *args))
+        return checkpoint_name(spikes, "spikes")
+    return neuron(hold(sum(skips, normalise(x)), timesteps))
 
 
 def runs_here() -> bool:
-    """Whether JAX's device is an NVIDIA GPU that Triton compiles for, Ampere, of 2020, or later, and JAX has a way."""
+    """Whether JAX's device is an NVIDIA GPU from Ampere (2020) on, and JAX still compiles Pallas through Triton."""
     device = jax.devices()[0]
     capability = str(getattr(device, "compute_capability", ""))
     compiled_for = device.platform == "gpu" and capability.replace(".", "").isdigit() and float(capability) >= 8
     return compiled_for and find_spec("jax.experimental.pallas.triton") is not None
+
+
+def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, skips: Skips) -> bool:
+    rows, features = _block(x.size // len(x) // x.shape[-1], x.shape[-1])
+    known = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
+    return (
+        normalise.train
+        and neuron.kind == "lif"
+        and not known  # nobody gives membranes, or reads them or spikes
+        and len(x) == timesteps <= UNROLL
+        and jnp.dtype(normalise.dtype) == x.dtype
+        and all((skip.shape, skip.dtype) == (x.shape, x.dtype) for skip in skips)
+        and features >= 16  # in a row in memory
+        and rows * features >= BLOCK // 2
+    )
 
 
 def _block(rows: int, features: int) -> tuple[int, int]:
@@ -73,100 +73,56 @@ def _block(rows: int, features: int) -> tuple[int, int]:
     return min(rows & -rows, BLOCK // of_features), of_features
 
 
-def _fire_plain(
-    skip: jax.Array | None, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
+def _plain(
+    skips: Skips, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
 ) -> tuple[jax.Array, Statistics]:
     """Spikes, and the statistics of the batch, through which no gradient flows."""
     statistics = batch_statistics(x, axis_name)
-    (spikes,) = _on_devices(partial(_spikes, decay), [*statistics, scale, bias], _given(x, skip), (BY_TIME,))
+    (spikes,) = _on_devices(partial(_spikes, decay), [*statistics, scale, bias], [x, *skips], sums=0)
     return spikes, statistics
 
 
-_fire = jax.custom_vjp(_fire_plain, nondiff_argnums=(1, 5))
+_normalise_and_fire = jax.custom_vjp(_plain, nondiff_argnums=(1, 5))
 
 
-def _forward(
-    skip: jax.Array | None, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
-) -> Any:
-    spikes, statistics = _fire_plain(skip, decay, x, scale, bias, axis_name)
-    return (spikes, statistics), (skip, x, statistics, scale, bias)
+def _forward(skips: Skips, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None) -> Any:
+    spikes, statistics = _plain(skips, decay, x, scale, bias, axis_name)
+    return (spikes, statistics), (skips, x, statistics, scale, bias)
 
 
-def _backward(decay: float, axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[jax.Array | None, ...]:
-    skip, x, statistics, scale, bias = residuals
-    arrays, results = [cotangents[0], *_given(x, skip)], (BY_TIME, OF_PARTS, OF_PARTS)
-    dy, *parts = _on_devices(partial(_current_gradients, decay), [*statistics, scale, bias], arrays, results)
-    sums = parts[0].sum(0), parts[1].sum(0)
-    dx, dscale, dbias = gradients(x, dy, sums, statistics, scale, axis_name)
-    return None if skip is None else dy, dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+def _backward(decay: float, axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
+    skips, x, statistics, scale, bias = residuals
+    vectors, arrays = [*statistics, scale, bias], [cotangents[0], x, *skips]
+    dy, *sums = _on_devices(partial(_current_gradients, decay), vectors, arrays, sums=2)
+    return (dy,) * len(skips), *gradients(x, dy, (sums[0].sum(0), sums[1].sum(0)), statistics, scale, axis_name)
 
 
-_fire.defvjp(_forward, _backward)
+_normalise_and_fire.defvjp(_forward, _backward)
 
 
-def _given(*arrays: jax.Array | None) -> list[jax.Array]:
-    return [array for array in arrays if array is not None]
+def _spikes(decay: float, mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> tuple[list[jax.Array]]:
+    """Of each timestep, from all rows of x `[T, N, F]`, or those of a block."""
+    return (_lif(decay, _currents(mean, var, scale, bias, x, *skips)),)
 
 
-def _on_devices(
-    kernel: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], results: tuple[PartitionSpec, ...]
-) -> Any:
-    """`kernel` of vectors as `[1, F]` and arrays as `[T, N, F]`; every device has its own examples of these."""
-
-    def run(*args: jax.Array) -> Any:
-        flat = [array[None] if array.ndim == 1 else array.reshape(len(array), -1, array.shape[-1]) for array in args]
-        # Whoever brought the program to another device than the GPU gets the kernel step by step.
-        compiled, interpreted = (partial(kernel, interpret=interpret) for interpret in (False, True))
-        first, *parts = lax.platform_dependent(*flat, cuda=compiled, default=interpreted)
-        return first.reshape(args[-1].shape), *parts
-
-    own = [PER_FEATURE] * len(vectors) + [BY_TIME] * len(arrays)
-    return on_own_part(run, own, results, batch=arrays[0].shape[1])(*vectors, *arrays)
+def _current_gradients(
+    decay: float, mean: Any, var: Any, scale: Any, bias: Any, dspikes: Any, x: Any, *skips: Any
+) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """The gradient of the currents of each timestep; its sum over them, and that of it times x, `[N, F]`."""
+    _, vjp = jax.vjp(partial(_lif, decay), _currents(mean, var, scale, bias, x, *skips))
+    (dcurrents,) = vjp([dspikes[t].astype(mean.dtype) for t in range(x.shape[0])])
+    total = total_x = jnp.zeros(x.shape[1:], mean.dtype)
+    for t, dcurrent in enumerate(dcurrents):
+        total += dcurrent.astype(total.dtype)
+        total_x += dcurrent.astype(total.dtype) * x[t].astype(total.dtype)
+    return dcurrents, total, total_x
 
 
-def _spikes(decay: float, *args: jax.Array, interpret: bool) -> Sequence[jax.Array]:
-    """The kernel of the forward pass: of mean, variance, scale, bias, x and, if there is one, skip."""
-
-    def normalise_and_fire(*refs: Any) -> None:
-        *given, spikes = refs
-        for t, spike in enumerate(_lif(decay, _currents(*given))):
-            spikes[t] = spike.astype(spikes.dtype)
-
-    return _call(normalise_and_fire, args, [_like(args[4])], interpret)
-
-
-def _current_gradients(decay: float, *args: jax.Array, interpret: bool) -> Sequence[jax.Array]:
-    """The kernel of the backward pass: of the same, with the spikes' gradient before x.
-
-    The gradient of the currents, `[T, N, F]`, and its sums and those of it times x, `[parts, F]`.
-    """
-
-    def normalise_and_fire_backward(*refs: Any) -> None:
-        (mean, var, scale, bias, dspikes, x), (*skip, dy, dy_sum, dy_x_sum) = refs[:6], refs[6:]
-        _, vjp = jax.vjp(partial(_lif, decay), _currents(mean, var, scale, bias, x, *skip))
-        (dcurrents,) = vjp([dspikes[t].astype(dy_sum.dtype) for t in range(x.shape[0])])
-        total = total_x = jnp.zeros(x.shape[1:], dy_sum.dtype)
-        for t, dcurrent in enumerate(dcurrents):
-            dy[t] = dcurrent
-            total += dcurrent.astype(total.dtype)
-            total_x += dcurrent.astype(total.dtype) * x[t].astype(total.dtype)
-        dy_sum[...], dy_x_sum[...] = total.sum(0, keepdims=True), total_x.sum(0, keepdims=True)
-
-    mean, x = args[0], args[5]
-    _, rows, features = x.shape
-    parts = jax.ShapeDtypeStruct((rows // _block(rows, features)[0], features), mean.dtype)
-    return _call(normalise_and_fire_backward, args, [_like(x), parts, parts], interpret)
-
-
-def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
-
-
-def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skip: Any) -> list[jax.Array]:
-    """What the neurons of a block get at each timestep, in the dtype of x."""
+def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> list[jax.Array]:
+    """What the neurons get at each timestep, in the dtype of x."""
     statistics, scale, bias = (mean[...], var[...]), scale[...], bias[...]
     currents = [normalised(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
-    return [sum((shortcut[t] for shortcut in skip), current) for t, current in enumerate(currents)]
+    return [sum((skip[t] for skip in skips), current) for t, current in enumerate(currents)]
 
 
 def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
@@ -179,23 +135,60 @@ def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
     return spikes
 
 
-def _call(
-    kernel: Callable[..., None], args: Sequence[jax.Array], results: list[jax.ShapeDtypeStruct], interpret: bool
-) -> Sequence[jax.Array]:
-    """Runs it for every block of rows and features: of `[1, F]` the latter, of `[parts, F]` one row of them."""
+def _on_devices(function: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], *, sums: int) -> Any:
+    """`function` of vectors as `[1, F]` and arrays as `[T, N, F]`, each device's own examples of these.
+
+    It gives one of that shape, which comes back as `[T, B, ..., F]`, and `sums` of `[N, F]`, which do as
+    `[devices, F]`, summed over the rows of each device.
+    """
+
+    def run(*args: jax.Array) -> Any:
+        flat = [array[None] if array.ndim == 1 else array.reshape(len(array), -1, array.shape[-1]) for array in args]
+        # A host with a GPU may bring the program to another device.
+        ways = {"cuda": partial(_by_blocks, function, sums), "default": partial(_at_once, function, sums)}
+        array, *totals = lax.platform_dependent(*flat, **ways)
+        return array.reshape(args[-1].shape), *totals
+
+    own = [PartitionSpec()] * len(vectors) + [BY_TIME] * len(arrays)
+    results = (BY_TIME, *[IN_A_ROW] * sums)
+    return on_own_part(run, own, results, batch=arrays[0].shape[1])(*vectors, *arrays)
+
+
+def _at_once(function: Callable[..., Any], _sums: int, *args: jax.Array) -> tuple[jax.Array, ...]:
+    """`function` of everything: an array as the last one, and its sums, `[1, F]`."""
+    each, *totals = function(*args)
+    return jnp.stack(each).astype(args[-1].dtype), *[total.sum(0, keepdims=True) for total in totals]
+
+
+def _by_blocks(
+    function: Callable[..., Any], sums: int, *args: jax.Array, interpret: bool = False
+) -> tuple[jax.Array, ...]:
+    """The same as a kernel, that computes `function` of a block of rows and features at a time."""
     from jax.experimental.pallas import triton  # here, where it is sure to be
 
-    timesteps, rows, features = results[0].shape
+    timesteps, rows, features = args[-1].shape
     of_rows, of_features = _block(rows, features)
     whole = pl.BlockSpec((timesteps, of_rows, of_features), lambda i, j: (0, i, j))
     vector = pl.BlockSpec((1, of_features), lambda i, j: (0, j))
     part = pl.BlockSpec((1, of_features), lambda i, j: (i, j))
-    return pl.pallas_call(
+    parts = jax.ShapeDtypeStruct((rows // of_rows, features), args[0].dtype)
+
+    def kernel(*refs: Any) -> None:
+        given, (array, *totals) = refs[: len(args)], refs[len(args) :]
+        each, *values = function(*given)
+        for t, value in enumerate(each):
+            array[t] = value.astype(array.dtype)
+        for total, value in zip(totals, values, strict=True):
+            total[...] = value.sum(0, keepdims=True)
+
+    array, *totals = pl.pallas_call(
         kernel,
-        results,
+        [jax.ShapeDtypeStruct(args[-1].shape, args[-1].dtype), *[parts] * sums],
         grid=(rows // of_rows, features // of_features),
         in_specs=[whole if array.ndim == 3 else vector for array in args],
-        out_specs=[whole if result.ndim == 3 else part for result in results],
+        out_specs=[whole, *[part] * sums],
         interpret=interpret,
         compiler_params=triton.CompilerParams(num_warps=4),
+        name="normalise_and_fire" + "_backward" * bool(sums),
     )(*args)
+    return array, *[total.sum(0, keepdims=True) for total in totals]

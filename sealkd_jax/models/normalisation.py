@@ -38,7 +38,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, by_batch: Callable[..., tuple[jax.Array, Statistics]] | None = None) -> jax.Array:
-        """`by_batch`: what to do instead where `train`, such as `normalise_and_fire`."""
+        """`by_batch`: (x, scale, bias, axis_name) -> result and statistics, instead where `train`; see `fused`."""
         features = x.shape[-1:]
         dtype = _wide(self.param_dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, features, dtype)
@@ -66,16 +66,15 @@ _by_batch = jax.custom_vjp(_plain, nondiff_argnums=(3,))
 
 def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None) -> Any:
     y, statistics = _plain(x, scale, bias, axis_name)
-    return (y, statistics), (x, statistics, scale, bias)
+    return (y, statistics), (x, statistics, scale)
 
 
 def _backward(axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[jax.Array, ...]:
-    x, statistics, scale, bias = residuals
+    x, statistics, scale = residuals
     axes = tuple(range(x.ndim - 1))
     wide, dy = (array.astype(_wide(x.dtype)) for array in (x, cotangents[0]))
     sums = dy.sum(axes), (dy * wide).sum(axes)
-    dx, dscale, dbias = gradients(x, dy, sums, statistics, scale, axis_name)
-    return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+    return gradients(x, dy, sums, statistics, scale, axis_name)
 
 
 _by_batch.defvjp(_forward, _backward)
@@ -96,9 +95,14 @@ def normalised(x: jax.Array, statistics: Statistics, scale: jax.Array, bias: jax
 
 
 def gradients(
-    x: jax.Array, dy: jax.Array, sums: Statistics, statistics: Statistics, scale: jax.Array, axis_name: str | None
+    x: jax.Array,
+    dy: jax.Array,
+    sums: tuple[jax.Array, jax.Array],
+    statistics: Statistics,
+    scale: jax.Array,
+    axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""dx, dscale and dbias from dy and the sums of dy and of dy x, `[F]`.
+    r"""dx, and dscale and dbias in the dtype of `scale`, from dy and the sums of dy and of dy x, `[F]`.
 
     $dx = s / \sigma\;(dy - \overline{dy} - \hat x\,\overline{dy\,\hat x})$, with $\hat x = (x - \mu) / \sigma$.
     """
@@ -109,7 +113,7 @@ def gradients(
     examples = x.size // x.shape[-1]
     mean_dy, mean_dy_x = _over_devices((dbias / examples, dscale / examples), axis_name)
     dx = scale * per_deviation * (dy - mean_dy - (wide - mean) * (per_deviation * mean_dy_x))
-    return dx.astype(x.dtype), dscale, dbias
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
 
 
 def _over_devices(means: Statistics, axis_name: str | None) -> Statistics:

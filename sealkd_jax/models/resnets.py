@@ -76,18 +76,16 @@ class Layers:
         x: jax.Array,
         names: tuple[str, str],
         features: int,
+        *skips: jax.Array,
         size: int = 3,
         stride: int = 1,
-        *,
         spikes: bool = True,
-        skip: jax.Array | None = None,
     ) -> jax.Array:
-        """`activate` after `conv`, which have these `names`, and after `skip` is added."""
-        if self.neuron is None:
-            y = self.conv(x, names[0], features, size, stride)
-            return nn.relu(y if skip is None else y + skip)
+        """`conv`, plus `skips`, one array or none, then `activate`; `names` are those of the two."""
         y, normalise = self._convolved(x, names[0], features, size, stride, spikes)
-        return fused.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, skip)
+        if self.neuron is None:
+            return nn.relu(sum(skips, normalise(y)))
+        return fused.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, *skips)
 
     def _convolved(
         self, x: jax.Array, name: str, features: int, size: int, stride: int, spikes: bool
@@ -143,7 +141,7 @@ class Block(nn.Module):
             return self.layers.fire(x, ("conv1", "neuron1"), self.features, stride=self.stride)
 
         def second(self: Block, y: jax.Array, x: jax.Array) -> jax.Array:
-            return self.layers.fire(y, ("conv2", "neuron2"), self.features, skip=self.skip(x, self.features))
+            return self.layers.fire(y, ("conv2", "neuron2"), self.features, self.skip(x, self.features))
 
         return self.layers.from_spikes(self, second, self.layers.from_spikes(self, first, x), x)
 
@@ -170,8 +168,8 @@ class Bottleneck(Block):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.layers.fire(x, ("conv1", "neuron1"), self.features, size=1)
         y = self.layers.fire(y, ("conv2", "neuron2"), self.features, stride=self.stride)
-        skip = self.skip(x, 4 * self.features)
-        return self.layers.fire(y, ("conv3", "neuron3"), 4 * self.features, size=1, skip=skip)
+        features = 4 * self.features
+        return self.layers.fire(y, ("conv3", "neuron3"), features, self.skip(x, features), size=1)
 
 
 class PreActBlock(Block):
@@ -302,7 +300,7 @@ class ResNet(nn.Module):
         size, stride = (7, 2) if large else (3, 1)
         features = scaled(self.features[0], self.width)
         if self.block.starts_activated:
-            x = layers.fire(x, ("stem", "stem_neuron"), features, size, stride, spikes=False)
+            x = layers.fire(x, ("stem", "stem_neuron"), features, size=size, stride=stride, spikes=False)
         else:
             x = layers.conv(x, "stem", features, size, stride, spikes=False)
         if large:

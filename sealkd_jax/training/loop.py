@@ -199,8 +199,8 @@ def train(
     Raises:
         InputError: if the batch is larger than the training split, no checkpoint of those that are there is good,
             one cannot be written, or it is within an epoch and the data are not read on demand.
-        FloatingPointError: if a loss term, the gradient or a parameter is no longer finite; says which came
-            first. The last good checkpoint is kept.
+        FloatingPointError: if a loss term or the gradient is no longer finite, and which came first; or a parameter,
+            after all steps of an epoch. The last good checkpoint is kept.
     """
     recipe = plan.recipe
     program = prepare(plan, dataset, parallel)
@@ -276,4 +276,4 @@ def first_not_finite(metrics: dict[str, Any]) -> str | None:
         step = first_bad[name]
         return f"step {step + 1}: {name} is {series[name][step]}"
     norm = metrics["variables_norm"][-1]
-    return None if np.isfinite(norm) else f"step {len(metrics['loss'])}: parameters is {norm}"
+    return None if np.isfinite(norm) else f"after step {len(metrics['loss'])}: the norm of all parameters is {norm}"
