@@ -256,18 +256,19 @@ def test_kernels_are_lowered_for_a_gpu_that_is_not_there(kernels, timesteps, fea
 
 
 @pytest.mark.parametrize(
-    ("platform", "capability", "runs"),
+    ("kind", "capability", "runs"),
     [
-        ("gpu", "9.0", True),
-        ("gpu", "12.0", True),
-        ("gpu", "7.5", False),  # a T4, which Triton no longer compiles for
-        ("gpu", "gfx90a", False),  # AMD's
+        ("NVIDIA H200", "9.0", True),
+        ("NVIDIA GeForce RTX 5090", "12.0", True),
+        ("NVIDIA T400", "7.5", False),  # which Triton no longer compiles for
+        ("Tesla T4", "7.5", False),
+        ("AMD Instinct MI300X", "gfx942", False),
         ("cpu", None, False),
-        ("tpu", None, False),
+        ("TPU v5 lite", None, False),
     ],
 )
-def test_kernels_are_for_nvidia_gpus_that_triton_compiles_for(monkeypatch, platform, capability, runs):
-    device = SimpleNamespace(platform=platform)
+def test_kernels_are_for_nvidia_gpus_that_triton_compiles_for(monkeypatch, kind, capability, runs):
+    device = SimpleNamespace(device_kind=kind)
     if capability:
         device.compute_capability = capability
     monkeypatch.setattr(jax, "devices", lambda: [device])

@@ -47,9 +47,9 @@ def fire(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *sk
 def runs_here() -> bool:
     """Whether JAX's device is an NVIDIA GPU from Ampere (2020) on, and JAX still compiles Pallas through Triton."""
     device = jax.devices()[0]
-    capability = str(getattr(device, "compute_capability", ""))
-    compiled_for = device.platform == "gpu" and capability.replace(".", "").isdigit() and float(capability) >= 8
-    return compiled_for and find_spec("jax.experimental.pallas.triton") is not None
+    if not device.device_kind.startswith("NVIDIA") or float(device.compute_capability) < 8:
+        return False
+    return find_spec("jax.experimental.pallas.triton") is not None
 
 
 def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, skips: Skips) -> bool:
