@@ -91,8 +91,8 @@ def lif(
 
 def lif_step(v: jax.Array, x: jax.Array, decay: float) -> Carry:
     """One timestep of `lif` at its defaults, for kernels: membrane and current to membrane and spikes, of one dtype."""
-    defaults: dict[str, Any] = {"v_reset": 0.0, "detach_reset": False, "surrogate": sigmoid(4.0)}
-    return _step(_charge, **defaults, v=v, x=x, leak=1 - decay, threshold=1.0, rest=0.0)
+    neuron = functools.partial(_step, _charge, v_reset=0.0, detach_reset=False, surrogate=sigmoid(4.0))
+    return neuron(v=v, x=x, leak=1 - decay, threshold=1.0, rest=0.0)
 
 
 def iaf(

@@ -48,6 +48,7 @@ class Layer(nn.Module):
 @contextmanager
 def as_kernels():
     """Has every layer that could be a kernel be one; gives a list that has each one's name."""
+    pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX does not compile Pallas through Triton")
     made, by_blocks = [], fused._by_blocks
 
     def interpreted(function, *args):
@@ -62,7 +63,6 @@ def as_kernels():
 
 @pytest.fixture
 def kernels():
-    pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX does not compile Pallas through Triton")
     with as_kernels() as made:
         yield made
 

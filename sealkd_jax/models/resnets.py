@@ -84,7 +84,7 @@ class Layers:
         """`conv`, plus `skips`, one array or none, then `activate`; `names` are those of the two."""
         y, normalise = self._convolved(x, names[0], features, size, stride, spikes)
         if self.neuron is None:
-            return nn.relu(sum(skips, normalise(y)))
+            return self.activate(sum(skips, normalise(y)), names[1])
         return fused.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, *skips)
 
     def _convolved(

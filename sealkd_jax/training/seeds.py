@@ -46,7 +46,7 @@ def train_seeds(
 
     Raises:
         InputError: if the batch is larger than the training split.
-        FloatingPointError: if a loss term or the gradient of a seed is no longer finite.
+        FloatingPointError: as `train`; names the seed.
     """
     if at_once is None:
         at_once = 1 if parallel.devices[0].platform == "cpu" else len(seeds)
