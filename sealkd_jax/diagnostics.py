@@ -225,7 +225,7 @@ def timestep_variance_verdict(logits: ArrayLike, labels: ArrayLike) -> Verdict:
 
     >>> logits = jnp.array([[[4.0, 0.0]], [[0.0, 2.0]]])
     >>> print(timestep_variance_verdict(logits, jnp.array([0])).explanation)  # doctest: +NORMALIZE_WHITESPACE
-    50.0 % of the timesteps of rightly classified examples are wrong by themselves (rule of thumb: 2 % or more). The
+    50.00 % of the timesteps of rightly classified examples are wrong by themselves (rule of thumb: 2 % or more). The
     timesteps disagree, and SeAl-KD has something to correct.
     """
     timesteps = len(_logits(logits))
@@ -234,7 +234,7 @@ def timestep_variance_verdict(logits: ArrayLike, labels: ArrayLike) -> Verdict:
         return Verdict(False, None, "There is one timestep only: no variance in time for SeAl-KD to use.")
     if share != share:
         return Verdict(False, None, "No example is classified rightly: nothing can be said before some training.")
-    worthwhile = round(share, 3) >= WORTHWHILE_ERRONEOUS_SHARE  # the share as it is written below
+    worthwhile = round(share, 4) >= WORTHWHILE_ERRONEOUS_SHARE  # the share as it is written below
     conclusion = (
         "disagree, and SeAl-KD has something to correct."
         if worthwhile
@@ -243,7 +243,7 @@ def timestep_variance_verdict(logits: ArrayLike, labels: ArrayLike) -> Verdict:
     return Verdict(
         worthwhile,
         share,
-        f"{100 * share:.1f} % of the timesteps of rightly classified examples are wrong by themselves "
+        f"{100 * share:.2f} % of the timesteps of rightly classified examples are wrong by themselves "
         f"(rule of thumb: {100 * WORTHWHILE_ERRONEOUS_SHARE:g} % or more). The timesteps {conclusion}",
     )
 

@@ -120,7 +120,12 @@ PROGRAMS = [
     (teacher, ["--import", "none.safetensors"], "none.safetensors"),
     (teacher, ["--import", "file"], "file"),
     (precompute, ["--views", "0"], "--views 0: expected at least 1"),
-    (precompute, ["--teacher", "."], "no teacher there"),
+    (
+        precompute,
+        ["--teacher", "other"],
+        "other: no teacher there (teacher.json: No such file or directory) and no fini",
+    ),
+    (precompute, ["--teacher-logits", "short.npz"], "--teacher-logits short.npz: these are logits already"),
     (precompute, ["--teacher", "run"], "run/teacher.json: damaged"),
     (evaluate, ["nowhere"], "nowhere: no run there (no summary.json)"),
     (evaluate, ["run"], "run: not finished; go on with it by train.distill --resume --out run"),

@@ -151,7 +151,7 @@ def test_the_verdict_follows_the_share_of_erroneous_timesteps():
     disagree = d.timestep_variance_verdict(one_hot(PREDICTIONS), LABELS)
     assert disagree.worthwhile
     np.testing.assert_allclose(disagree.erroneous_share, 1 / 6)
-    assert "16.7 %" in disagree.explanation
+    assert "16.67 %" in disagree.explanation
 
     wrong = np.zeros((10, 10), int)
     wrong[0, 0] = 1  # one in a hundred
@@ -159,6 +159,9 @@ def test_the_verdict_follows_the_share_of_erroneous_timesteps():
     assert (agree.worthwhile, round(agree.erroneous_share, 4)) == (False, 0.01)
     wrong[0, 1] = 1  # two in a hundred: the rule of thumb
     assert d.timestep_variance_verdict(one_hot(wrong), jnp.zeros(10, int)).worthwhile
+    wrong = np.zeros((10, 101), int)
+    wrong[0, :20] = 1  # 20 in 1,010, which is not two in a hundred, though 2.0 %
+    assert not d.timestep_variance_verdict(one_hot(wrong), jnp.zeros(101, int)).worthwhile
 
     assert d.timestep_variance_verdict(one_hot([[0, 0]]), LABELS[:2])[:2] == (False, None)
     assert d.timestep_variance_verdict(one_hot([[1, 1]] * 2), LABELS[:2])[:2] == (False, None)

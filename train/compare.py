@@ -376,16 +376,16 @@ def _table(comparison: dict[str, Any]) -> Table:
     seeds = comparison["n_seeds"]
     table = Table(
         title=f"{comparison['preset']}: test accuracy, n = {comparison['n_test']}, {seeds} "
-        f"seed{'s' * (seeds != 1)}; differences in points"
+        f"seed{'s' * (seeds != 1)}; differences in points, of the same settings and seeds"
     )
     table.add_column("method")
     for heading in ("validation", "mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
         table.add_column(heading, justify="right")
     for row in comparison["rows"]:
         std = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
-        difference = "" if row["difference"] is None else f"{100 * row['difference']:+.2f}"
+        difference = "" if row["difference"] is None else f"{100 * row['difference']:+z.2f}"
         if row["interval"] is not None:
-            difference += " [{:+.2f}, {:+.2f}]".format(*(100 * end for end in row["interval"]))
+            difference += " [{:+z.2f}, {:+z.2f}]".format(*(100 * end for end in row["interval"]))
         name = row["name"] + " †" * row["unconfirmed"]
         accuracies = (f"{row['validation']:.2%}", f"{row['mean']:.2%}{std}")
         table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")

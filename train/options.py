@@ -115,6 +115,8 @@ class DistillOptions(TrainingOptions):
 
     method: str = "seal"
     """The loss: one of sealkd_jax.METHODS."""
+    epochs: int
+    """The student's passes over the training split. A teacher that is trained for it has those of train.teacher."""
     hyper: tuple[str, ...] = ()
     """Hyper-parameters of the method, NAME=VALUE each, such as alpha=0.6 temperature=3."""
     student: str
@@ -126,7 +128,7 @@ class DistillOptions(TrainingOptions):
     decay: float = 0.5
     """Share of the membrane that a timestep keeps, in (0, 1)."""
     teacher: str
-    """Name of the preset's teacher network, or the directory of a teacher that train.teacher made."""
+    """Name of a teacher network, or the directory of a teacher that train.teacher made or of a finished student."""
     teacher_width: float = 1.0
     """Factor on the features of a network's layers."""
     teacher_sees: Literal["mean", "each"] = "mean"

@@ -77,7 +77,9 @@ def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | 
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
     if name not in TEACHERS:
-        raise InputError(f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or a teacher's directory")
+        raise InputError(
+            f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of one or of a student"
+        )
     return None
 
 
@@ -151,10 +153,12 @@ def _open(path: Path, options: DistillOptions, dataset: Dataset, fingerprints: d
 
 def main(argv: list[str] | None = None) -> None:
     """Prints where the logits are and how accurate."""
-    told = "Precomputes a teacher's logits for the views that a student will see."
-    _, preset = parse("distill", told, argv, kind=DistillProgramOptions)
-    join(preset.distill)
+    told = "Precomputes what a teacher says to a student: the options are those of the student's train.distill."
+    _, preset = parse("distill", told, argv, program="precompute", kind=DistillProgramOptions)
     options = preset.distill
+    if options.teacher_logits is not None:
+        raise InputError(f"--teacher-logits {options.teacher_logits}: these are logits already; give a --teacher")
+    join(options)
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         whole = load_dataset(options)

@@ -67,9 +67,10 @@ def warn(message: str) -> None:
 def facts() -> dict[str, Any]:
     """Package versions, device, git commit and command, for `config.json`."""
     devices = jax.devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # those given to it
     return {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "device": f"{devices[0].device_kind} x{len(devices)}, {os.cpu_count()} CPU cores",
+        "device": f"{devices[0].device_kind} x{len(devices)}, {cores} CPU cores",
         "commit": _commit(),
         "command": " ".join(["python -m", f"train.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
     }

@@ -136,7 +136,8 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
             raise ValueError(f"scale {scale!r}")
     except OSError as error:
         raise InputError(
-            f"{directory}: no teacher there (teacher.json: {error.strerror}); make one with train.teacher"
+            f"{directory}: no teacher there (teacher.json: {error.strerror}) and no finished student (summary.json); "
+            f"make one with train.teacher, or finish one with train.distill --resume --out {directory}"
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(

@@ -38,7 +38,9 @@ class Dataset:
 
     Args:
         name: what the data set is called in options and reports.
-        train, validation, test: see `Split`.
+        train: see `Split`.
+        validation: to choose the epoch by.
+        test: as the other two.
         classes: the names of the classes; labels index into it.
         facts: what else would be computed from all the pixels.
 

@@ -68,7 +68,8 @@ def early_exit(
 
     Args:
         thresholds: [K] confidences at which an example is decided, ascending; a few are written beside their dots.
-        timesteps, accuracy: [K] at these.
+        timesteps: [K] how many were taken, mean over the examples, at these.
+        accuracy: [K] at these.
         fixed: [T] accuracy of always 1..T timesteps.
     """
     figure, (axis,) = new_axes("Stopping when sure", "timesteps, mean over test examples", "test accuracy")

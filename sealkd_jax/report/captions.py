@@ -6,8 +6,9 @@ HOW_TO_READ = {
         "itself. Bars are one standard error. Where blue is already flat, fewer timesteps would do."
     ),
     "early_exit": (
-        "Blue: every example stops as soon as the network is so sure of it (the percentages); orange: all "
-        "take the same number of timesteps. Where blue is above orange, easy examples have paid for hard ones."
+        "Blue: every example stops as soon as the network is sure enough of it, which is written at "
+        "some points; orange: all take the same number of timesteps. Where blue is above orange, easy examples have "
+        "paid for hard ones."
     ),
     "firing_rates": (
         "Percent of a layer’s neurons that spike at a timestep, the first layer on top. A row near 0 is a "
@@ -15,7 +16,8 @@ HOW_TO_READ = {
     ),
     "accuracy": (
         "Accuracy of the mean logits after each epoch; the ring is the model that was kept. A widening "
-        "gap between training and validation is overfitting."
+        "gap between training and validation is overfitting. Every K-th epoch of K views shows the images as they are: "
+        "training figures jump there."
     ),
     "loss": (
         "The training loss and its terms before weighting, averaged over each epoch: a term that stays "

@@ -42,10 +42,12 @@ def lead(comparison: dict) -> str:
     """What was compared, and who came first, in two sentences."""
     rows, seeds = comparison["rows"], comparison["n_seeds"]
     best = max(rows, key=lambda row: row["mean"])
+    methods = len({row["method"] for row in rows})
+    settings = f" in {len(rows)} settings" if len(rows) > methods else ""
     text = (
-        f"{len(rows)} methods on {comparison['preset']}, {seeds} seed{'s' * (seeds != 1)} each, "
-        f"{comparison['n_test']} test examples. The highest mean accuracy is that of {best['name']}, "
-        f"{percent(best['mean'])}"
+        f"{methods} method{'s' * (methods != 1)}{settings} on {comparison['preset']}, "
+        f"{seeds} seed{'s' * (seeds != 1)} each, {comparison['n_test']} test examples. The highest "
+        f"mean accuracy is that of {best['name']}, {percent(best['mean'])}"
     )
     teacher = comparison["teacher_accuracy"]
     return f"{text}." if teacher is None else f"{text}; the teacher has {percent(teacher)}."
@@ -64,9 +66,9 @@ def results(comparison: dict) -> str:
     )
     rows = [_result(row) for row in sorted(comparison["rows"], key=lambda row: -row["mean"])]
     note = (
-        "Differences and their intervals are in percentage points, paired by seed; training time is of one "
-        "seed. The intervals are bootstrapped from the seeds: of few seeds rather too narrow, and they take no account "
-        "of how many methods are compared."
+        "Differences and their intervals are in percentage points, paired by seed, of the same settings; training "
+        "time is of one seed. The intervals are bootstrapped from the seeds: of few seeds rather too narrow, and they "
+        "take no account of how many methods are compared."
     )
     if any(row.get("unconfirmed") for row in comparison["rows"]):
         note += " † Written after its paper alone: not checked against its authors’ code."

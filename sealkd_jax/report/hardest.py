@@ -21,7 +21,7 @@ def hardest_examples(
     teacher: np.ndarray | None,
     classes: Sequence[str] | None,
 ) -> str:
-    """A grid of pictures as HTML.
+    """A grid of pictures as HTML, and above it how to read it.
 
     Args:
         images: [n, H, W, C] uint8; C = 1 is grey, 2 the polarities of events, 3 RGB.
@@ -39,7 +39,9 @@ def hardest_examples(
             f'<li><img src="{_data_url(image)}" alt="">'
             f"<div><b>{escape(_name(label, classes))}</b><ul>{''.join(said)}</ul></div></li>"
         )
-    return f'<ol class="examples">{"".join(cards)}</ol>'
+    how_to_read = "Bold: the label. Below it what timesteps 1, 2, … said by themselves, right (✓) or wrong (✗)"
+    how_to_read += "." if teacher is None else ", and what the teacher said."
+    return f'<p class="muted">{how_to_read}</p><ol class="examples">{"".join(cards)}</ol>'
 
 
 def _spans(guesses: np.ndarray) -> list[tuple[str, int]]:

@@ -2,7 +2,8 @@
 
 python -m train.distill
 
-Half a minute of two CPU cores with the teacher. Seen: 98.6 % (Intel Xeon) and 98.9 % (AMD EPYC), teacher 99.7 %.
+Half a minute of two CPU cores with the teacher. Seen on an AMD EPYC: 97.8 % on two cores, 98.3 % on one; teacher
+99.4 %. Of 360 test images one standard error is 0.8 points.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions
