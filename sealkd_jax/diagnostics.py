@@ -8,6 +8,7 @@ logits so far. The final answer is the accumulated one after T. Shares and accur
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -174,21 +175,27 @@ def teacher_agreement(logits: ArrayLike, teacher_logits: ArrayLike) -> InTime:
     return InTime(agreement(logits, teacher), agreement(accumulate(logits), accumulate(teacher)))
 
 
-def summarise(logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None = None) -> dict[str, Any]:
+def summarise(
+    logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None = None, **knobs: float
+) -> dict[str, Any]:
     """All of the above at once, on the host, as numbers and lists that JSON can hold; no such example: None.
+
+    `knobs` are those of `mean_sta_weights`.
 
     >>> sorted(summarise(jnp.array([[[4.0, 0.0]], [[0.0, 2.0]]]), jnp.array([0])))  # doctest: +NORMALIZE_WHITESPACE
     ['accuracy_by_timestep', 'accuracy_of_timestep', 'confidence_by_timestep', 'confidence_of_timestep',
      'expected_calibration_error', 'flips_accumulated', 'flips_alone', 'right_where_wrong', 'sta_weights',
      'wrong_where_right']
     """
-    measured = _measure(logits, labels, teacher_logits)
+    measured = _measure(logits, labels, teacher_logits, tuple(knobs.items()))
     plain = {name: np.asarray(value).tolist() for name, value in measured.items()}
     return {name: None if value != value else value for name, value in plain.items()}
 
 
-@jax.jit
-def _measure(logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None) -> dict[str, jax.Array]:
+@partial(jax.jit, static_argnums=3)
+def _measure(
+    logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None, knobs: tuple[tuple[str, float], ...]
+) -> dict[str, jax.Array]:
     flips = prediction_flips(logits)
     measured = {
         "accuracy_by_timestep": accuracy_by_timestep(logits, labels),
@@ -198,7 +205,7 @@ def _measure(logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | N
         "expected_calibration_error": expected_calibration_error(logits, labels),
         "flips_accumulated": flips.accumulated,
         "flips_alone": flips.alone,
-        "sta_weights": mean_sta_weights(logits),
+        "sta_weights": mean_sta_weights(logits, **dict(knobs)),
     }
     measured |= erroneous_share(logits, labels)._asdict()
     if teacher_logits is not None:

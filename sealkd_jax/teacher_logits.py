@@ -41,9 +41,9 @@ def write_teacher_logits(
         for k in range(views):
             view(k)
         return
-    view_0 = np.asarray(view(0), dtype)
-    shape = (views, *view_0.shape)
-    size = views * view_0.nbytes
+    logits = np.ascontiguousarray(view(0), dtype)
+    shape = (views, *logits.shape)
+    size = views * logits.nbytes
     tensor = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [0, size]}
 
     def header(digest: str) -> bytes:
@@ -56,9 +56,11 @@ def write_teacher_logits(
     with replacing(path) as partial, partial.open("wb") as file:
         file.write(header("0" * 64))  # its place
         for k in range(views):
-            logits = (view_0 if k == 0 else np.asarray(view(k), dtype)).tobytes()
+            if k > 0:
+                logits = np.ascontiguousarray(view(k), dtype)
             digest.update(logits)
             file.write(logits)
+            del logits  # while the next view is made
         file.seek(0)
         file.write(header(digest.hexdigest()))
 

@@ -172,6 +172,18 @@ def test_behind_a_damaged_checkpoint_the_good_one_before_is_gone_on_from(trained
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
 
 
+def test_what_was_best_before_the_newest_epoch_is_there_when_that_is_damaged(tmp_path):
+    records = [{"epoch": epoch, "val_accuracy": score} for epoch, score in enumerate((0.9, 0.5, 0.95), 1)]
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch in range(1, 4):
+            checkpoints.save(STATE | {"n": jnp.int32(epoch)}, records[:epoch])
+    damage(tmp_path / "c" / "3")
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        _, found = checkpoints.restore_newest(STATE, lambda _: None)
+        assert found == records[:2]
+        assert checkpoints.restore(1, STATE)[0]["n"] == 1  # what a run that ends with a lower score reports
+
+
 def test_where_no_checkpoint_is_good_nothing_is_trained(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():

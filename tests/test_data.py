@@ -43,6 +43,14 @@ def test_fewer_examples_are_a_fixed_stratified_choice_scaled_like_all():
             digits.with_fewer(count)
 
 
+def test_fewer_examples_of_data_on_demand_are_the_same_and_still_on_demand():
+    fewer, streamed = (load("digits", on_demand=on_demand).with_fewer(200) for on_demand in (False, True))
+    assert not isinstance(streamed.train.images, np.ndarray) and streamed.fingerprint == fewer.fingerprint
+    assert (streamed.mean == fewer.mean).all() and (streamed.std == fewer.std).all()
+    np.testing.assert_array_equal(streamed.in_memory().train.images, fewer.train.images)
+    np.testing.assert_array_equal(streamed.train.labels, fewer.train.labels)
+
+
 def test_fingerprint_follows_every_pixel_and_label():
     images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4, dtype=np.int32)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,13 @@ def test_the_same_seed_gives_the_same_student_and_the_teacher_is_shared(run, wor
     assert contents(workplace / "runs" / "teachers") == teachers
 
 
+def test_the_command_is_written_down_as_it_was_typed(workplace):
+    facts = "from train.program import facts; print(facts()['command'])"
+    typed = [sys.executable, "-c", facts, "--out", "a b"]
+    said = subprocess.run(typed, capture_output=True, text=True, check=True, cwd=Path(program.__file__).parent.parent)
+    assert shlex.split(said.stdout) == ["python", *typed[1:]]
+
+
 def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
     teacher.main(["--devices", "1"])
     precompute.main([*SMALL])
@@ -186,7 +194,8 @@ def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):
     np.savez(workplace / "own.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
     distill.main([*SMALL, "--teacher-logits", "own.npz", "--epochs", "1", "--out", "own"])
     assert "own.npz: 1 views, 100.00% right on the training labels" in capsys.readouterr().out
-    assert read(workplace / "own" / "summary.json")["teacher_accuracy"] is None
+    summary = read(workplace / "own" / "summary.json")
+    assert (summary["teacher"], summary["teacher_accuracy"]) == ("own.npz", None)
 
 
 def test_changed_logits_and_damaged_configurations_are_not_resumed(workplace, capsys):
@@ -234,6 +243,29 @@ def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     write_sealed(workplace / "other-teacher" / "teacher.json", facts | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-teacher", *NEW], capsys)
     assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
+
+
+def test_a_student_of_other_data_is_no_teacher_and_not_gone_on_with(run, workplace, capsys):
+    shutil.copytree(run, workplace / "other-student")
+    config = read_sealed(workplace / "other-student" / "config.json")
+    assert config["data"] == load("digits").fingerprint
+    write_sealed(workplace / "other-student" / "config.json", config | {"data": "other"})
+    said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)
+    assert "other-student: a student of other data" in said and not (workplace / "new").exists()
+    said = refusal([*SMALL, "--out", "other-student", "--resume"], capsys)
+    assert "other-student was begun with other data under that name" in said
+
+
+def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, capsys):
+    digits = load("digits").with_fewer(60)
+    splits = {"train": digits.train, "val": digits.validation, "test": digits.test}
+    arrays = {f"x_{name}": split.images for name, split in splits.items()}
+    np.savez(workplace / "few.npz", **arrays, **{f"y_{name}": split.labels for name, split in splits.items()})
+    said = refusal([*SMALL, "--dataset", "npz:few.npz", "--batch-size", "20", *NEW], capsys)
+    assert said == (
+        "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with train.teacher and "
+        "give its directory as --teacher"
+    )
 
 
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from sealkd_jax.data import pad_and_crop
-from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate
+from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
 from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import Recipe, Survey, make_survey, on_devices, view_batch
@@ -136,7 +136,7 @@ def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
     words = " ".join(capsys.readouterr().out.split())
     for said in ("75.00%", "12.50%", "6.25%", "500 pJ", "2 µJ", "4,000"):
         assert said in words
-    assert "has the timestep variance on which SeAl-KD pays. 12.5 % of the timesteps" in words
+    assert "has the timestep variance on which SeAl-KD pays. 12.50 % of the timesteps" in words
 
 
 @pytest.mark.parametrize("timesteps", [1, 4, 6, 9, 10, 16])
@@ -167,7 +167,7 @@ def test_it_says_where_it_does_not_pay(run, capsys):
     np.savez(run / "predictions.npz", logits=np.eye(2, dtype=np.float32)[None].repeat(2, 0), labels=np.arange(2))
     evaluate.main([str(run)])
     words = capsys.readouterr().out
-    assert "does not have the timestep variance on which SeAl-KD pays. 0.0 % of the timesteps" in words
+    assert "does not have the timestep variance on which SeAl-KD pays. 0.00 % of the timesteps" in words
     assert "teacher" not in words
 
 
@@ -178,6 +178,16 @@ def test_json_holds_the_same(run, capsys):
     assert found["accuracy_of_timestep"] == [1.0, 0.75] and found["accuracy_by_timestep"] == [1.0, 1.0]
     assert found["teacher_agreement_of_timestep"] == [1.0, 0.75] and found["right_where_wrong"] is None
     assert found["neurons"]["stem"] == {"firing_rate": [0.25, 0.25], "dead_share": 0.125, "saturated_share": 0.0625}
+
+
+def test_sta_weights_are_those_of_the_run_s_own_hyper_parameters(run):
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"hyper": ["alpha=1", "score_temperature=0.05"]}))
+    logits = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    np.savez(run / "predictions.npz", logits=logits, labels=np.zeros(5, int))
+    found = np.array(evaluate.diagnose(run)["sta_weights"])
+    np.testing.assert_allclose(found, mean_sta_weights(logits, score_temperature=0.05), rtol=1e-5)
+    assert np.abs(found - mean_sta_weights(logits)).max() > 0.01
 
 
 def test_what_is_no_finished_run_is_named(run, tmp_path, capsys):

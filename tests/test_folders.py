@@ -72,6 +72,12 @@ def test_the_fingerprint_is_of_names_sizes_and_the_size_asked_for(flowers):
     assert load_folder(flowers, 8).fingerprint != first
 
 
+def test_the_fingerprint_is_of_those_pictures_that_are_trained_on(flowers):
+    held_out = load_folder(flowers, 8).fingerprint
+    picture(flowers / "test" / "rose" / "a.jpg")  # all of train is the training split now
+    assert load_folder(flowers, 8).fingerprint != held_out
+
+
 def test_the_middle_is_cut_out_as_torchvision_does(flowers):
     """Resize(256) and CenterCrop(224) of a 512x384 picture: the shorter side to 256, then the middle 224."""
     levels = np.random.default_rng(0).integers(0, 256, (384, 512, 3)).astype(np.uint8)

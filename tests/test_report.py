@@ -194,6 +194,7 @@ def test_names_are_escaped(tmp_path):
     [
         {"timesteps": 1, "epochs": 1, "teacher": None},
         {"timesteps": 16, "classes": 1000, "epochs": 1},
+        {"timesteps": 2, "teacher": None, "summary": {"teacher": "mine.npz"}},
         {"timesteps": 2, "classes": 2, "examples": 1},
     ],
     ids=str,
@@ -203,7 +204,8 @@ def test_report_of_unusual_sizes_replaces_the_one_before(tmp_path, size):
     (tmp_path / "report.html").write_text("before")
     before = {path.name for path in tmp_path.iterdir()}
     _, page = read(write_report(tmp_path))
-    assert ("no teacher" in page.text) == ("teacher" in size)
+    assert ("no teacher" in page.text) == ("teacher" in size and "summary" not in size)
+    assert ("it learned from the logits of mine.npz." in page.text) == ("summary" in size)
     assert f"after {size['timesteps']} timestep" in page.text
     assert "before" not in page.words
     assert {path.name for path in tmp_path.iterdir()} == before | {"plots"}  # nothing half-written stays
@@ -216,7 +218,7 @@ def test_at_most_twelve_pictures(run):
     assert sum(tag == "img" and name == "src" for tag, name, _ in page.attributes) == 12
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_hardest_examples_say_who_said_what(channels):
     html = hardest_examples(
         np.full((1, 4, 4, channels), 255, np.uint8),

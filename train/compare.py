@@ -94,7 +94,9 @@ def main(argv: list[str] | None = None) -> None:
     """The whole comparison."""
     started = time.perf_counter()
     name, preset = parse("distill", "Compares methods.", argv, program="compare", kind=CompareOptions)
-    options = preset.distill
+    options = replace(preset.distill, stream=False)  # seeds that train side by side have the data on the device
+    if options.seed + options.seeds > 2**32:
+        raise InputError(f"--seeds {options.seeds}: from --seed {options.seed} on, the last would be above 2**32 - 1")
     out = options.out or Path("runs") / f"{name}-compare"
     check_out(out, options.resume)
     _check_comparison(out)
@@ -175,7 +177,8 @@ def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
             chosen = as_kind(DistillOptions, options)
             chosen = replace(chosen, method=method, hyper=tuple(hyper), **changes)
             check(chosen)
-            parallel = Parallel(chosen.parallel, pick_devices(chosen.devices, chosen.batch_size))
+            devices = pick_devices(chosen.devices, chosen.batch_size, chosen.accumulate)
+            parallel = Parallel(chosen.parallel, devices)
             name = " ".join([method, *(f"{name}={text}" for name, text in swept.items())])
             cells.append(Cell(name, swept, chosen, make_plan(chosen, dataset), parallel))
     return cells

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             source = teacher and teacher.digest
         with locked_by_first(out, wait=False):
             if first():
-                _write_config(out, name, options, source)
+                _write_config(out, name, options, source, whole.fingerprint)
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
@@ -121,14 +121,15 @@ def check_out(out: Path, resume: bool) -> None:
 FREE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
 
 
-def _write_config(out: Path, preset: str, options: DistillOptions, source: str | None) -> None:
+def _write_config(out: Path, preset: str, options: DistillOptions, source: str | None, data: str) -> None:
     """Writes `config.json`; of a run that goes on, checks that it is the same run and notes the new start.
 
-    `source` is a digest of the user's own teacher or logits, which may have changed under the same name.
+    `source` is a digest of the user's own teacher or logits, and `data` the data's fingerprint: these may have changed
+    under the same name.
     """
     path = out / "config.json"
     chosen = json.loads(json.dumps({"preset": preset} | asdict(options), default=str))
-    config = {"options": chosen, "source": source, **facts(), "resumed": []}
+    config = {"options": chosen, "source": source, "data": data, **facts(), "resumed": []}
     if path.exists():
         try:
             config = read_sealed(path)
@@ -146,6 +147,8 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
         if source != source_before:
             changed = "was begun with other teacher logits under that name, or by an earlier version"
             raise InputError(f"{out} {changed}; choose another --out")
+        if config.get("data", data) != data:  # an earlier version did not write it down
+            raise InputError(f"{out} was begun with other data under that name; choose another --out")
     write_sealed(path, config)
 
 

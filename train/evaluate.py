@@ -18,6 +18,7 @@ from rich.table import Table
 from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
 from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
+from sealkd_jax.report.predictions import sta_knobs
 from train.program import run
 
 WIDEST = 9  # timesteps in a row of 80 characters
@@ -77,7 +78,7 @@ def diagnose(directory: Path) -> dict[str, Any]:
             "run": str(directory),
             **{name: summary[name] for name in ("preset", "method", "dataset", "seed", "timesteps", "n_test")},
             "teacher_accuracy": summary["teacher_accuracy"],
-            **summarise(logits, labels, arrays.get("teacher_logits")),
+            **summarise(logits, labels, arrays.get("teacher_logits"), **sta_knobs(summary.get("hyper", ()))),
             "neurons": neurons,
             "firing_rate": summary["firing_rate"],
             "energy": summary["energy"],

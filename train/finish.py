@@ -8,6 +8,7 @@ import numpy as np
 from sealkd_jax.data import Dataset, take
 from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, dead_share, energy, saturated_share
 from sealkd_jax.files import replacing, write_json
+from sealkd_jax.losses import needs_teacher
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.processes import first
 from sealkd_jax.sharding import Parallel
@@ -49,6 +50,7 @@ def finish(
         "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
         "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
         "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
+        "teacher": _who_taught(options, teacher),
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,
         "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
@@ -78,6 +80,13 @@ def finish(
         (out / "hardest.npz").unlink(missing_ok=True)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _who_taught(options: DistillOptions, teacher: Teacher | None) -> str | None:
+    """The name of the teacher's directory, or of the file of logits; None: nobody."""
+    if teacher is not None:
+        return teacher.directory.name
+    return options.teacher_logits.name if options.teacher_logits and needs_teacher(options.method) else None
 
 
 def activity(survey: Survey, examples: int) -> dict[str, Any]:

@@ -63,7 +63,14 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     student = preset.distill
     network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
     recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
-    return named_teacher(student.teacher, dataset, parallel) or obtain_teacher(recipe, dataset, parallel)
+    if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
+        return teacher
+    if recipe.batch_size > (examples := len(dataset.train.labels)):
+        raise InputError(
+            f"the teacher's --batch-size {recipe.batch_size}: expected 1 to {examples}, the training examples; make it "
+            "with train.teacher and give its directory as --teacher"
+        )
+    return obtain_teacher(recipe, dataset, parallel)
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
@@ -87,14 +94,17 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     """A finished student as a teacher, which has logits at each of its timesteps.
 
     Raises:
-        InputError: if the run is damaged.
+        InputError: if the run is damaged, or of other data.
     """
     try:
-        chosen = read_sealed(directory / "config.json")["options"]
+        config = read_sealed(directory / "config.json")
+        chosen, data = config["options"], config.get("data", dataset.fingerprint)  # an earlier version had no data
         known = {field.name for field in fields(DistillOptions)} & chosen.keys()  # an earlier version had fewer
         options = DistillOptions(**{name: chosen[name] for name in known})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{directory}: damaged (config.json: {error})") from error
+    if data != dataset.fingerprint:
+        raise InputError(f"{directory}: a student of other data ({options.dataset}); expected one of these")
     with jax.enable_x64(options.precision == "float64"):
         network = student_network(options, dataset)
         variables = load_weights(directory / "weights.safetensors", like_of(network, dataset))

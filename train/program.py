@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def facts() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "device": f"{devices[0].device_kind} x{len(devices)}, {cores} CPU cores",
         "commit": _commit(),
-        "command": " ".join(["python -m", f"train.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
     }
 
 

@@ -206,7 +206,7 @@ def examine(
         variables,
         directory,
         fingerprint(params_digest(variables), scale, timesteps, options.precision, options.teacher_sees),
-        np.asarray(logits.mean(0), np.float32),
+        np.asarray(logits, np.float32).mean(0),  # not in bfloat16
         float(accuracy_by_timestep(logits, dataset.test.labels)[-1]),
     )
 

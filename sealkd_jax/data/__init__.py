@@ -11,11 +11,11 @@ from sealkd_jax.data.augmentation import (
     resized_crop,
 )
 from sealkd_jax.data.auto_augmentation import auto_augment
-from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
+from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
 from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, nda, roll, rotate, time_shift
 from sealkd_jax.data.events import Framing
 from sealkd_jax.data.loading import DATA_DIR, DATASETS, load
-from sealkd_jax.data.streaming import OnDemand, stream
+from sealkd_jax.data.streaming import stream
 
 __all__ = [
     "DATASETS",

@@ -3,7 +3,6 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
-import re
 import tokenize
 import zipfile
 import zlib
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
+from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
 from sealkd_jax.errors import InputError
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
@@ -44,16 +43,11 @@ def load_npz(path: Path) -> Dataset:
     if "x_val" in arrays:
         validation = _split(path, arrays, "val")
     else:
-        try:
-            rest, held_out = hold_out(train.labels, len(train.labels) // 10)
-        except ValueError as error:
-            raise InputError(
-                f"{path}: y_train: no tenth of each class can be held out for validation ({error}); give x_val, y_val"
-            ) from error
+        count = len(train.labels) // 10
+        rest, held_out = hold_out_for_validation(train.labels, count, f"{path}: y_train", "x_val, y_val")
         train, validation = (Split(take(train.images, index), train.labels[index]) for index in (rest, held_out))
-    name = re.sub(r"[^\w.-]+", "-", path.stem).strip(".-") or "npz"  # becomes part of directories' names
     try:
-        return Dataset(name, train, validation, test, classes)
+        return Dataset(directory_name(path.stem) or "npz", train, validation, test, classes)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -5,6 +5,7 @@ Axis legend: N examples, T timesteps, H height, W width, C channels.
 
 import copy
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -24,6 +25,25 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> np.ndarray: ...
+
+
+class OnDemand:
+    """An array, or a part of other images, as images that are read one by one; see `Images`.
+
+    Args:
+        images: an array, memory-mapped perhaps, or images that are themselves read one by one.
+        index: which of them, in which order; all where not given.
+    """
+
+    def __init__(self, images: np.ndarray | Images, index: np.ndarray | None = None):
+        self._images, self._index = images, np.arange(len(images)) if index is None else index
+        self.shape, self.dtype = (len(self._index), *images.shape[1:]), np.dtype(images.dtype)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._images[int(self._index[index])]
 
 
 class Split(NamedTuple):
@@ -107,7 +127,7 @@ class Dataset:
     def with_fewer(self, examples: int) -> "Dataset":
         """The same data with only so many training examples: stratified, always the same, the rest left out.
 
-        Mean and deviation of the channels stay those of all of them.
+        Mean and deviation of the channels stay those of all of them; the fingerprint is of theirs and the choice.
 
         Raises:
             InputError: if there are not so many, or not one of each class can be taken and left out.
@@ -119,9 +139,10 @@ class Dataset:
             _, chosen = hold_out(labels, examples)
         except ValueError as error:
             raise InputError(f"{examples} of the {len(labels)} training examples of {self.name}: {error}") from error
-        train = Split(take(images, chosen), labels[chosen])
-        fewer = Dataset(self.name, train, self.validation, self.test, self.classes)
-        return fewer.rescaled(self.mean, self.std)
+        part = take(images, chosen) if isinstance(images, np.ndarray) else OnDemand(images, chosen)
+        digest = hashlib.sha256(self.fingerprint.encode() + chosen.astype("<i8").tobytes()).hexdigest()
+        facts = self._facts._replace(fingerprint=digest)
+        return Dataset(self.name, Split(part, labels[chosen]), self.validation, self.test, self.classes, facts)
 
     @cached_property
     def _facts(self) -> "Facts":
@@ -178,6 +199,23 @@ def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
     rest, held_out = train_test_split(np.arange(len(labels)), test_size=count, stratify=labels, random_state=0)
     return np.sort(rest), np.sort(held_out)
+
+
+def hold_out_for_validation(
+    labels: np.ndarray, count: int, where: object, instead: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """`hold_out`; its error says `where` the labels are, and what to give `instead`."""
+    try:
+        return hold_out(labels, count)
+    except ValueError as error:
+        raise InputError(
+            f"{where}: no tenth of each class can be held out for validation ({error}); give {instead}"
+        ) from error
+
+
+def directory_name(text: str) -> str:
+    """`text` as a part of directories' names: letters, digits, `.`, `_` and `-`; perhaps nothing is left."""
+    return re.sub(r"[^\w.-]+", "-", text).strip(".-")
 
 
 def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int) -> None:

@@ -4,15 +4,13 @@ Axis legend: N examples, H height, W width, C channels.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sealkd_jax.data.datasets import Dataset, Facts, Split, hold_out
-from sealkd_jax.data.streaming import OnDemand
+from sealkd_jax.data.datasets import Dataset, Facts, OnDemand, Split, directory_name, hold_out_for_validation
 from sealkd_jax.errors import InputError
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -41,20 +39,16 @@ def load_folder(path: Path, size: int) -> Dataset:
         raise InputError(f"{path}: no folder val or test beside train")
     test = found["test" if "test" in found else "val"]
     assert isinstance(train.images, Pictures)
-    digest = _fingerprint(train.images, size)
+    paths = train.images.paths
     if len(found) == 2:
         validation = found["val"]
     else:
-        try:
-            rest, held_out = hold_out(train.labels, min(len(train.labels) // 10, MOST_HELD_OUT))
-        except ValueError as error:
-            raise InputError(
-                f"{path / 'train'}: no tenth of each class can be held out for validation ({error}); "
-                "give both val and test"
-            ) from error
+        count = min(len(train.labels) // 10, MOST_HELD_OUT)
+        rest, held_out = hold_out_for_validation(train.labels, count, path / "train", "both val and test")
+        paths = [paths[index] for index in rest]
         train, validation = (Split(OnDemand(train.images, index), train.labels[index]) for index in (rest, held_out))
-    name = re.sub(r"[^\w.-]+", "-", path.resolve().name).strip(".-") or "folder"  # becomes part of directories' names
-    return Dataset(name, train, validation, test, classes, Facts(np.array(MEAN), np.array(STD), digest))
+    facts = Facts(np.array(MEAN), np.array(STD), _fingerprint(paths, size))
+    return Dataset(directory_name(path.resolve().name) or "folder", train, validation, test, classes, facts)
 
 
 class Pictures:
@@ -116,9 +110,9 @@ def _split(path: Path, classes: Sequence[str], size: int) -> Split:
     return Split(Pictures(paths, size), np.array(labels, np.int32))
 
 
-def _fingerprint(pictures: Pictures, size: int) -> str:
+def _fingerprint(paths: Sequence[Path], size: int) -> str:
     """Of the training files' names and sizes in bytes: to read millions of pictures for it would take hours."""
     digest = hashlib.sha256(f"{size}".encode())
-    for path in pictures.paths:
+    for path in paths:
         digest.update(f"/{path.parent.name}/{path.name}:{path.stat().st_size}".encode())
     return digest.hexdigest()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sealkd_jax.data.datasets import Dataset, Split
+from sealkd_jax.data.datasets import Dataset, OnDemand, Split
 from sealkd_jax.data.events import EVENT_DATASETS, Framing
-from sealkd_jax.data.streaming import OnDemand
 from sealkd_jax.errors import InputError
 
 DATA_DIR = Path("~/tensorflow_datasets")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sealkd_jax.data.datasets import Images, Split, take
+from sealkd_jax.data.datasets import Split, take
 
 THREADS = 16  # reading and decoding let go of the interpreter's lock
 CHUNK = 64  # examples that one thread reads in a row
@@ -21,25 +21,6 @@ class Examples(NamedTuple):
     images: np.ndarray
     labels: np.ndarray
     index: np.ndarray  # type: ignore[assignment]  # no longer that of a tuple
-
-
-class OnDemand:
-    """An array, or a part of other images, as images that are read one by one; see `datasets.Images`.
-
-    Args:
-        images: an array, memory-mapped perhaps, or images that are themselves read one by one.
-        index: which of them, in which order; all where not given.
-    """
-
-    def __init__(self, images: np.ndarray | Images, index: np.ndarray | None = None):
-        self._images, self._index = images, np.arange(len(images)) if index is None else index
-        self.shape, self.dtype = (len(self._index), *images.shape[1:]), np.dtype(images.dtype)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._images[int(self._index[index])]
 
 
 def stream(split: Split, order: np.ndarray, size: int) -> Iterator[Examples]:

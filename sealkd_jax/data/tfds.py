@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sealkd_jax.data.datasets import Dataset, Split, hold_out, take
-from sealkd_jax.data.streaming import OnDemand
+from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
 from sealkd_jax.errors import InputError
 
 BUILDERS = {"cifar10": "cifar10", "cifar100": "cifar100", "fashion-mnist": "fashion_mnist"}

@@ -30,7 +30,7 @@ def model_card(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any
         | normalised,
         "timesteps": summary["timesteps"],
         "method": {"name": summary["method"], "hyper": summary["hyper"], "seed": summary["seed"]}
-        | {name: options[name] for name in ("epochs", "teacher")},
+        | {"epochs": options["epochs"], "teacher": summary.get("teacher", options["teacher"])},
         "accuracy": {
             "test": summary["test_accuracy"],
             "by_timestep": summary["accuracy_by_timestep"],

@@ -193,11 +193,13 @@ def create_student(
             what enters each block, spikes as one byte each; it computes the rest again.
 
     Raises:
-        InputError: for a name or choice that does not exist.
+        InputError: for a name or choice that does not exist, or a width or decay out of its range.
     """
     _expect("student", name, STUDENTS)
     _expect("neuron", neuron, NEURONS)
     _expect("remat", remat, REMAT)
+    if not 0 < decay < 1:
+        raise InputError(f"decay {decay}: expected a number between 0 and 1, such as 0.5")
     module = STUDENTS[name](
         classes=classes,
         width=_positive_width(width),

@@ -24,7 +24,7 @@ def hardest_examples(
     """A grid of pictures as HTML, and above it how to read it.
 
     Args:
-        images: [n, H, W, C] uint8; C = 1 is grey, 2 the polarities of events, 3 RGB.
+        images: [n, H, W, C] uint8; C = 1 is grey, 2 the polarities of events, 3 RGB; of more, the first three.
         predicted: [T, n] predicted classes.
         labels: [n].
         teacher: [n] classes predicted by the teacher.
@@ -72,6 +72,7 @@ def _data_url(image: np.ndarray) -> str:
     elif channels == 2:
         strength = image / max(int(image.max()), 1)
         image = np.clip(strength @ POLARITIES, 0, 255).astype(np.uint8)
+    image = image[..., :3]
     out = io.BytesIO()
     imsave(out, np.ascontiguousarray(image), format="png")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -31,7 +31,7 @@ def error_panels(logits: np.ndarray, labels: np.ndarray, hyper: Sequence[str]) -
         return []
     return [
         Panel("error_raster", plots.error_raster(logits.argmax(-1) != labels)),
-        Panel("sta_weights", plots.sta_weights(_mean_weights(logits, hyper))),
+        Panel("sta_weights", plots.sta_weights(_mean_weights(logits, sta_knobs(hyper)))),
     ]
 
 
@@ -64,10 +64,14 @@ def _confidence(logits: np.ndarray) -> np.ndarray:
     return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
 
 
-def _mean_weights(logits: np.ndarray, hyper: Sequence[str]) -> np.ndarray:
-    """`sta_weights` averaged over the examples, [T, T]; a thousand at a time, to bound the memory."""
+def sta_knobs(hyper: Sequence[str]) -> dict[str, float]:
+    """What of a method's hyper-parameters, `name=value` each, STA's weights follow from."""
     given = dict(item.split("=", 1) for item in hyper)
-    knobs = {name: float(given[name]) for name in ("score_temperature", "confidence_threshold") if name in given}
+    return {name: float(given[name]) for name in ("score_temperature", "confidence_threshold") if name in given}
+
+
+def _mean_weights(logits: np.ndarray, knobs: dict[str, float]) -> np.ndarray:
+    """`sta_weights` averaged over the examples, [T, T]; a thousand at a time, to bound the memory."""
     examples = logits.shape[1]
     weigh = jax.jit(lambda part: sta_weights(part, **knobs).sum(-1))
     parts = (weigh(logits[:, start : start + 1000]) for start in range(0, examples, 1000))

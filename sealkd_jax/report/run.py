@@ -51,12 +51,14 @@ def result(summary: dict) -> str:
     )
     teacher = summary["teacher_accuracy"]
     if teacher is None:
-        return f"{text}; it had no teacher."
-    difference = 100 * (summary["test_accuracy"] - teacher)
-    if abs(difference) < 0.005:
+        taught = summary.get("teacher")  # an earlier version did not write it down
+        return f"{text}; it had no teacher." if taught is None else f"{text}; it learned from the logits of {taught}."
+    difference = summary["test_accuracy"] - teacher
+    if round(difference * summary["n_test"]) == 0:
         return f"{text}, exactly as many as its teacher."
     where = "above" if difference > 0 else "below"
-    return f"{text}, {abs(difference):.2f} percentage points {where} its teacher’s {percent(teacher)}."
+    amount = f"{100 * abs(difference):.2f}" if abs(difference) >= 5e-5 else "less than 0.01"
+    return f"{text}, {amount} percentage points {where} its teacher’s {percent(teacher)}."
 
 
 def facts(config: dict, summary: dict) -> list[tuple[str, str]]:

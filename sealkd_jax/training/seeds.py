@@ -13,6 +13,7 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.errors import InputError
 from sealkd_jax.models import Variables
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
@@ -45,9 +46,11 @@ def train_seeds(
         on_epoch: called with the records of an epoch, one a seed. Their seconds are the epoch's, shared out evenly.
 
     Raises:
-        InputError: if the batch is larger than the training split.
+        InputError: if the batch is larger than the training split, or its images are read on demand.
         FloatingPointError: as `train`; names the seed.
     """
+    if not isinstance(dataset.train.images, np.ndarray):
+        raise InputError(f"{dataset.name}: images that are read on demand; give its in_memory()")
     if at_once is None:
         at_once = 1 if parallel.devices[0].platform == "cpu" else len(seeds)
     chunk = None if at_once == 1 else min(at_once, len(seeds))
