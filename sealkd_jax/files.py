@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
 
 from sealkd_jax.errors import InputError
 
@@ -41,6 +44,18 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file of any size, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and dtype of an array in NumPy's `.npy` format; the numbers follow.
+
+    Raises:
+        ValueError: if it is none; of damaged text NumPy lets through whatever tokenize and ast raise.
+    """
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if (version := npy.read_magic(stream)) not in headers:
+        raise ValueError(f"version {version} of the format .npy; expected 1.0 or 2.0")
+    return headers[version](stream)
 
 
 def write_json(path: Path, facts: Any) -> None:

@@ -49,6 +49,13 @@ def test_every_example_is_in_one_split_and_a_tenth_of_each_class_is_held_out(tmp
     np.testing.assert_array_equal(dataset.test.labels, arrays["y_test"])
 
 
+def test_frames_of_events_are_read_as_such(tmp_path):
+    frames = {key: a.astype(np.uint16) if key[0] == "x" else a for key, a in make_arrays(shape=(5, 4, 3, 2)).items()}
+    dataset = load_npz(save(tmp_path, **frames))
+    assert dataset.frames == 5 and dataset.mean.tolist() == [0, 0]
+    np.testing.assert_array_equal(dataset.test.images, frames["x_test"])
+
+
 def test_a_validation_split_and_names_of_classes_are_taken_as_they_are(tmp_path):
     arrays, more = make_arrays(), make_arrays(train=5)
     dataset = load_npz(
@@ -99,6 +106,10 @@ def test_any_layout_of_the_same_numbers_is_the_same_data_set(tmp_path_factory, s
         ({"x_train": np.zeros((60, 4, 3, 2), np.float32)}, "x_train: expected uint8 [N, H, W, C] or [N, H, W], pixels"),
         ({"x_test": np.zeros((9, 24), np.uint8)}, "x_test: expected uint8 [N, H, W, C] or [N, H, W], pixels"),
         ({"x_test": np.zeros((9, 4, 4, 2), np.uint8)}, "test images: expected"),
+        (
+            {"x_test": np.zeros((9, 5, 4, 3, 2), np.int32)},
+            "or frames of events, uint8 or uint16 [N, T, H, W, 2]; got",
+        ),
         ({"x_train": np.zeros((0, 4, 3, 2), np.uint8), "y_train": np.zeros(0, int)}, "y_train: no tenth"),
         ({"y_train": np.arange(59) % 3}, "y_train: expected integers [60], one for each image of x_train; got int64"),
         ({"y_test": np.zeros((9, 3), int)}, "y_test: expected integers [9]"),

@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 
 from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import read_npy_header
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 KEYS = (*NEEDED, "x_val", "y_val", "classes")
@@ -26,9 +27,9 @@ DAMAGED = (
 def load_npz(path: Path) -> Dataset:
     """Reads `x_train`, `y_train`, `x_test`, `y_test`, and where they are there `x_val`, `y_val` and `classes`.
 
-    Images are uint8 `[N, H, W, C]` or `[N, H, W]`, labels integers `[N]` or `[N, 1]` from 0, `classes` the names of
-    the classes; other keys are left alone. Without `x_val`, a tenth of the training examples is held out
-    (`hold_out`). The data set is called after the file.
+    Images are uint8 `[N, H, W, C]` or `[N, H, W]`, or frames of events uint8 or uint16 `[N, T, H, W, 2]`; labels are
+    integers `[N]` or `[N, 1]` from 0, `classes` the names of the classes; other keys are left alone. Without `x_val`,
+    a tenth of the training examples is held out (`hold_out`). The data set is called after the file.
 
     Raises:
         InputError: if the file is missing or damaged, lacks an array, or one is not as it should be.
@@ -73,9 +74,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
     """One array; memory is taken once its header and the archive agree about how large it is."""
     with archive.open(member) as stream:
-        version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
+        shape, _, dtype = read_npy_header(stream)
         if dtype.hasobject:
             raise ValueError("Python objects, which are never loaded")
         declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
@@ -87,10 +86,11 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) ->
 
 def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
     images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    static = images.ndim in (3, 4) and images.dtype == np.uint8
+    if not static and not (images.ndim == 5 and images.dtype in (np.uint8, np.uint16)):
         raise InputError(
-            f"{path}: x_{part}: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255; "
-            f"got {images.dtype} {list(images.shape)}"
+            f"{path}: x_{part}: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or frames of events, "
+            f"uint8 or uint16 [N, T, H, W, 2]; got {images.dtype} {list(images.shape)}"
         )
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise InputError(
@@ -99,7 +99,7 @@ def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
         )
     if labels.size and (labels.min() < 0 or labels.max() >= 2**31):
         raise InputError(f"{path}: y_{part}: expected labels from 0; got {labels.min()} to {labels.max()}")
-    return Split(images if images.ndim == 4 else images[..., None], labels.reshape(-1).astype(np.int32))
+    return Split(images[..., None] if images.ndim == 3 else images, labels.reshape(-1).astype(np.int32))
 
 
 def _classes(path: Path, names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:

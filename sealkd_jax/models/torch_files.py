@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import safe_open
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import read_npy_header
 
 
 class Stored(NamedTuple):
@@ -67,9 +68,7 @@ def _open_npz(path: Path) -> Iterator[Mapping[str, Stored]]:
 
 def _npy(archive: zipfile.ZipFile, name: str) -> Stored:
     with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, _, dtype = header(file)
+        shape, _, dtype = read_npy_header(file)
     if dtype.kind not in "biuf":
         raise ValueError(f"{name}: expected numbers, got {dtype}")
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from sealkd_jax import plots
-from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, confidence
 from sealkd_jax.early_exit import early_exit_curve
 from sealkd_jax.losses import sta_weights
 from sealkd_jax.report.page import Panel
@@ -52,16 +52,10 @@ def exit_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:
 
 def confidence_panels(logits: np.ndarray, labels: np.ndarray) -> list[Panel]:
     """How sure the timesteps [T, N, C] and their mean are, against how often they are right."""
-    accuracy = (logits.argmax(-1) == labels).mean(1)
-    final = logits.mean(0)
-    by_timestep = plots.confidence_by_timestep(_confidence(logits).mean(1), accuracy)
-    calibration = plots.reliability(_confidence(final), final.argmax(-1) == labels)
+    of_timestep = (np.asarray(measure) for measure in (confidence(logits), accuracy_of_timestep(logits, labels)))
+    by_timestep, final = plots.confidence_by_timestep(*of_timestep), logits.mean(0)
+    calibration = plots.reliability(np.asarray(jax.nn.softmax(final).max(-1)), final.argmax(-1) == labels)
     return [Panel("confidence_by_timestep", by_timestep), Panel("reliability", calibration)]
-
-
-def _confidence(logits: np.ndarray) -> np.ndarray:
-    """Highest softmax probability over the last axis."""
-    return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
 
 
 def sta_knobs(hyper: Sequence[str]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from sealkd_jax.data.events.cache import EventDataset, Recordings, load_frames
 from sealkd_jax.data.events.framing import Framing
 from sealkd_jax.data.events.recordings import BadRecording, Events, Recording, checked, find, list_files, read_bytes
 from sealkd_jax.data.events.splits import last_users
+from sealkd_jax.files import read_npy_header
 
 NAME, SENSOR = "dvs-gesture", 128
 LARGEST = 2**27  # bytes of one recording: four million events of 4 x 8 bytes
@@ -33,10 +34,6 @@ CLASSES = (
     "air guitar",
     "other gestures",
 )
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 def load_dvs_gesture(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
@@ -69,7 +66,7 @@ def parse(where: str, data: bytes) -> Events:
     """
     stream = io.BytesIO(data)
     try:
-        shape, column_first, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+        shape, column_first, dtype = read_npy_header(stream)
     except Exception as error:  # of damaged text NumPy lets through whatever tokenize and ast raise
         raise BadRecording(f"{where}: byte 0: not a .npy array: {error}") from error
     start = stream.tell()
