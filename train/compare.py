@@ -379,7 +379,7 @@ def _table(comparison: dict[str, Any]) -> Table:
     seeds = comparison["n_seeds"]
     table = Table(
         title=f"{comparison['preset']}: test accuracy, n = {comparison['n_test']}, {seeds} "
-        f"seed{'s' * (seeds != 1)}; differences in points, of the same settings and seeds"
+        f"seed{'s' * (seeds != 1)}; differences in points"
     )
     table.add_column("method")
     for heading in ("validation", "mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
@@ -394,8 +394,13 @@ def _table(comparison: dict[str, Any]) -> Table:
         table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")
     if comparison["teacher_accuracy"] is not None:
         table.add_row("teacher (ANN)", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
-    if any(row["unconfirmed"] for row in comparison["rows"]):
-        table.caption = "† written after its paper alone: not checked against its authors’ code"
+    notes = {
+        "differences are between the same settings": any(row["options"] for row in comparison["rows"]),
+        "† written after its paper alone: not checked against its authors’ code": any(
+            row["unconfirmed"] for row in comparison["rows"]
+        ),
+    }
+    table.caption = "\n".join(note for note, holds in notes.items() if holds)
     return table
 
 
