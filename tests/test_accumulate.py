@@ -13,7 +13,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Variables
 from sealkd_jax.sharding import Parallel, check_batch
-from sealkd_jax.training import Batch, TrainState, make_step, prepare, train
+from sealkd_jax.training import Batch, TrainState, init_state, make_step, prepare, train
 from sealkd_jax.training.step import in_parts
 from tests.several import first_devices
 from tests.test_training import make_dataset, make_network, make_plan, one_device
@@ -50,6 +50,18 @@ def test_parts_are_the_step_of_the_whole_batch(float64, method):
     whole = run(1)
     assert float(jnp.abs(whole[0].variables.params["in"] - params["in"]).max()) > 1e-6
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10), run(4), whole)
+
+
+def test_running_statistics_move_once_a_part(float64):
+    network = make_network(dtype=jnp.float64, param_dtype=jnp.float64)
+    batch = Batch(draw(B, 6, 6, 1), jnp.arange(B) % C, None)
+    state = init_state(network, optax.sgd(0.1), jax.random.key(0), batch.images)
+    new, _ = jax.jit(make_step(network, METHODS["none"], optax.sgd(0.1), timesteps=T, accumulate=2))(state, batch, 0.5)
+    stats = state.variables.stats
+    for k in range(2):
+        part = in_parts(batch, 2).images[k]
+        _, stats = network.train(state.variables._replace(stats=stats), part, timesteps=T)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), new.variables.stats, stats)
 
 
 def test_every_example_is_in_one_part_and_every_device_has_its_share_of_each():

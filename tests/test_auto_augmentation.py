@@ -1,5 +1,8 @@
 """AutoAugment against Pillow, pixel by pixel. Frequencies are checked to five standard deviations."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,6 +115,19 @@ def test_auto_contrast_is_pillows_where_float64_falls_short_of_a_whole_number(ou
 def draws(name, keys):
     """Sub-policy, applied and negative, for each key."""
     return [np.asarray(drawn) for drawn in jax.jit(jax.vmap(lambda key: _draw(POLICIES[name], key)))(keys)]
+
+
+def test_policies_are_the_published_ones_but_for_what_the_authors_of_seal_kd_have_otherwise():
+    """Names, probabilities and, where an operation has one, levels; written down from torchvision's."""
+    published = json.loads((Path(__file__).parent / "golden" / "auto_augment.json").read_text())
+    assert published["cifar10"][16][1] == ["Equalize", 0.6, None]
+    published["cifar10"][16][1][1] = 0.8
+    assert published["imagenet"].pop(24) == published["imagenet"][2]
+    assert published.keys() == POLICIES.keys()
+    for of, pairs in published.items():
+        for ours, theirs in zip(POLICIES[of], pairs, strict=True):
+            for (name, probability, level), expected in zip(ours, theirs, strict=True):
+                assert [name, probability] == expected[:2] and expected[2] in (None, level)
 
 
 @pytest.fixture(scope="module", params=POLICIES)

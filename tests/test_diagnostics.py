@@ -104,6 +104,12 @@ def test_who_knows_what_it_does_not_know_is_calibrated(strict):
     np.testing.assert_allclose(d.expected_calibration_error(logits, jnp.array([1, 1, 1, 1])), 0.75, atol=1e-6)
 
 
+def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower(float64):
+    """One example is wrong with confidence 1/2, one right with 1/4: in one bin the error is 1/2 - 3/8, in two 5/8."""
+    sure = jnp.log(jnp.array([[0.5, 0.5, 1e-30, 1e-30], [0.25, 0.25, 0.25, 0.25]]))
+    np.testing.assert_allclose(d.expected_calibration_error(sure, jnp.array([1, 0]), bins=2), 0.125)
+
+
 def test_mean_weights_are_those_of_the_loss(float64):
     logits, _ = random(2)
     expected = sta_weights(logits, score_temperature=0.5).mean(-1)
@@ -119,7 +125,7 @@ def test_teacher_agreement(strict):
     np.testing.assert_allclose(by, [0.25, 0.5, 0.75])  # over two timesteps example 2 is tied and predicts 0
     for agreement in d.teacher_agreement(logits, logits):
         np.testing.assert_array_equal(agreement, 1)
-    of, by = d.teacher_agreement(logits, one_hot([[0, 1, 0, 2], [1, 1, 1, 1], [0, 0, 1, 2]]))
+    of, _ = d.teacher_agreement(logits, one_hot([[0, 1, 0, 2], [1, 1, 1, 1], [0, 0, 1, 2]]))
     np.testing.assert_allclose(of, [1, 0.25, 1])
 
 
@@ -137,10 +143,22 @@ def test_summary_is_json(float64):
     logits, labels = random(4)
     summary = d.summarise(logits, labels, logits[0])
     assert json.loads(json.dumps(summary)) == summary
-    np.testing.assert_allclose(summary["accuracy_by_timestep"], d.accuracy_by_timestep(logits, labels))
-    np.testing.assert_allclose(summary["wrong_where_right"], d.erroneous_share(logits, labels).wrong_where_right)
-    np.testing.assert_allclose(summary["sta_weights"], d.mean_sta_weights(logits))
-    assert summary["teacher_agreement_of_timestep"][0] == 1
+    flips, agreement = d.prediction_flips(logits), d.teacher_agreement(logits, logits[0])
+    expected = {
+        "accuracy_by_timestep": d.accuracy_by_timestep(logits, labels),
+        "accuracy_of_timestep": d.accuracy_of_timestep(logits, labels),
+        "confidence_by_timestep": d.confidence(d.accumulate(logits)),
+        "confidence_of_timestep": d.confidence(logits),
+        "expected_calibration_error": d.expected_calibration_error(logits, labels),
+        "flips_accumulated": flips.accumulated,
+        "flips_alone": flips.alone,
+        "sta_weights": d.mean_sta_weights(logits),
+        "teacher_agreement_by_timestep": agreement.accumulated,
+        "teacher_agreement_of_timestep": agreement.alone,
+    } | d.erroneous_share(logits, labels)._asdict()
+    assert summary.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(summary[name], value, err_msg=name)
     assert not any(name.startswith("teacher") for name in d.summarise(logits, labels))
     nobody_wrong = d.summarise(one_hot(PREDICTIONS)[:, :2], LABELS[:2])
     assert nobody_wrong["right_where_wrong"] is None

@@ -35,6 +35,10 @@ def test_examples_stop_at_the_first_timestep_that_is_sure(threshold):
     np.testing.assert_array_equal(found.timesteps, timesteps)
 
 
+def test_an_example_that_is_just_as_sure_as_it_must_be_stops():
+    assert early_exit(jnp.zeros((3, 4, 2)), 0.5).timesteps.tolist() == [1] * 4
+
+
 def test_a_curve_has_a_point_for_each_threshold():
     thresholds = np.array([0.0, 0.7, 0.9, 2.0])
     curve = early_exit_curve(LOGITS, LABELS, thresholds)

@@ -91,6 +91,21 @@ def test_nda_does_one_of_its_three_equally_often():
     assert min(rolled) > 0
 
 
+@pytest.mark.parametrize("strength", [1, 2])
+def test_nda_turns_and_empties_by_its_strength(strength):
+    dot = np.zeros((1, 97, 97, 2), np.uint8)
+    dot[0, 48, 88] = 1  # 40 pixels to the right of the middle
+    out = many(nda(strength), 1500, dot)[..., 0].squeeze(1)
+    places = np.argwhere(out)
+    angles = np.degrees(np.arctan2(48 - places[:, 1], places[:, 2] - 48))
+    turned = np.abs(np.hypot(places[:, 1] - 48, places[:, 2] - 48) - 40) < 1
+    turned &= np.abs(angles) > np.degrees(np.arctan(3 * strength / (40 - 3 * strength))) + 1  # further than a roll gets
+    assert 0.95 * 15 * strength < np.abs(angles[turned]).max() < 15 * strength + 1.5
+    empty = (many(nda(strength), 300, np.ones((1, 64, 64, 2), np.uint8)) == 0).all((1, 4))
+    size, rectangle = empty.sum((1, 2)), empty.any(1).sum(1) * empty.any(2).sum(1)
+    assert size[size == rectangle].max() == (8 * strength) ** 2  # turned, the corners are empty
+
+
 def test_time_shift_lets_empty_frames_in_at_either_end():
     nothing = np.zeros_like(FRAMES)
     outcomes = [np.concatenate([nothing, FRAMES, nothing])[start : start + 3] for start in range(1, 6)]

@@ -224,6 +224,35 @@ def test_convolution_and_its_gradients_equal_those_of_jax(float64, size, width, 
     )
 
 
+@pytest.mark.parametrize(
+    ("stride", "options"),
+    [((2, 1), {}), ((1, 1), {"rhs_dilation": (2, 2)}), ((1, 1), {"feature_group_count": 2})],
+    ids=str,
+)
+def test_so_they_do_where_rows_and_columns_differ_and_what_is_left_to_jax(float64, stride, options):
+    features = 4 // options.get("feature_group_count", 1)
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 2, features, 6))
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def both(convolve):
+        return jax.value_and_grad(
+            lambda x, kernel: jnp.sin(convolve(x, kernel, stride, "SAME", **layout, **options)).sum(), (0, 1)
+        )(x, kernel)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11),
+        both(conv_general_dilated),
+        both(lax.conv_general_dilated),
+    )
+
+
+def test_a_kernels_gradient_is_summed_in_float32():
+    x = jnp.ones((1, 32, 32, 1), jnp.bfloat16)
+    total = convolution._own_kernel_gradient((1, 1), ((0, 0), (0, 0)), (1, 1, 1, 1), x, x)
+    assert total.dtype == jnp.float32 and float(total.squeeze()) == 1024
+
+
 def test_of_small_integers_a_convolution_keeps_a_byte_each():
     x, kernel = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
     layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}

@@ -125,6 +125,26 @@ def test_long_sequences(float64, strict, timesteps, leak):
     np.testing.assert_allclose(grads[0], gx, atol=1e-10)
 
 
+def test_a_long_sequence_gives_the_membrane_that_it_starts_from_a_gradient(float64, strict):
+    x, v = random(UNROLL + 1, 7), random(7, seed=1)
+    g, gv = random(UNROLL + 1, 7, seed=2), random(7, seed=3)
+    outputs, grads = pullback(lambda x, v: lif(x, v), (g, gv), jnp.asarray(x), jnp.asarray(v))
+    for found, expected in zip((*outputs, *grads), reference(x, g, v, gv), strict=False):
+        np.testing.assert_allclose(found, expected, atol=1e-11)
+
+
+def test_a_reset_that_is_learned_has_a_gradient(float64):
+    """It is rest, from which a membrane starts and to which it leaks, and what a spike leaves behind."""
+
+    def final(reset, currents):
+        return lif(currents, v_reset=reset, threshold=50.0)[1].sum()  # far from all membranes: no surrogate
+
+    silent = jax.grad(final)(jnp.array([0.25]), jnp.array([[0.1], [0.1]]))  # v - r does not depend on r
+    np.testing.assert_allclose(silent, [1.0], rtol=1e-12)
+    fired = jax.grad(final)(jnp.array([0.25]), jnp.array([[500.0], [0.1]]))
+    np.testing.assert_allclose(fired, [1.0], rtol=1e-12)
+
+
 def test_hand_values(strict):
     spikes, v = lif(jnp.array([0.75, 0.75, 0.75]))  # h = 0.75, 1.125, 0.75
     assert (spikes.tolist(), v) == ([0, 1, 0], 0.75)

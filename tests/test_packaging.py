@@ -68,8 +68,10 @@ def test_the_sdist_has_what_the_tests_need(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     for folder in ("sealkd_jax", "train", "tests", "docs"):
         assert modules(folder) <= names
-    golden = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.npz")}
-    assert golden and golden <= names
+    golden = {
+        path.relative_to(ROOT).as_posix() for kind in ("npz", "json") for path in (ROOT / "tests").rglob(f"*.{kind}")
+    }
+    assert len(golden) > 1 and golden <= names
     assert {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "mkdocs.yml", "docs/method.md"} <= names
 
 

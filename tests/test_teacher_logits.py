@@ -186,6 +186,9 @@ def test_logits_of_another_teacher_or_other_data_are_refused(tmp_path, key):
     write_teacher_logits(path, VIEWS.__getitem__, 4, PRINTS)
     with pytest.raises(InputError, match=f"made for another {key}"):
         read(path, fingerprints=PRINTS | {key: "other"})
+    write_teacher_logits(path, VIEWS.__getitem__, 4, {name: PRINTS[name] for name in PRINTS if name != key})
+    with pytest.raises(InputError, match=f"made for another {key}"):
+        read(path, fingerprints=PRINTS)
 
 
 def test_one_view_of_ours_does_not_stand_for_all_views(tmp_path):

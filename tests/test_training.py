@@ -28,6 +28,7 @@ from sealkd_jax.training import (
     make_step,
     on_devices,
     params_digest,
+    prepare,
     train,
     view_batch,
 )
@@ -88,18 +89,47 @@ def test_weight_decay_is_on_kernels_only():
     }
 
 
-def test_sgd_has_momentum_with_weight_decay_in_the_gradient(float64):
-    """v = 0.9 v + g, p = p - lr v, with g = gradient + decay * p: PyTorch's SGD(momentum=0.9)."""
-    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=0.01)
-    params, v = {"kernel": jnp.array(2.0)}, 0.0
-    state, expected = optimizer.init(params), 2.0
+@pytest.mark.parametrize("momentum", [0.9, 0.5])
+def test_sgd_has_momentum_with_weight_decay_of_kernels_in_the_gradient(float64, momentum):
+    """v = momentum v + g, p = p - lr v, with g = gradient + decay * p of kernels: PyTorch's SGD."""
+    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=0.01, momentum=momentum)
+    params, expected = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}, {"kernel": 2.0, "bias": 2.0}
+    state, v = optimizer.init(params), {"kernel": 0.0, "bias": 0.0}
     for gradient in (1.0, -0.5, 0.25):
+        updates, state = optimizer.update({name: jnp.array(gradient) for name in params}, state, params)
+        params = optax.apply_updates(params, updates)
+        for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+            v[name] = momentum * v[name] + gradient + decay * expected[name]
+            expected[name] -= 0.1 * v[name]
+            assert float(params[name]) == pytest.approx(expected[name], rel=1e-12)
+
+
+def test_adamw_is_adam_with_its_moments_corrected(float64):
+    """Kingma & Ba: m and v of gradients, beta_1 = `momentum`, beta_2 = 0.999; p = p - lr m' / (sqrt(v') + 1e-8)."""
+    optimizer = create_optimizer("adamw", lambda _: 0.1, weight_decay=0.0, momentum=0.8)
+    params, m, v, expected = {"kernel": jnp.array(2.0)}, 0.0, 0.0, 2.0
+    state = optimizer.init(params)
+    for step, gradient in enumerate((1.0, -0.5, 0.001), 1):
         updates, state = optimizer.update({"kernel": jnp.array(gradient)}, state, params)
         params = optax.apply_updates(params, updates)
-        g = gradient + 0.01 * expected
-        v = 0.9 * v + g
-        expected -= 0.1 * v
+        m, v = 0.8 * m + 0.2 * gradient, 0.999 * v + 0.001 * gradient**2
+        expected -= 0.1 * m / (1 - 0.8**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
         assert float(params["kernel"]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_plan_is_trained_with_its_own_optimiser(name):
+    """Where there is no gradient, the first step takes rate * decay of each kernel."""
+    recipe = {"optimizer": name, "weight_decay": 0.25, "learning_rate": 0.1, "warmup_epochs": 0}
+    program = prepare(make_plan(**recipe), make_dataset(), one_device())
+    own = create_optimizer(name, lambda _: 0.1, weight_decay=0.25)
+    params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
+    for gradient in (0.0, 1.0):
+        gradients = {"kernel": jnp.array(gradient), "bias": jnp.array(gradient)}
+        found, _ = program.optimizer.update(gradients, program.optimizer.init(params), params)
+        expected, _ = own.update(gradients, own.init(params), params)
+        assert float(found["kernel"]) == pytest.approx(float(expected["kernel"]), rel=1e-6) != 0
+        assert float(found["bias"]) == pytest.approx(float(expected["bias"]), rel=1e-6)
 
 
 def test_adamw_decays_weights_apart_from_the_gradient(float64):
@@ -133,8 +163,10 @@ def test_a_step_is_the_gradient_of_the_method_and_the_optimiser(float64):
     network = make_network(dtype=jnp.float64, param_dtype=jnp.float64)
     optimizer = optax.sgd(0.5)
     images = jax.random.normal(jax.random.key(0), (8, 6, 6, 1))
-    labels, teacher = jnp.arange(8) % CLASSES, jax.random.normal(jax.random.key(1), (8, CLASSES))
+    teacher = jax.random.normal(jax.random.key(1), (8, CLASSES))
     state = init_state(network, optimizer, jax.random.key(2), images)
+    logits, _ = network.train(state.variables, images, timesteps=3)
+    labels = jnp.where(jnp.arange(8) < 6, logits.mean(0).argmax(-1), jnp.arange(8) % CLASSES)
     step = make_step(network, METHODS["tks"], optimizer, timesteps=3)  # tks: one that depends on progress
     new, metrics = jax.jit(step)(state, Batch(images, labels, teacher), 0.25)
 
@@ -148,6 +180,8 @@ def test_a_step_is_the_gradient_of_the_method_and_the_optimiser(float64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), new.variables.stats, stats)
     assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-12)
     assert float(metrics["grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-10)
+    right, right_at_first = ((answer.argmax(-1) == labels).mean() for answer in (logits.mean(0), logits[0]))
+    assert metrics["accuracy"] == right != right_at_first
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -74,7 +74,7 @@ def test_the_ladder_is_made_of_its_terms(float64, strict):
 
     @jax.jit
     def both(s, t, y):
-        totals = {name: METHODS[name](s, t, y) for name in ("none", "mean_ce", "ela", "sta", "seal", "uniform_kd")}
+        totals = {name: METHODS[name](s, t, y) for name in ("none", "ela", "sta", "seal")}
         return totals, losses.ela_loss(s, t, y).mean(), losses.sta_loss(s).mean(), losses.ce_loss(s, y).mean()
 
     methods, ela, sta, ce = both(s, t, y)
@@ -92,6 +92,43 @@ def test_the_ladder_is_made_of_its_terms(float64, strict):
     wrong = (s.argmax(axis=-1) != y).mean()
     for name, (_, terms) in methods.items():
         np.testing.assert_allclose(terms["wrong"], wrong, rtol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["mean_ce", "self_distillation", "uniform_kd", "ela", "sta"])
+def test_each_is_its_terms_with_its_options(float64, name):
+    s, t, y = problem()
+    ela = {"temperature": 2.0, "top_k": 2, "correct_weight": 0.5}
+    sta = {"temperature": 2.0, "score_temperature": 0.4, "confidence_threshold": 0.3}
+    ce = losses.ce_loss(s, y).mean()
+    options, expected = {
+        "mean_ce": ({}, losses.mean_ce_loss(s, y).mean()),
+        "self_distillation": (
+            {"beta": 0.7, "temperature": 2.0},
+            ce + 0.7 * losses.uniform_kd_loss(s, s.mean(0), temperature=2.0).mean(),
+        ),
+        "uniform_kd": (
+            {"alpha": 0.3, "temperature": 2.0},
+            ce + 0.3 * losses.uniform_kd_loss(s, t, temperature=2.0).mean(),
+        ),
+        "ela": ({"alpha": 0.3} | ela, ce + 0.3 * losses.ela_loss(s, t, y, **ela).mean()),
+        "sta": ({"beta": 0.3} | sta, ce + 0.3 * losses.sta_loss(s, **sta).mean()),
+    }[name]
+    np.testing.assert_allclose(METHODS[name](s, t, y, **options)[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mean_kd", "hta_kl", "dkd"])
+def test_what_distils_the_mean_takes_that_of_a_teacher_with_timesteps(float64, name):
+    s, t, y = problem()
+    t = t + np.random.default_rng(1).normal(size=s.shape)
+    value, of_mean, of_first = (METHODS[name](s, teacher, y)[0] for teacher in (t, t.mean(0), t[0]))
+    np.testing.assert_allclose(value, of_mean, rtol=1e-12)
+    assert abs(value - of_first) > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if needs_teacher(name) and name != "card"])
+def test_the_teacher_gets_no_gradient(name):
+    s, t, y = problem(dtype="float32")
+    assert not jax.jit(jax.grad(lambda t: METHODS[name](s, t, y)[0]))(t).any()
 
 
 def test_seal_passes_its_options_on(float64):

@@ -95,6 +95,26 @@ def test_hta_kl(head_inclusive, delta, float64, strict):
     np.testing.assert_allclose(run("hta_kl", s, t, y, **options)[0], expected, rtol=1e-12)
 
 
+def test_the_weights_of_hta_kl_have_no_gradient(float64):
+    s, t, y = problem()
+    tau, delta = 2.0, 0.5
+    p, q = softmax_rows(t / tau), softmax_rows(s.mean(axis=0) / tau)
+    weights = []
+    for one, gap in zip(p, np.abs(p - q), strict=True):
+        order = np.argsort(-one)
+        weights.append(gap[order[np.cumsum(one[order]) < delta]].sum() / gap.sum())
+    weight = np.array(weights)  # constant
+
+    def with_constants(s):
+        log_q = jax.nn.log_softmax(s.mean(axis=0) / tau)
+        forward, reverse = (p * (np.log(p) - log_q)).sum(-1), (jnp.exp(log_q) * (log_q - np.log(p))).sum(-1)
+        return tau**2 * (weight * forward + (1 - weight) * reverse).mean()
+
+    grad = jax.grad(lambda s: METHODS["hta_kl"](s, t, y, delta=delta, temperature=tau)[1]["hta"])(s)
+    assert weight.max() > 0
+    np.testing.assert_allclose(grad, jax.grad(with_constants)(jnp.asarray(s)), atol=1e-13)
+
+
 def test_hta_kl_of_a_confident_teacher_is_the_reverse_divergence(float64):
     """Its first class alone reaches δ: without it the head is empty, with it the head is that class."""
     s, _, y = problem()
