@@ -55,7 +55,7 @@ figure { margin: 0; min-width: 0; max-width: 36rem; }
 figure svg { display: block; width: 100%; height: auto; max-height: 46rem; overflow: visible;
   stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { margin-top: .5rem; max-width: 46rem; }
-.examples { list-style: none; margin: 0; padding: 0; display: grid; gap: 1.2rem 2rem;
+.examples { list-style: none; margin: 1rem 0 0; padding: 0; display: grid; gap: 1.2rem 2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 .examples > li { display: flex; gap: .9rem; align-items: flex-start; }
 .examples img { width: 96px; height: 96px; object-fit: contain; image-rendering: pixelated;
