@@ -136,8 +136,7 @@ class Checkpoints:
         """Orbax asks, whenever it saves, which checkpoints to keep; its own policies forget scores at a restart."""
         newest = sorted(checkpoint.step for checkpoint in checkpoints)[-KEPT:]
         # Of each of the newest also what was best by then: where those after it are damaged, training goes on from it.
-        bests = {best_of(self._records[:epochs])["epoch"] for epochs in (*newest, len(self._records))}
-        kept = {*newest, *bests}
+        kept = {*newest, *(best_of(self._records[:epochs])["epoch"] for epochs in newest)}
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
     def _write_manifest(self) -> None:

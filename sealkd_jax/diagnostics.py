@@ -8,7 +8,6 @@ logits so far. The final answer is the accumulated one after T. Shares and accur
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -146,6 +145,8 @@ def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: in
 def mean_sta_weights(logits: ArrayLike, **knobs: float) -> jax.Array:
     """Who listens to whom in SeAl-KD's temporal alignment: `sealkd_jax.losses.sta_weights`, mean over examples.
 
+    A thousand examples at a time, to bound the memory.
+
     Args:
       logits: `[T, B, C]`.
       **knobs: `score_temperature`, `confidence_threshold`, as there.
@@ -153,7 +154,10 @@ def mean_sta_weights(logits: ArrayLike, **knobs: float) -> jax.Array:
     Returns:
       `[T, T]`: listener, source. Each row sums to 1 (T = 1: 0).
     """
-    return sta_weights(_logits(logits), **knobs).mean(-1)
+    logits = _logits(logits)
+    weigh = jax.jit(lambda part: sta_weights(part, **knobs).sum(-1))
+    starts = range(0, logits.shape[1], 1000)
+    return sum(weigh(logits[:, start : start + 1000]) for start in starts) / logits.shape[1]
 
 
 def teacher_agreement(logits: ArrayLike, teacher_logits: ArrayLike) -> InTime:
@@ -187,15 +191,13 @@ def summarise(
      'expected_calibration_error', 'flips_accumulated', 'flips_alone', 'right_where_wrong', 'sta_weights',
      'wrong_where_right']
     """
-    measured = _measure(logits, labels, teacher_logits, tuple(knobs.items()))
+    measured = _measure(logits, labels, teacher_logits) | {"sta_weights": mean_sta_weights(logits, **knobs)}
     plain = {name: np.asarray(value).tolist() for name, value in measured.items()}
     return {name: None if value != value else value for name, value in plain.items()}
 
 
-@partial(jax.jit, static_argnums=3)
-def _measure(
-    logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None, knobs: tuple[tuple[str, float], ...]
-) -> dict[str, jax.Array]:
+@jax.jit
+def _measure(logits: ArrayLike, labels: ArrayLike, teacher_logits: ArrayLike | None) -> dict[str, jax.Array]:
     flips = prediction_flips(logits)
     measured = {
         "accuracy_by_timestep": accuracy_by_timestep(logits, labels),
@@ -205,7 +207,6 @@ def _measure(
         "expected_calibration_error": expected_calibration_error(logits, labels),
         "flips_accumulated": flips.accumulated,
         "flips_alone": flips.alone,
-        "sta_weights": mean_sta_weights(logits, **dict(knobs)),
     }
     measured |= erroneous_share(logits, labels)._asdict()
     if teacher_logits is not None:

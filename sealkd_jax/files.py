@@ -53,8 +53,9 @@ def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]
         ValueError: if it is none; of damaged text NumPy lets through whatever tokenize and ast raise.
     """
     headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    headers[3, 0] = headers[2, 0]  # 3.0 is 2.0 with names of fields in UTF-8
     if (version := npy.read_magic(stream)) not in headers:
-        raise ValueError(f"version {version} of the format .npy; expected 1.0 or 2.0")
+        raise ValueError(f"version {version} of the format .npy; expected 1.0 to 3.0")
     return headers[version](stream)
 
 

@@ -18,7 +18,7 @@ from tests.several import first_devices
 from tests.test_distill import read, refusal
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
 from tests.test_watching import scalars
-from train import compare
+from train import compare, comparison
 from train.options import parse
 from train.teacher import fingerprint
 
@@ -116,7 +116,7 @@ def test_the_interval_is_the_percentile_bootstrap_of_paired_differences(seeds):
     """scipy's, within what 9999 draws leave to chance."""
     rng = np.random.default_rng(seeds)
     ours, reference = rng.normal(0.9, 0.02, seeds), rng.normal(0.88, 0.02, seeds)
-    difference, interval = compare.paired_difference(ours, reference)
+    difference, interval = comparison.paired_difference(ours, reference)
     assert difference == pytest.approx(ours.mean() - reference.mean(), abs=1e-12)
     scipys = stats.bootstrap((ours - reference,), np.mean, method="percentile").confidence_interval
     spread = np.std(ours - reference) / np.sqrt(seeds)
@@ -124,8 +124,8 @@ def test_the_interval_is_the_percentile_bootstrap_of_paired_differences(seeds):
 
 
 def test_differences_of_one_seed_and_of_equal_seeds():
-    assert compare.paired_difference([0.75], [0.5]) == (0.25, None)
-    assert compare.paired_difference([0.75, 1.0], [0.5, 0.75]) == (0.25, [0.25, 0.25])
+    assert comparison.paired_difference([0.75], [0.5]) == (0.25, None)
+    assert comparison.paired_difference([0.75, 1.0], [0.5, 0.75]) == (0.25, [0.25, 0.25])
 
 
 def test_a_row_is_compared_with_the_reference_of_the_same_sweep():

@@ -4,7 +4,6 @@ A cell is one method with its options; all its seeds train together in one compi
 in `cells/` under a fingerprint of everything that decides it, so it is not run again, and a changed one is.
 """
 
-import csv
 import hashlib
 import json
 import time
@@ -19,17 +18,17 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import jax
 import numpy as np
 import tyro
-from rich.table import Table
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, replacing, sha256, write_json
+from sealkd_jax.files import locked, sha256, write_json
 from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, needs_teacher
 from sealkd_jax.report import write_comparison_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import Plan, compile_evaluation, params_digest, train_seeds
+from train.comparison import REFERENCE, paired_difference, table_of, write_csv
 from train.data import load_dataset, of_the_student
 from train.distill import FREE, check_out, make_plan
 from train.options import DataOptions, DistillOptions, as_kind, check, parse
@@ -38,8 +37,6 @@ from train.program import facts, run
 from train.teacher import Teacher, fingerprint
 from train.watching import Scalars, Show, say, watch
 
-REFERENCE = "uniform_kd"
-RESAMPLES = 9999
 # Options that do not change from cell to cell: where and on what it runs, what is compared, and against which teacher.
 FIXED = (
     *(field.name for field in fields(DataOptions) if field.name != "timesteps"),
@@ -122,10 +119,10 @@ def main(argv: list[str] | None = None) -> None:
                 "n_test": len(dataset.test.labels),
             }
             write_json(out / "comparison.json", comparison | facts())
-            _write_csv(out / "comparison.csv", comparison["rows"], options.seed)
+            write_csv(out / "comparison.csv", comparison["rows"], options.seed)
             report = write_comparison_report(out)
     where = f"{time.perf_counter() - started:.0f} s in all. Numbers: {out / 'comparison.csv'}. Report: {report}"
-    say(options, "result", comparison | {"report": str(report)}, _table(comparison), where)
+    say(options, "result", comparison | {"report": str(report)}, table_of(comparison), where)
 
 
 def _check_comparison(out: Path) -> None:
@@ -314,19 +311,6 @@ def _train(
     }
 
 
-def paired_difference(accuracy: Sequence[float], reference: Sequence[float]) -> tuple[float, list[float] | None]:
-    """Mean of the differences seed by seed `[S]`, and its 95 % bootstrap interval; None for one seed.
-
-    The interval is that of the 2.5 and 97.5 percentiles of the means of resampled differences. It has few seeds to
-    go by: of five, expect it to be too narrow.
-    """
-    differences = np.subtract(accuracy, reference)
-    if len(differences) == 1:
-        return float(differences[0]), None
-    draws = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
-    return float(differences.mean()), np.percentile(differences[draws].mean(1), [2.5, 97.5]).tolist()
-
-
 def rows_of(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each cell as a row of `comparison.json`.
 
@@ -361,47 +345,6 @@ def rows_of(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[di
             }
         )
     return rows
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]], first_seed: int) -> None:
-    """A line a cell: the numbers of the table, and every seed's test accuracy."""
-    plain = ("name", "method", "validation", "mean", "std", "difference")
-    seeds = range(first_seed, first_seed + len(rows[0]["test_accuracy"]))
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow((*plain, "low", "high", "seconds", *(f"seed_{seed}" for seed in seeds)))
-        for row in rows:
-            low, high = row["interval"] or (None, None)
-            writer.writerow((*(row[name] for name in plain), low, high, row["seconds"], *row["test_accuracy"]))
-
-
-def _table(comparison: dict[str, Any]) -> Table:
-    seeds = comparison["n_seeds"]
-    table = Table(
-        title=f"{comparison['preset']}: test accuracy, n = {comparison['n_test']}, {seeds} "
-        f"seed{'s' * (seeds != 1)}; differences in points"
-    )
-    table.add_column("method")
-    for heading in ("validation", "mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
-        table.add_column(heading, justify="right")
-    for row in comparison["rows"]:
-        std = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
-        difference = "" if row["difference"] is None else f"{100 * row['difference']:+z.2f}"
-        if row["interval"] is not None:
-            difference += " [{:+z.2f}, {:+z.2f}]".format(*(100 * end for end in row["interval"]))
-        name = row["name"] + " †" * row["unconfirmed"]
-        accuracies = (f"{row['validation']:.2%}", f"{row['mean']:.2%}{std}")
-        table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")
-    if comparison["teacher_accuracy"] is not None:
-        table.add_row("teacher (ANN)", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
-    notes = {
-        "differences are between the same settings": any(row["options"] for row in comparison["rows"]),
-        "† written after its paper alone: not checked against its authors’ code": any(
-            row["unconfirmed"] for row in comparison["rows"]
-        ),
-    }
-    table.caption = "\n".join(note for note, holds in notes.items() if holds)
-    return table
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from sealkd_jax import plots
-from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, confidence
+from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, confidence, mean_sta_weights
 from sealkd_jax.early_exit import early_exit_curve
-from sealkd_jax.losses import sta_weights
 from sealkd_jax.report.page import Panel
 
 EXITS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, math.inf)
@@ -31,7 +30,7 @@ def error_panels(logits: np.ndarray, labels: np.ndarray, hyper: Sequence[str]) -
         return []
     return [
         Panel("error_raster", plots.error_raster(logits.argmax(-1) != labels)),
-        Panel("sta_weights", plots.sta_weights(_mean_weights(logits, sta_knobs(hyper)))),
+        Panel("sta_weights", plots.sta_weights(np.asarray(mean_sta_weights(logits, **sta_knobs(hyper))))),
     ]
 
 
@@ -62,11 +61,3 @@ def sta_knobs(hyper: Sequence[str]) -> dict[str, float]:
     """What of a method's hyper-parameters, `name=value` each, STA's weights follow from."""
     given = dict(item.split("=", 1) for item in hyper)
     return {name: float(given[name]) for name in ("score_temperature", "confidence_threshold") if name in given}
-
-
-def _mean_weights(logits: np.ndarray, knobs: dict[str, float]) -> np.ndarray:
-    """`sta_weights` averaged over the examples, [T, T]; a thousand at a time, to bound the memory."""
-    examples = logits.shape[1]
-    weigh = jax.jit(lambda part: sta_weights(part, **knobs).sum(-1))
-    parts = (weigh(logits[:, start : start + 1000]) for start in range(0, examples, 1000))
-    return np.asarray(sum(parts)) / examples

@@ -1,0 +1,69 @@
+"""What a comparison says: differences paired by seed, its rows as CSV and as a table."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from sealkd_jax.files import replacing
+
+REFERENCE = "uniform_kd"
+RESAMPLES = 9999
+
+
+def paired_difference(accuracy: Sequence[float], reference: Sequence[float]) -> tuple[float, list[float] | None]:
+    """Mean of the differences seed by seed `[S]`, and its 95 % bootstrap interval; None for one seed.
+
+    The interval is that of the 2.5 and 97.5 percentiles of the means of resampled differences. It has few seeds to
+    go by: of five, expect it to be too narrow.
+    """
+    differences = np.subtract(accuracy, reference)
+    if len(differences) == 1:
+        return float(differences[0]), None
+    draws = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
+    return float(differences.mean()), np.percentile(differences[draws].mean(1), [2.5, 97.5]).tolist()
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], first_seed: int) -> None:
+    """A line a cell: the numbers of the table, and every seed's test accuracy."""
+    plain = ("name", "method", "validation", "mean", "std", "difference")
+    seeds = range(first_seed, first_seed + len(rows[0]["test_accuracy"]))
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow((*plain, "low", "high", "seconds", *(f"seed_{seed}" for seed in seeds)))
+        for row in rows:
+            low, high = row["interval"] or (None, None)
+            writer.writerow((*(row[name] for name in plain), low, high, row["seconds"], *row["test_accuracy"]))
+
+
+def table_of(comparison: dict[str, Any]) -> Table:
+    """The rows of `comparison.json` for a terminal."""
+    seeds = comparison["n_seeds"]
+    table = Table(
+        title=f"{comparison['preset']}: test accuracy, n = {comparison['n_test']}, {seeds} "
+        f"seed{'s' * (seeds != 1)}; differences in points"
+    )
+    table.add_column("method")
+    for heading in ("validation", "mean ± std", f"− {REFERENCE} [95 %]", "one seed"):
+        table.add_column(heading, justify="right")
+    for row in comparison["rows"]:
+        std = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
+        difference = "" if row["difference"] is None else f"{100 * row['difference']:+z.2f}"
+        if row["interval"] is not None:
+            difference += " [{:+z.2f}, {:+z.2f}]".format(*(100 * end for end in row["interval"]))
+        name = row["name"] + " †" * row["unconfirmed"]
+        accuracies = (f"{row['validation']:.2%}", f"{row['mean']:.2%}{std}")
+        table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")
+    if comparison["teacher_accuracy"] is not None:
+        table.add_row("teacher (ANN)", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
+    notes = {
+        "differences are between the same settings": any(row["options"] for row in comparison["rows"]),
+        "† written after its paper alone: not checked against its authors’ code": any(
+            row["unconfirmed"] for row in comparison["rows"]
+        ),
+    }
+    table.caption = "\n".join(note for note, holds in notes.items() if holds)
+    return table
