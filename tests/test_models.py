@@ -249,7 +249,7 @@ def test_so_they_do_where_rows_and_columns_differ_and_what_is_left_to_jax(float6
 
 def test_a_kernels_gradient_is_summed_in_float32():
     x = jnp.ones((1, 32, 32, 1), jnp.bfloat16)
-    total = convolution._own_kernel_gradient((1, 1), ((0, 0), (0, 0)), (1, 1, 1, 1), x, x)
+    total = convolution._kernel_gradient((1, 1), ((0, 0), (0, 0)), (1, 1, 1, 1), x, x)
     assert total.dtype == jnp.float32 and float(total.squeeze()) == 1024
 
 
