@@ -137,8 +137,7 @@ def _kernel_gradient(
         ]
         return jnp.stack(of_rows).reshape(shape)
 
-    size = max(1, min(len(x), _PIECE // (x.size // len(x))))
-    return summed(of_piece, size, x, dy)
+    return summed(of_piece, _PIECE // (x.size // len(x)), x, dy)
 
 
 _convolve.defvjp(_forward, _backward)

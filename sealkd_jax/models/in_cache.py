@@ -1,5 +1,7 @@
 """Functions of a batch, computed a piece at a time that stays in the processor's cache.
 
+A piece has `size` examples, or 1 where that is less, or all where they are fewer.
+
 Axis legend: N batch, n examples of a piece.
 """
 
@@ -11,7 +13,8 @@ from jax import lax
 
 
 def summed(of_piece: Callable[..., jax.Array], size: int, *arrays: jax.Array) -> jax.Array:
-    """The sum of `of_piece` over pieces `[n, ...]` of all arrays `[N, ...]`: n is `size`, in the last perhaps less."""
+    """The sum of `of_piece` over pieces `[n, ...]` of all arrays `[N, ...]`; the last may be smaller."""
+    size = max(1, min(size, len(arrays[0])))
     whole = len(arrays[0]) // size
 
     def add(number: jax.Array, total: jax.Array) -> jax.Array:
@@ -24,8 +27,9 @@ def summed(of_piece: Callable[..., jax.Array], size: int, *arrays: jax.Array) ->
 
 
 def joined(of_piece: Callable[[jax.Array], jax.Array], size: int, x: jax.Array) -> jax.Array:
-    """What `of_piece` makes of pieces `[n, ...]` of x, joined: `[N, ...]`. n is `size`; it may see an example twice."""
-    if size == len(x):
+    """What `of_piece` makes of pieces `[n, ...]` of x, joined: `[N, ...]`; it may see an example twice."""
+    size = max(1, size)
+    if size >= len(x):
         return of_piece(x)
 
     def put(number: jax.Array, y: jax.Array) -> jax.Array:

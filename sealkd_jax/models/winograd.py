@@ -80,10 +80,9 @@ def _convolve(x: jax.Array, spectrum: jax.Array) -> jax.Array:
 
 
 def _piece(*arrays: jax.Array) -> int:
-    """How many images."""
-    images, (height, width) = len(arrays[0]), arrays[0].shape[1:3]
-    features = max(array.shape[-1] for array in arrays)
-    return max(1, min(images, _PIECE // (16 * -(-height // 2) * -(-width // 2) * features)))
+    """How many images have so many tiles, of the array with the most features."""
+    height, width = arrays[0].shape[1:3]
+    return _PIECE // (16 * -(-height // 2) * -(-width // 2) * max(array.shape[-1] for array in arrays))
 
 
 def _tiles(matrix: np.ndarray, x: jax.Array, pad: int) -> jax.Array:
