@@ -248,12 +248,13 @@ _loop.defvjp(_loop_forward, _loop_backward)
 
 
 def _buffer(like: jax.Array, source: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """An array to be overwritten, which cannot be there before `source` is.
+    """An array to be overwritten, which cannot be there before `source`, `[T, B, ...]`, is.
 
-    It follows from maxima, because a reduction is computed once: XLA would compute numbers of `source` itself again
-    here, and keep what that is the sum of until then.
+    It follows from the maximum of each example, because a reduction is computed once: XLA would compute numbers of
+    `source` itself again here, and keep what that is the sum of until then.
     """
-    return jnp.zeros_like(like, dtype) + source[:1].max(-1, keepdims=True, initial=0).astype(dtype)
+    axes = tuple(range(2, source.ndim)) or -1
+    return jnp.zeros_like(like, dtype) + source[:1].max(axes, keepdims=True, initial=0).astype(dtype)
 
 
 def _membrane(v: jax.Array, currents: jax.Array, dtype: jnp.dtype) -> jax.Array:

@@ -31,4 +31,6 @@ def softened_kl(target: jax.Array, student: jax.Array, temperature: jax.Array) -
 
 def _from_highest(logits: jax.Array, temperature: jax.Array) -> jax.Array:
     """(logits − max)/τ: in this order, equal logits stay exactly equal however the compiler fuses the two."""
-    return (logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))) / temperature
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    # As in `jax.nn.logsumexp`. This also keeps XLA from writing out `[T, B, C]` differences with the maxima on a CPU.
+    return (logits - jnp.where(jnp.isfinite(highest), highest, 0)) / temperature

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 def predicted_mask(student: jax.Array) -> jax.Array:
     """Mask `[T, B, C]` of the highest logit `[T, B, C]`; on ties the lowest index."""
-    # Two plain reductions: argmax, which carries pairs, is half as fast on a CPU.
+    # Two plain reductions, of floats: on a CPU argmax, which carries pairs, is half as fast, and integers are slower.
     classes = jnp.arange(student.shape[-1])[None, None, :]
     highest = student == student.max(axis=-1, keepdims=True)
-    return classes == jnp.min(jnp.where(highest, classes, student.shape[-1]), axis=-1, keepdims=True)
+    first = jnp.min(jnp.where(highest, classes.astype(student.dtype), student.shape[-1]), axis=-1)
+    return classes == first.astype(classes.dtype)[..., None]
 
 
 def wrong_mask(student: jax.Array, is_label: jax.Array) -> jax.Array:

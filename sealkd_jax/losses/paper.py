@@ -148,12 +148,12 @@ def ela_loss(
 
     competes = _competitors(student, is_label, as_count("top_k", top_k))  # nobody at a correct timestep
     levelled = competes | is_label
-    lowest = jnp.min(teacher, axis=-1, keepdims=True, where=levelled, initial=jnp.inf)
-    aligned_teacher = jnp.where(levelled, lowest, teacher)
+    lowest = jnp.min(teacher, axis=-1, where=levelled, initial=jnp.inf)
+    lowest = jnp.where(is_label.any(axis=-1), lowest, jnp.nan)  # and so is the loss of what has no label
+    aligned_teacher = jnp.where(levelled, lowest[..., None], teacher)
     aligned_student = jnp.where(competes, value_at(is_label, student)[..., None], student)
-    loss = softened_kl(aligned_teacher, aligned_student, temperature)
-    loss = jnp.where(competes.any(axis=-1), loss, correct_weight * loss)
-    return jnp.where(is_label.any(axis=-1), loss, jnp.nan)
+    weight = jnp.where(competes.any(axis=-1), 1, correct_weight)
+    return weight * softened_kl(aligned_teacher, aligned_student, temperature)
 
 
 def sta_loss(
@@ -369,5 +369,5 @@ def _competitors(student: jax.Array, is_label: jax.Array, top_k: int) -> jax.Arr
         return predicted_mask(student) & ~is_label
     best_first = jnp.argsort(student, axis=-1, descending=True)  # stable: the lower index first on ties
     rank = jnp.argsort(best_first, axis=-1)
-    label_rank = jnp.sum(jnp.where(is_label, rank, 0), axis=-1, keepdims=True)
+    label_rank = jnp.min(rank, axis=-1, keepdims=True, where=is_label, initial=rank.shape[-1])
     return rank < jnp.minimum(label_rank, top_k)
