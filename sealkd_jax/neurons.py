@@ -20,9 +20,12 @@ from sealkd_jax.surrogates import Surrogate, sigmoid
 UNROLL = 8
 """Up to this many timesteps are compiled without a loop, which lets XLA fuse them: at T = 4 on a CPU four times
 as fast as a loop, in a fraction of its memory. It does not last: compile time grows with T, and XLA begins to
-compute early timesteps again for each later one. A CPU would gain up to sixteen, but a TPU would move twice the bytes
-at ten. Longer runs are a loop of single timesteps, whose backward pass computes the membranes again; unrolling such a
-loop in part mostly makes it slower."""
+compute early timesteps again for each later one; a TPU would move twice the bytes at ten. Longer runs are a loop of
+single timesteps, whose backward pass computes the membranes again; unrolling such a loop in part mostly makes it
+slower."""
+UNROLL_ON_CPU = 16
+"""The same where the program is for a CPU. At 32 it would still be faster than a loop, but takes four times as long to
+compile."""
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
 Carry = tuple[jax.Array, jax.Array]
@@ -182,22 +185,54 @@ def _run(
         return v, spike.astype(currents.dtype)
 
     parameters = leak, threshold, rest
-    if len(currents) <= UNROLL:
-        # Not a scan, whose second derivatives JAX gets wrong where a step has its own first ones. Not slices, whose
-        # gradient is a sum of arrays of all timesteps: that of a split is one array, written once.
-        each = []
-        for x in jax.lax.split(currents, (1,) * len(currents)):
-            v, spike = step(v, x[0], *parameters)
-            each.append(spike)
-        spikes = jnp.stack(each)
-    else:
-        v, spikes = _loop(step, v, currents, *parameters)
+    steps = _unrolled if len(currents) <= UNROLL else _long
+    v, spikes = steps(step, v, currents, *parameters)
     return checkpoint_name(spikes, "spikes"), v
 
 
+def _unrolled(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Carry:
+    """`v_final` and spikes, without a loop.
+
+    Not a scan, whose second derivatives JAX gets wrong where a step has its own first ones. Not slices, whose gradient
+    is a sum of arrays of all timesteps: that of a split is one array, written once.
+    """
+    each = []
+    for x in jax.lax.split(currents, (1,) * len(currents)):
+        v, spike = step(v, x[0], *parameters)
+        each.append(spike)
+    return v, jnp.stack(each)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> tuple[jax.Array, jax.Array]:
-    """A scan of `step`, for long runs: `v_final`, spikes.
+def _long(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Carry:
+    """A loop, or none on a CPU that allows it; either way the backward pass begins from what went in."""
+    unrolled, loop = (functools.partial(way, step) for way in (_unrolled, _loop))
+    return _by_platform(len(currents), unrolled, loop, v, currents, *parameters)
+
+
+def _long_forward(step: Callable, *inputs: Any) -> Any:
+    return _long(step, *inputs), inputs
+
+
+def _long_backward(step: Callable, inputs: Any, cotangents: Carry) -> Any:
+    def unrolled(inputs: Any, cotangents: Carry) -> Any:
+        return jax.vjp(functools.partial(_unrolled, step), *inputs)[1](cotangents)
+
+    loop = functools.partial(_loop_backward, step)
+    return _by_platform(len(cotangents[1]), unrolled, loop, inputs, cotangents)
+
+
+def _by_platform(timesteps: int, unrolled: Callable, loop: Callable, *args: Any) -> Any:
+    if timesteps > UNROLL_ON_CPU:
+        return loop(*args)
+    return jax.lax.platform_dependent(*args, cpu=unrolled, default=loop)
+
+
+_long.defvjp(_long_forward, _long_backward)
+
+
+def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Carry:
+    """`v_final` and spikes by a scan of `step`.
 
     What `jax.lax.scan` stacks, it writes into zeros, and XLA makes those of all layers of a network before the first
     scan begins. Here a scan writes into what follows from its input, and so into no more than it needs: one byte a
@@ -215,12 +250,8 @@ def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parame
     return v_final, spikes.astype(currents.dtype)
 
 
-def _loop_forward(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Any:
-    return _loop(step, v, currents, *parameters), (v, currents, parameters)
-
-
-def _loop_backward(step: Callable, residuals: Any, cotangents: tuple[jax.Array, jax.Array]) -> Any:
-    v, currents, parameters = residuals
+def _loop_backward(step: Callable, inputs: Any, cotangents: Carry) -> Any:
+    v, currents, *parameters = inputs
     dv, dspikes = cotangents
     times = jnp.arange(len(currents))
 
@@ -242,9 +273,6 @@ def _loop_backward(step: Callable, residuals: Any, cotangents: tuple[jax.Array, 
     start = before[-1], dv, [jnp.zeros_like(p) for p in parameters], before
     (_, dv, dparameters, dcurrents), _ = jax.lax.scan(back, start, (currents, dspikes, times), reverse=True)
     return dv, dcurrents.astype(currents.dtype), *dparameters
-
-
-_loop.defvjp(_loop_forward, _loop_backward)
 
 
 def _buffer(like: jax.Array, source: jax.Array, dtype: DTypeLike) -> jax.Array:

@@ -14,7 +14,7 @@ from sealkd_jax.models import NEURONS, Network, SpikingNet, convolution, create_
 from sealkd_jax.models.convolution import conv_general_dilated
 from sealkd_jax.models.pooling import average_pool, max_pool
 from sealkd_jax.models.resnets import Block, PreActBlock, ResNet, SEWBlock
-from sealkd_jax.neurons import UNROLL
+from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU
 from sealkd_jax.training.state import flatten
 from tests.optimised import optimised_jit
 
@@ -134,7 +134,8 @@ def test_recomputing_changes_memory_not_values(remat):
 
 
 @pytest.mark.parametrize(
-    ("block", "timesteps"), [(Block, 8), (PreActBlock, 8), (SEWBlock, 8), (None, 8), (Block, UNROLL + 1)]
+    ("block", "timesteps"),
+    [(Block, 8), (PreActBlock, 8), (SEWBlock, 8), (None, 8), (Block, UNROLL + 1), (Block, UNROLL_ON_CPU + 1)],
 )
 def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
     """XLA's own account of it, which sees through a recomputation that the compiler undoes."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealkd_jax.neurons import UNROLL, iaf, lif
+from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU, iaf, lif
 from sealkd_jax.surrogates import arctan, sigmoid, triangle
 from tests.pullback import pullback, random
 
@@ -115,7 +115,7 @@ def test_equals_a_loop_with_a_hand_written_backward_pass(float64, strict, leak, 
 
 
 @pytest.mark.parametrize("leak", LEAKS[1:], ids=repr)
-@pytest.mark.parametrize("timesteps", [UNROLL + 1, 300])
+@pytest.mark.parametrize("timesteps", [UNROLL + 1, UNROLL_ON_CPU + 1, 300])
 def test_long_sequences(float64, strict, timesteps, leak):
     x, g = random(timesteps, 7), random(timesteps, 7, seed=1)
     outputs, grads = pullback(lambda x: lif(x, **leak), (g, np.zeros(7)), jnp.asarray(x))
@@ -125,9 +125,10 @@ def test_long_sequences(float64, strict, timesteps, leak):
     np.testing.assert_allclose(grads[0], gx, atol=1e-10)
 
 
-def test_a_long_sequence_gives_the_membrane_that_it_starts_from_a_gradient(float64, strict):
-    x, v = random(UNROLL + 1, 7), random(7, seed=1)
-    g, gv = random(UNROLL + 1, 7, seed=2), random(7, seed=3)
+@pytest.mark.parametrize("timesteps", [UNROLL + 1, UNROLL_ON_CPU + 1])
+def test_a_long_sequence_gives_the_membrane_that_it_starts_from_a_gradient(float64, strict, timesteps):
+    x, v = random(timesteps, 7), random(7, seed=1)
+    g, gv = random(timesteps, 7, seed=2), random(7, seed=3)
     outputs, grads = pullback(lambda x, v: lif(x, v), (g, gv), jnp.asarray(x), jnp.asarray(v))
     for found, expected in zip((*outputs, *grads), reference(x, g, v, gv), strict=False):
         np.testing.assert_allclose(found, expected, atol=1e-11)
@@ -180,7 +181,9 @@ def test_the_surrogate_is_the_derivative_of_the_spike(float64, strict, surrogate
 # --- learnable parameters, state ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("timesteps", "shape"), [(6, ()), (6, (5,)), (6, (4, 1)), (UNROLL + 1, (5,))])
+@pytest.mark.parametrize(
+    ("timesteps", "shape"), [(6, ()), (6, (5,)), (6, (4, 1)), (UNROLL + 1, (5,)), (UNROLL_ON_CPU + 1, (5,))]
+)
 @pytest.mark.parametrize("kwargs", [{"decay_input": True}, {"v_reset": None}, {"v_reset": 0.2}], ids=repr)
 def test_gradient_of_a_learnable_decay_and_threshold(float64, strict, timesteps, shape, kwargs):
     x, g, gv = random(timesteps, 4, 5), random(timesteps, 4, 5, seed=1), random(4, 5, seed=2)
