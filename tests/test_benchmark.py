@@ -98,11 +98,11 @@ def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_p
 def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "AXES", {"batch": (2, 4), "classes": (2, 4), "rows": (250, 500)})
 
-    def three_seconds(work, *_):
-        jax.block_until_ready(work())
-        return Timing([3.0], [3.0], 1)
+    def three_seconds(works, *_):
+        jax.block_until_ready([work() for work in works.values()])
+        return {name: Timing([3.0], [3.0], 1) for name in works}
 
-    monkeypatch.setattr(growth, "measure", three_seconds)
+    monkeypatch.setattr(growth, "in_turn", three_seconds)
     main(["growth", "--repeats", "1", "--out", str(tmp_path / "growth.json")])
     measured = json.loads((tmp_path / "growth.json").read_text())["measured"]
     assert all(more["work"] == 2 * least["work"] for least, more in measured.values())

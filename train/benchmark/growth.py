@@ -6,6 +6,7 @@ an epoch against the rows of teacher logits. Work is operations of convolutions 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from sealkd_jax.training import Batch, DeviceData, Recipe, make_epoch
 from sealkd_jax.training.epoch import Scale
 from train.benchmark.step import CLASSES, as_in_an_epoch, in_a_row, operations, seal_step
 from train.benchmark.table import RESULTS_DIR, keep, show
-from train.benchmark.timing import measure
+from train.benchmark.timing import in_turn
 from train.options import check
 
 AXES: dict[str, tuple[float, ...]] = {
@@ -93,13 +94,21 @@ def case(axis: str, value: float) -> Case:
     return some_steps(**{axis: value if axis == "width" else int(value)})
 
 
-def measure_case(axis: str, value: float, repeats: int) -> dict[str, float]:
-    """What it does and what it costs: work, seconds, and bytes of temporary memory by XLA's account."""
-    program, arguments, work, times = case(axis, value)
-    compiled = jax.jit(program).lower(*arguments).compile()
-    timing = measure(lambda: compiled(*arguments), 1, repeats)
-    memory = compiled.memory_analysis().temp_size_in_bytes
-    return {"value": value, "work": work, "seconds": timing.seconds / times, "bytes": memory}
+def measure_axis(axis: str, values: tuple[float, ...], repeats: int) -> list[dict[str, float]]:
+    """What it does and what it costs at each value: work, seconds, and bytes of temporary memory by XLA's account."""
+    cases = [case(axis, value) for value in values]
+    compiled = [jax.jit(one.program).lower(*one.arguments).compile() for one in cases]
+    works = {str(v): partial(program, *one.arguments) for v, program, one in zip(values, compiled, cases, strict=True)}
+    timings = in_turn(works, repeats).values()
+    return [
+        {
+            "value": value,
+            "work": one.work,
+            "seconds": timing.seconds / one.times,
+            "bytes": program.memory_analysis().temp_size_in_bytes,
+        }
+        for value, one, program, timing in zip(values, cases, compiled, timings, strict=True)
+    ]
 
 
 def figure_of(measured: dict[str, list[dict[str, float]]]) -> Figure:
@@ -120,7 +129,7 @@ def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
     options = tyro.cli(GrowthOptions, prog="python -m train.benchmark growth", args=argv, description=__doc__)
     check(options)
-    measured = {axis: [measure_case(axis, v, options.repeats) for v in values] for axis, values in AXES.items()}
+    measured = {axis: measure_axis(axis, values, options.repeats) for axis, values in AXES.items()}
     rows = {}
     for axis, cases in measured.items():
         for now in cases:
