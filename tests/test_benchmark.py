@@ -98,15 +98,16 @@ def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_p
 def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "AXES", {"batch": (2, 4), "classes": (2, 4), "rows": (250, 500)})
 
-    def three_seconds(works, *_):
+    def timings(works, *_):
         jax.block_until_ready([work() for work in works.values()])
-        return {name: Timing([3.0], [3.0], 1) for name in works}
+        return {name: Timing([seconds], [3.0], 1) for name, seconds in zip(works, (6.0, 3.0), strict=True)}
 
-    monkeypatch.setattr(growth, "in_turn", three_seconds)
+    monkeypatch.setattr(growth, "in_turn", timings)
     main(["growth", "--repeats", "1", "--out", str(tmp_path / "growth.json")])
     measured = json.loads((tmp_path / "growth.json").read_text())["measured"]
     assert all(more["work"] == 2 * least["work"] for least, more in measured.values())
-    a_program = {"batch": 1.0, "classes": 3.0, "rows": 3.0}  # three seconds: three steps, one loss, one epoch
+    # Twice the least work, and once the most, in 6 and 3 seconds: three steps each, one loss, one epoch.
+    a_program = {"batch": 1.0, "classes": 3.0, "rows": 3.0}
     assert all(case["seconds"] == a_program[axis] for axis, cases in measured.items() for case in cases)
     assert (tmp_path / "growth.png").exists() and "Cost against work" in capsys.readouterr().out
 
