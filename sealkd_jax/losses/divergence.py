@@ -32,5 +32,6 @@ def softened_kl(target: jax.Array, student: jax.Array, temperature: jax.Array) -
 def _from_highest(logits: jax.Array, temperature: jax.Array) -> jax.Array:
     """(logits − max)/τ: in this order, equal logits stay exactly equal however the compiler fuses the two."""
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    # As in `jax.nn.logsumexp`. This also keeps XLA from writing out `[T, B, C]` differences with the maxima on a CPU.
-    return (logits - jnp.where(jnp.isfinite(highest), highest, 0)) / temperature
+    # A temperature for each row, NaN where its highest is. With one for all, XLA's CPU compiler joins the maximum, the
+    # difference and the quotient, and writes out what it needs for that, `[T, B, C]` each.
+    return (logits - highest) / jnp.where(jnp.isnan(highest), highest, temperature)
