@@ -124,6 +124,19 @@ def test_long_runs_have_no_forward_mode_and_say_so(timesteps):
         jax.jvp(lif, (x,), (x,))
 
 
+@pytest.mark.parametrize(
+    ("timesteps", "loops"),
+    [(UNROLL, set()), (UNROLL + 1, {"cuda", "tpu"}), (UNROLL_ON_CPU + 1, {"cpu", "cuda", "tpu"})],
+)
+def test_where_a_program_has_a_loop(timesteps, loops):
+    def gradient(x):
+        return jax.grad(lambda x: lif(x)[0].sum())(x)
+
+    traced = jax.jit(gradient).trace(jnp.zeros((timesteps, 3)))
+    programs = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda", "tpu")}
+    assert {platform for platform, program in programs.items() if "stablehlo.while" in program} == loops
+
+
 def test_the_gradient_of_a_long_run_takes_the_place_of_the_membranes():
     """So that besides it, what the backward pass takes does not grow with T; by XLA's own account."""
 

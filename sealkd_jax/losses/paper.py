@@ -149,7 +149,7 @@ def ela_loss(
     competes = _competitors(student, is_label, as_count("top_k", top_k))  # nobody at a correct timestep
     levelled = competes | is_label
     lowest = jnp.min(teacher, axis=-1, where=levelled, initial=jnp.inf)
-    lowest = jnp.where(is_label.any(axis=-1), lowest, jnp.nan)  # and so is the loss of what has no label
+    lowest = jnp.where(is_label.any(axis=-1), lowest, jnp.nan)  # which the loss is then, too
     aligned_teacher = jnp.where(levelled, lowest[..., None], teacher)
     aligned_student = jnp.where(competes, value_at(is_label, student)[..., None], student)
     weight = jnp.where(competes.any(axis=-1), 1, correct_weight)
