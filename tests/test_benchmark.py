@@ -114,7 +114,8 @@ def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
 
 def test_steps_of_one_program_are_steps_one_after_another(float64):
     """And what growth calls a step is one of them."""
-    network, images = create_student("spiking-mlp", CLASSES, width=0.25), jnp.ones((2, 8, 8, 1))
+    network = create_student("spiking-mlp", CLASSES, width=0.25, precision="float64")
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 1)))
     state, step = seal_step(network, images, timesteps=2)
     batches, progress = in_a_row(Batch(images, jnp.arange(2), jnp.ones((2, CLASSES))), 3)
     together, metrics = jax.jit(as_in_an_epoch(step))(state, batches, progress)
