@@ -10,6 +10,7 @@ import jax.numpy as jnp
 def predicted_mask(student: jax.Array) -> jax.Array:
     """Mask `[T, B, C]` of the highest logit `[T, B, C]`; on ties the lowest index."""
     # Two plain reductions, of floats: on a CPU argmax, which carries pairs, is half as fast, and integers are slower.
+    # The cast back keeps XLA from joining the minimum with its use, as in `ela_loss`.
     classes = jnp.arange(student.shape[-1])[None, None, :]
     highest = student == student.max(axis=-1, keepdims=True)
     first = jnp.min(jnp.where(highest, classes.astype(student.dtype), student.shape[-1]), axis=-1)

@@ -149,7 +149,9 @@ def ela_loss(
     competes = _competitors(student, is_label, as_count("top_k", top_k))  # nobody at a correct timestep
     levelled = competes | is_label
     lowest = jnp.min(teacher, axis=-1, where=levelled, initial=jnp.inf)
-    lowest = jnp.where(is_label.any(axis=-1), lowest, jnp.nan)  # which the loss is then, too
+    # NaN without a label, and so is the loss. Here, because XLA's CPU compiler would otherwise join the minimum with
+    # its use, and write it out for every class.
+    lowest = jnp.where(is_label.any(axis=-1), lowest, jnp.nan)
     aligned_teacher = jnp.where(levelled, lowest[..., None], teacher)
     aligned_student = jnp.where(competes, value_at(is_label, student)[..., None], student)
     weight = jnp.where(competes.any(axis=-1), 1, correct_weight)
