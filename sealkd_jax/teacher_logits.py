@@ -98,14 +98,15 @@ class TeacherLogits:
     ):
         self.path = path
         self._logits, header = _open(path)
+        given = list(self._logits.shape)
         if self._logits.ndim == 2:
             self._logits = self._logits[None]
         shape, fingerprints = self._logits.shape, fingerprints or {}
         self.views, self.own = shape[0] if shape else 0, not header.keys() & fingerprints.keys()
-        wanted = f"[K, {examples}, {classes}] or [K, {examples}, {timesteps}, {classes}]"
+        wanted = f"[{examples}, {classes}], [K, {examples}, {classes}] or [K, {examples}, {timesteps}, {classes}]"
         if shape[1:] not in ((examples, classes), (examples, timesteps, classes)):
             raise InputError(
-                f"{path}: logits: expected {wanted} (N training examples, classes), got {list(shape)}; "
+                f"{path}: logits: expected {wanted} (N training examples, classes), got {given}; "
                 "compute them for this data set's training split, in its order"
             )
         if self.views != views and not (self.own and self.views == 1):

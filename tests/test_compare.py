@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from sealkd_jax.data import load
+from sealkd_jax.errors import InputError
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import train, train_seeds
@@ -18,7 +19,7 @@ from tests.several import first_devices
 from tests.test_distill import read, refusal
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
 from tests.test_watching import scalars
-from train import compare, comparison
+from train import compare, comparison, evaluate
 from train.options import parse
 from train.teacher import fingerprint
 
@@ -166,6 +167,11 @@ def workplace(tmp_path_factory):
 def out(workplace):
     compare.main(SMALL)
     return workplace / "out"
+
+
+def test_a_comparison_is_not_evaluated(out):
+    with pytest.raises(InputError, match="a comparison, not a run"):
+        evaluate.main([str(out)])
 
 
 def test_a_comparison_writes_what_it_promises(out):

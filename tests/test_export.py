@@ -113,6 +113,18 @@ def test_weights_come_with_a_card(run):
     assert card["energy"]["picojoule_per_example"] == 5.0
 
 
+def test_weights_and_card_make_the_network_again(run, monkeypatch):
+    """The code of docs/export.md."""
+    directory, network, variables = run
+    export.main([str(directory), "--to", "safetensors"])
+    monkeypatch.chdir(directory / "export")
+    names = {"images": jax.random.normal(jax.random.key(1), (5, *SHAPE))}
+    page = (ROOT / "docs/export.md").read_text()
+    exec(re.search(r"```python\n(import json\n.*?)```", page, re.DOTALL)[1], names)
+    expected = network.predict(variables, names["images"], timesteps=T)
+    np.testing.assert_array_equal(names["logits"], expected)
+
+
 def test_a_graph_is_written_for_nir(run):
     nir = pytest.importorskip("nir", reason="without NIR: see the extra export")
     directory, *_ = run

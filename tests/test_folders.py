@@ -1,6 +1,8 @@
 """Pictures in folders: what is read, in which split, and what is said of what cannot be."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from sealkd_jax.data import load, stream
 from sealkd_jax.data.folders import MEAN, STD, load_folder
 from sealkd_jax.errors import InputError
 from train import distill
+from train.presets import PRESETS
 
 
 def picture(path: Path, colour=(0, 0, 0), size=(40, 30)) -> Path:
@@ -156,3 +159,19 @@ def test_a_student_learns_from_streamed_pictures(flowers, tmp_path, monkeypatch,
     }
     distill.main(["imagenet", "--stream", *(word for name, value in options.items() for word in (f"--{name}", value))])
     assert "100.00%" in capsys.readouterr().out
+
+
+def test_the_teacher_of_small_pictures_has_a_smaller_cutout(flowers, tmp_path, monkeypatch):
+    """The preset blanks 112 of 224 pixels, which would leave nothing of these."""
+    monkeypatch.chdir(tmp_path)
+    preset = PRESETS["imagenet"]
+    quick = replace(preset.teacher, epochs=1, batch_size=6, resized_crop=0, auto_augment="none", learning_rate=0.01)
+    monkeypatch.setitem(PRESETS, "imagenet", preset._replace(teacher=quick))
+    options = f"--dataset folder:{flowers} --image-size 8 --teacher convnet --student spiking-mlp --width 0.1"
+    options += " --batch-size 6 --epochs 1 --timesteps 1 --views 1 --devices 1"
+    with pytest.raises(InputError, match="--cutout 112: larger than the images, of 8 pixels"):
+        distill.main(["imagenet", *options.split()])
+    assert not Path("runs").exists()
+    distill.main(["imagenet", *options.split(), "--cutout", "3"])
+    (path,) = Path("runs/teachers").glob("*/teacher.json")
+    assert json.loads(path.read_text())["options"]["cutout"] == 4

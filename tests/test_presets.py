@@ -23,7 +23,13 @@ from train.data import pick_augmentation
 from train.options import AugmentationOptions, check
 from train.presets import PRESETS
 
-SHAPES = {"digits": (8, 8, 1), "fashion-mnist": (28, 28, 1), "nmnist": (5, 34, 34, 2), "dvs-gesture": (16, 64, 64, 2)}
+SHAPES = {
+    "digits": (8, 8, 1),
+    "fashion-mnist": (28, 28, 1),
+    "imagenet": (224, 224, 3),
+    "nmnist": (5, 34, 34, 2),
+    "dvs-gesture": (16, 64, 64, 2),
+}
 
 
 def blank(shape, name="blank", dtype=np.uint8) -> Dataset:
@@ -58,9 +64,11 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
         ({"crop": 1}, (3, 8, 8, 2), "--crop 1: for images"),
         ({"auto_augment": "cifar10"}, (3, 8, 8, 2), "--auto-augment cifar10: for images"),
         ({"auto_augment": "imagenet"}, (8, 8, 1), "--auto-augment: for RGB images"),
+        ({"cutout": 7}, (8, 6, 3), "--cutout 7: larger than the images, of 6 pixels"),
+        ({"cutout": 112}, (3, 8, 8, 2), "--cutout 112: larger than the images, of 8 pixels"),
     ],
 )
-def test_augmentation_of_another_kind_is_refused(options, shape, words):
+def test_augmentation_that_does_not_fit_is_refused(options, shape, words):
     with pytest.raises(InputError, match=words):
         pick_augmentation(AugmentationOptions(**options), blank(shape))
 

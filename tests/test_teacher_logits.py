@@ -163,9 +163,10 @@ def not_finite(value):
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (VIEWS[:, :5], r"expected \[K, 6, 3\] or \[K, 6, 2, 3\].*got \[4, 5, 3\]"),
+        (VIEWS[:, :5], r"expected \[6, 3\], \[K, 6, 3\] or \[K, 6, 2, 3\].*got \[4, 5, 3\]"),
         (VIEWS[..., :2], r"got \[4, 6, 2\]"),
         (VIEWS[0, 0], r"got \[3\]"),
+        (VIEWS[0, :5], r"got \[5, 3\]"),
         (np.zeros((4, N, T + 1, C), np.float32), r"got \[4, 6, 3, 3\]"),
         (VIEWS[:3], "expected 1 or 4 views, got 3; see --views"),
         (VIEWS.astype(np.float64), "expected float16 or float32, got float64"),

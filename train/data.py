@@ -67,7 +67,9 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
     for name, value in refused.items():
         if value:
             raise InputError(f"--{name.replace('_', '-')} {value}: for {kind}, which {dataset.name} has not")
-    channels = dataset.train.images.shape[-1]
+    height, width, channels = dataset.train.images.shape[-3:]
+    if options.cutout > (side := min(height, width)):  # it could leave nothing
+        raise InputError(f"--cutout {options.cutout}: larger than the images, of {side} pixels; half of that is usual")
     if policy and channels != 3:
         raise InputError(f"--auto-augment: for RGB images; those of {dataset.name} have {channels} channels")
     if dataset.frames:

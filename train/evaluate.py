@@ -57,6 +57,8 @@ def diagnose(directory: Path) -> dict[str, Any]:
         InputError: if there is no run, or it is not finished or damaged.
     """
     if not (directory / "summary.json").exists():
+        if (directory / "comparison.json").exists():
+            raise InputError(f"{directory}: a comparison, not a run; its table is in {directory}/report.html")
         if (directory / "config.json").exists():
             raise InputError(f"{directory}: not finished; go on with it by train.distill --resume --out {directory}")
         raise InputError(f"{directory}: no run there (no summary.json)")

@@ -62,6 +62,8 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     """
     student = preset.distill
     network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
+    # The preset's square may be larger than these images are.
+    network["cutout"] = min(preset.teacher.cutout, min(dataset.train.images.shape[-3:-1]) // 2)
     recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
     if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
         return teacher

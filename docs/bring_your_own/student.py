@@ -49,4 +49,4 @@ class TwoDense(nn.Module):
 
 if __name__ == "__main__":
     STUDENTS["two-dense"] = TwoDense
-    distill.main(["digits", "--student", "two-dense", *sys.argv[1:]])
+    distill.main(["digits", "--student", "two-dense", "--out", "runs/two-dense", *sys.argv[1:]])

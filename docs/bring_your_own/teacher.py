@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     np.savez(FILE, logits=np.stack(logits))
 
     # 3. A student of it.
-    distill.main(["digits", "--teacher-logits", FILE, "--views", str(VIEWS), *argv])
+    distill.main(["digits", "--teacher-logits", FILE, "--views", str(VIEWS), "--out", "runs/my-teacher", *argv])
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
     opened = _FORMATS.get(path.suffix)
     if opened is None:
         raise InputError(f"{path}: unknown format; expected a name that ends with one of {', '.join(_FORMATS)}")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
     try:
         with opened(path) as arrays:
             yield arrays

@@ -76,7 +76,7 @@ def ratio(ours: Timing, theirs: Timing) -> float:
 
 
 class Floor(NamedTuple):
-    """What this machine reached in the same run: operations of matrix products, and bytes read and written, per second."""
+    """What this machine reached in the same run, per second: operations of matrix products, bytes read and written."""
 
     operations: float
     bytes: float
