@@ -34,7 +34,8 @@ def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 255, (32, 8, 8, 3)).astype(np.uint8), np.arange(32, dtype=np.int32) % 10)
     dataset = Dataset("small", split, split, split, tuple("0123456789"))
-    plan = make_plan(replace(PRESETS["cifar10"].distill, batch_size=16, width=1 / 16, timesteps=2, **options), dataset)
+    small = {"batch_size": 16, "width": 1 / 16, "timesteps": 2, "cutout": 4}
+    plan = make_plan(replace(PRESETS["cifar10"].distill, **small, **options), dataset)
     shallow = plan.network.module.clone(depths=(1, 1), features=plan.network.module.features[:2])
     plan = replace(plan, network=replace(plan.network, module=shallow))
     parallel = Parallel(mode, first_devices(8))
