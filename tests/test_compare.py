@@ -169,9 +169,11 @@ def out(workplace):
     return workplace / "out"
 
 
-def test_a_comparison_is_not_evaluated(out):
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_comparison_is_not_evaluated(finished, out, tmp_path):
+    (tmp_path / "config.json").write_bytes((out / "config.json").read_bytes())
     with pytest.raises(InputError, match="a comparison, not a run"):
-        evaluate.main([str(out)])
+        evaluate.main([str(out if finished else tmp_path)])
 
 
 def test_a_comparison_writes_what_it_promises(out):

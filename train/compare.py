@@ -28,7 +28,7 @@ from sealkd_jax.report import write_comparison_report
 from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import Plan, compile_evaluation, params_digest, train_seeds
-from train.comparison import REFERENCE, paired_difference, table_of, write_csv
+from train.comparison import REFERENCE, is_comparison, paired_difference, table_of, write_csv
 from train.data import load_dataset, of_the_student
 from train.distill import FREE, check_out, make_plan
 from train.options import DataOptions, DistillOptions, as_kind, check, parse
@@ -127,12 +127,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check_comparison(out: Path) -> None:
     """Refuses to write into the directory of something else."""
-    config = out / "config.json"
-    try:
-        ours = not config.exists() or "methods" in json.loads(config.read_text())["options"]
-    except (ValueError, TypeError, KeyError):
-        ours = False
-    if not ours:
+    if (out / "config.json").exists() and not is_comparison(out):
         raise InputError(f"--out {out}: holds something else than a comparison; choose another --out")
 
 

@@ -1,6 +1,7 @@
-"""What a comparison says: differences paired by seed, its rows as CSV and as a table."""
+"""What a comparison is and says: differences paired by seed, its rows as CSV and as a table."""
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ from sealkd_jax.files import replacing
 
 REFERENCE = "uniform_kd"
 RESAMPLES = 9999
+
+
+def is_comparison(directory: Path) -> bool:
+    """Whether a directory's `config.json` is that of a comparison, finished or not."""
+    try:
+        return "methods" in json.loads((directory / "config.json").read_text())["options"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return False
 
 
 def paired_difference(accuracy: Sequence[float], reference: Sequence[float]) -> tuple[float, list[float] | None]:

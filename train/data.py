@@ -58,7 +58,7 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
     """What makes a view of one of this data set's training examples.
 
     Raises:
-        InputError: for what the data set's kind does not admit.
+        InputError: for what the data set's kind, or the size of its images, does not admit.
     """
     policy = options.auto_augment if options.auto_augment != "none" else ""
     images_only = {"crop": options.crop, "resized_crop": options.resized_crop, "auto_augment": policy}

@@ -19,6 +19,7 @@ from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
 from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
 from sealkd_jax.report.predictions import sta_knobs
+from train.comparison import is_comparison
 from train.program import run
 
 WIDEST = 9  # timesteps in a row of 80 characters
@@ -57,8 +58,8 @@ def diagnose(directory: Path) -> dict[str, Any]:
         InputError: if there is no run, or it is not finished or damaged.
     """
     if not (directory / "summary.json").exists():
-        if (directory / "comparison.json").exists():
-            raise InputError(f"{directory}: a comparison, not a run; its table is in {directory}/report.html")
+        if is_comparison(directory):
+            raise InputError(f"{directory}: a comparison, not a run; once it is finished, its table is in report.html")
         if (directory / "config.json").exists():
             raise InputError(f"{directory}: not finished; go on with it by train.distill --resume --out {directory}")
         raise InputError(f"{directory}: no run there (no summary.json)")
