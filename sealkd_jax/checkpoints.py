@@ -8,6 +8,7 @@ because Orbax returns flipped bits as if nothing were wrong.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path):
+        logging.getLogger("absl").addFilter(_is_not_about_frequency)
         self._directory = directory.absolute()
         self._records: Records = []
         self._manager = ocp.CheckpointManager(
@@ -154,6 +156,11 @@ class Checkpoints:
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
                 "the ones before are kept: make room, and go on with --resume"
             ) from error
+
+
+def _is_not_about_frequency(record: logging.LogRecord) -> bool:
+    """Orbax advises fewer checkpoints where one is written for longer than an epoch takes; that is for us to bear."""
+    return not str(record.msg).startswith("Waiting for previous save")
 
 
 def _expect_alike(path: Any, found: np.ndarray, like: jax.Array) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import write_json
 from sealkd_jax.sharding import Parallel
 from sealkd_jax.training import params_digest, train
 from tests.several import first_devices
@@ -51,6 +53,18 @@ def test_the_best_is_kept_over_restarts_and_no_other(tmp_path):
         with Checkpoints(tmp_path / "c") as checkpoints:
             checkpoints.save({"x": jnp.full(3, epoch)}, RECORDS[:epoch])
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "5", "6"]
+
+
+def test_a_slow_disk_is_waited_for_without_a_word(tmp_path, monkeypatch, caplog):
+    def slow(*file):
+        time.sleep(1.2)  # Orbax gives advice after a second
+        write_json(*file)
+
+    monkeypatch.setattr("sealkd_jax.checkpoints.write_json", slow)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch in (1, 2):
+            checkpoints.save(STATE, RECORDS[:epoch])
+    assert caplog.records == []
 
 
 def test_what_is_saved_does_not_change_with_what_goes_on(tmp_path):
