@@ -44,7 +44,7 @@ def test_pad_and_crop_reaches_every_place_equally_often():
     width=st.integers(1, 40),
     corners=st.tuples(*[st.floats(0, 1)] * 4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_part_is_scaled_as_by_pillow(seed, height, width, corners):
     image = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
     part = np.maximum(1, np.multiply(corners[:2], (height, width)))

@@ -135,7 +135,7 @@ def test_recomputing_changes_memory_not_values(remat):
 
 @pytest.mark.parametrize(
     ("block", "timesteps"),
-    [(Block, 8), (PreActBlock, 8), (SEWBlock, 8), (None, 8), (Block, UNROLL + 1), (Block, UNROLL_ON_CPU + 1)],
+    [(Block, UNROLL), (PreActBlock, UNROLL), (SEWBlock, UNROLL), (None, UNROLL), (Block, UNROLL_ON_CPU + 1)],
 )
 def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
     """XLA's own account of it, which sees through a recomputation that the compiler undoes."""

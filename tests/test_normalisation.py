@@ -47,7 +47,7 @@ def assert_close(ours, theirs, tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), ours, theirs)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     features=st.integers(1, 4),

@@ -38,7 +38,7 @@ def layer(batch=2, height=4, width=6, inputs=64, outputs=72, dtype=np.float64):
     return x, kernel, rng.normal(size=(batch, height, width, outputs)).astype(dtype)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     batch=st.integers(1, 7),
     height=st.integers(1, 7),
