@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -157,10 +157,9 @@ def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     try:
         if path.suffix == ".npz":
             with path.open("rb") as stream:
-                archive = np.load(stream, allow_pickle=False)
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("a single array, not an archive of named ones")
-                logits = archive["logits"]
+                if not is_zipfile(path):
+                    raise ValueError("expected an .npz archive, as of np.savez")
+                logits = np.load(stream, allow_pickle=False)["logits"]
             _check_dtype(path, str(logits.dtype))
             return logits, {}
         with safe_open(path, framework="numpy") as file, path.open("rb") as stream:

@@ -226,7 +226,7 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     compare.main([*SMALL, "--resume", "--methods", "none,tser", "--hyper", "lam=0.1", "--tensorboard"])
     assert trained == ["tser"]
     said = capsys.readouterr()
-    assert "cells 1/2: none, done before" in said.err
+    assert "epochs 1/2: none, done before" in said.err
     assert "tser †" in said.out and "report.html" in said.out and "comparison.csv" in said.out
     rows = read(out / "comparison.json")["rows"]
     assert all(row["difference"] is None for row in rows)  # no uniform_kd

@@ -266,6 +266,13 @@ def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, cap
         "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with train.teacher and "
         "give its directory as --teacher"
     )
+    assert not (workplace / "new").exists()
+
+
+def test_images_too_small_for_a_network_are_refused_before_anything_is_written(workplace, capsys):
+    said = refusal([*SMALL, "--student", "spiking-vgg", "--method", "none", *NEW], capsys)
+    assert said == "error: images: nothing left to pool at 1x1; larger ones are needed"
+    assert not (workplace / "new").exists()
 
 
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):

@@ -16,7 +16,7 @@ from sealkd_jax.models.pooling import average_pool, max_pool
 from sealkd_jax.models.resnets import Block, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU
 from sealkd_jax.training.state import flatten
-from tests.optimised import optimised_jit
+from tests.optimised import fused_jit
 
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
 
@@ -154,7 +154,7 @@ def test_recomputing_saves_memory_in_the_compiled_program(block, timesteps):
                 lambda p: network.train(variables._replace(params=p), images, timesteps=timesteps)[0].sum()
             )(variables.params)
 
-        return optimised_jit(gradient).lower(variables, images).compile().memory_analysis().temp_size_in_bytes
+        return fused_jit(gradient).lower(variables, images).compile().memory_analysis().temp_size_in_bytes
 
     plain = temporary("none")
     share = 0.75 if block is None else 0.6  # a part of the blocks' memory is needed at once

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU, lif
 from sealkd_jax.surrogates import sigmoid
-from tests.optimised import optimised_jit
+from tests.optimised import fused_jit
 from tests.pullback import pullback, random
 from tests.several import first_devices
 
@@ -145,7 +145,7 @@ def test_the_gradient_of_a_long_run_takes_the_place_of_the_membranes():
             return jax.vjp(lambda x: lif(x)[0], x)[1](dspikes)
 
         x = jax.ShapeDtypeStruct((timesteps, 16, 256), jnp.float32)
-        return optimised_jit(gradient).lower(x, x).compile().memory_analysis().temp_size_in_bytes
+        return fused_jit(gradient).lower(x, x).compile().memory_analysis().temp_size_in_bytes
 
     short, long = UNROLL_ON_CPU + 1, 256
     assert temporary(long) - temporary(short) < 0.01 * (long - short) * 16 * 256 * 4

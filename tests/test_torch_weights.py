@@ -92,14 +92,14 @@ def test_names_are_those_of_the_published_networks(name, examples):
 def test_all_that_differs_is_told_in_one_line(tmp_path):
     state = dict(STATE)
     del state["bn1.bias"], state["linear.bias"]
-    state["fc.bias"] = np.zeros(10, np.float32)
+    state |= {f"fc.{letter}": np.zeros(10, np.float32) for letter in "abcdef"}
     state["conv1.weight"] = np.zeros((2, 1, 3, 3), np.float32)
     np.savez(tmp_path / "weights.npz", **state)
     with pytest.raises(InputError) as caught:
         import_torch(tmp_path / "weights.npz", NETWORK, LIKE)
     assert str(caught.value) == (
         f"{tmp_path}/weights.npz: of another network than this one. missing: bn1.bias, linear.bias; not expected: "
-        "fc.bias; of another shape: conv1.weight (expected [2, 3, 3, 3], got [2, 1, 3, 3])"
+        "fc.a, fc.b, fc.c, fc.d, 2 more; of another shape: conv1.weight (expected [2, 3, 3, 3], got [2, 1, 3, 3])"
     )
 
 

@@ -228,7 +228,7 @@ def run_cells(
     """The result of every cell: read where it is finished, trained and written where it is not."""
     (out / "cells").mkdir(exist_ok=True)
     seeds, results = range(options.seed, options.seed + options.seeds), []
-    with watch("cells", sum(cell.options.epochs for cell in cells), options) as show:
+    with watch("epochs", sum(cell.options.epochs for cell in cells), options) as show:
         done = 0
         for cell in cells:
             decided = decided_by(cell, seeds, teacher, dataset)

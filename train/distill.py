@@ -26,9 +26,17 @@ from train.cluster import join
 from train.data import load_dataset, of_the_student
 from train.finish import finish
 from train.options import DistillOptions, DistillProgramOptions, as_kind, bind_method, parse
-from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
+from train.precompute import (
+    named_teacher,
+    obtain_logits,
+    own_logits,
+    pick_teacher,
+    student_network,
+    student_recipe,
+    teacher_options,
+)
 from train.program import facts, run, warn
-from train.teacher import Teacher
+from train.teacher import Teacher, like_of
 from train.watching import say, watch
 
 
@@ -56,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
+            if teacher is None:
+                teacher_options(preset, whole)  # complains before anything is written
         with locked_by_first(out, wait=False):
             if first():
                 _write_config(out, name, options, source, whole.fingerprint)
@@ -67,9 +77,9 @@ def main(argv: list[str] | None = None) -> None:
                 trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, **calls)
             summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
             report = write_report(out) if first() else None
-    seconds = time.perf_counter() - started
+    seconds, since = time.perf_counter() - started, " since it was resumed" if options.resume else " in all"
     found = summary | {"report": str(report)}
-    say(options, "result", found, _table(summary, teacher), f"{seconds:.0f} s in all. Report: {report}")
+    say(options, "result", found, _table(summary, teacher), f"{seconds:.0f} s{since}. Report: {report}")
 
 
 def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
@@ -92,6 +102,7 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     steps_per_epoch(plan.recipe, dataset)
     if dataset.frames not in (None, options.timesteps):
         raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
+    like_of(plan.network, dataset)
     logits = jax.ShapeDtypeStruct((options.batch_size, len(dataset.classes)), np.float32)
     student = jax.ShapeDtypeStruct((options.timesteps, *logits.shape), np.float32)
     try:
@@ -164,6 +175,8 @@ def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
     if teacher:
         blank = [""] * (len(shown) - 1)
         table.add_row("teacher (ANN)", *blank, f"{teacher.test_accuracy:.2%}", "", "")
+    if len(shown) < summary["timesteps"]:
+        table.caption = "the other timesteps are in the report"
     by_timestep = [f"{summary['accuracy_by_timestep'][t - 1]:.2%}" for t in shown]
     firing_rate, training = f"{summary['firing_rate']:.3f}", f"{summary['train_seconds']:.1f} s"
     table.add_row("student (SNN)", *by_timestep, firing_rate, training)

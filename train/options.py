@@ -130,9 +130,9 @@ class DistillOptions(TrainingOptions):
     teacher: str
     """Name of a teacher network, or the directory of a teacher that train.teacher made or of a finished student."""
     teacher_width: float = 1.0
-    """Factor on the features of a network's layers."""
+    """Factor on the features of a network's layers; a directory's teacher has its own."""
     teacher_sees: Literal["mean", "each"] = "mean"
-    """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep."""
+    """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep; likewise."""
     teacher_logits: Path | None = None
     """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [K,N,C], [K,N,T,C] or [N,C]."""
     train_examples: int | None = None

@@ -27,6 +27,7 @@ from train.options import (
     DistillOptions,
     DistillProgramOptions,
     Preset,
+    TeacherOptions,
     WatchOptions,
     parse,
 )
@@ -60,19 +61,27 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     Raises:
         InputError: if it is neither.
     """
+    named = named_teacher(preset.distill.teacher, dataset, parallel)
+    return named or obtain_teacher(teacher_options(preset, dataset), dataset, parallel)
+
+
+def teacher_options(preset: Preset, dataset: Dataset) -> TeacherOptions:
+    """Those of the network that the options name, by the preset's recipe.
+
+    Raises:
+        InputError: if the recipe's batch is larger than the training split.
+    """
     student = preset.distill
     network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
     # The preset's square may be larger than these images are.
     network["cutout"] = min(preset.teacher.cutout, min(dataset.train.images.shape[-3:-1]) // 2)
     recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
-    if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
-        return teacher
     if recipe.batch_size > (examples := len(dataset.train.labels)):
         raise InputError(
             f"the teacher's --batch-size {recipe.batch_size}: expected 1 to {examples}, the training examples; make it "
             "with train.teacher and give its directory as --teacher"
         )
-    return obtain_teacher(recipe, dataset, parallel)
+    return recipe
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:

@@ -108,6 +108,11 @@ def _classes(path: Path, names: np.ndarray | None, labels: np.ndarray) -> tuple[
         largest = int(labels.max(initial=0))
         if largest > len(labels):
             raise InputError(f"{path}: y_train: label {largest} of {len(labels)} examples; expected 0, 1, 2, …")
+        if labels.size and (least := labels.min()) > 0:
+            raise InputError(
+                f"{path}: y_train: labels from {least} to {largest}; expected from 0: subtract {least}, or add the "
+                "names of all classes as classes"
+            )
         return tuple(map(str, range(largest + 1)))
     if names.ndim != 1 or names.dtype.kind != "U":
         raise InputError(f"{path}: classes: expected names, strings [C]; got {names.dtype} {list(names.shape)}")

@@ -7,6 +7,7 @@ inputs in the order H, W, C; PyTorch's would be C, H, W.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,5 +145,10 @@ def _compare(path: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tu
         ],
     }
     if any(complaints.values()):
-        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in complaints.items() if names)
+        told = "; ".join(f"{what}: {_some(names)}" for what, names in complaints.items() if names)
         raise InputError(f"{path}: of another network than this one. {told}")
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
