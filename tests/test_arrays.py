@@ -115,6 +115,7 @@ def test_any_layout_of_the_same_numbers_is_the_same_data_set(tmp_path_factory, s
         ({"y_test": np.zeros((9, 3), int)}, "y_test: expected integers [9]"),
         ({"y_test": np.zeros(9)}, "y_test: expected integers [9], one for each image of x_test; got float64"),
         ({"y_train": np.arange(60) % 3 - 1}, "y_train: expected labels from 0; got -1 to 1"),
+        ({"y_train": np.zeros(60, int), "y_test": np.zeros(9, int)}, "labels: of 1 class; expected two classes"),
         ({"y_train": np.arange(60) % 3 + 1}, "y_train: labels from 1 to 3; expected from 0: subtract 1, or add"),
         ({"y_train": np.full(60, 2**63, np.uint64)}, "y_train: expected labels from 0; got 9223372036854775808"),
         ({"y_train": np.full(60, 2**31 - 1)}, "y_train: label 2147483647 of 60 examples"),

@@ -138,6 +138,8 @@ def test_a_view_depends_on_seed_view_and_index_alone():
     np.testing.assert_array_equal(view(images[order], order), whole[order])
     jitted = jax.jit(lambda k: augment(pad_and_crop(2), images, seed=0, view=k, index=index))
     np.testing.assert_array_equal(jitted(3), whole)
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(view(images, index), whole)
     assert not np.array_equal(view(images, index, seed=1), whole)
     assert not np.array_equal(view(images, index, k=4), whole)
 

@@ -128,6 +128,7 @@ PROGRAMS = [
     (teacher, ["--teacher", "resnet"], "teacher 'resnet': unknown; expected one of convnet"),
     (teacher, ["--batch-size", "2000"], "--batch-size 2000: expected 1 to 1257, the training examples"),
     (teacher, ["--evaluate"], "--evaluate: expected --import FILE beside it"),
+    (teacher, ["--scale", "imagenet"], "--scale imagenet: expected --import FILE beside it"),
     (teacher, ["--import", "none.safetensors"], "none.safetensors: no such file"),
     (teacher, ["--import", "none.pth"], "none.pth: no such file"),
     (teacher, ["--import", "file"], "file"),

@@ -1,6 +1,7 @@
 """Many seeds in one program, and the comparison of methods as a user runs it."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,15 +227,18 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     compare.main([*SMALL, "--resume", "--methods", "none,tser", "--hyper", "lam=0.1", "--tensorboard"])
     assert trained == ["tser"]
     said = capsys.readouterr()
-    assert "epochs 1/2: none, done before" in said.err
+    assert "epochs 1/2: none, done before" in said.err and "warning" not in said.err
     assert "tser †" in said.out and "report.html" in said.out and "comparison.csv" in said.out
     rows = read(out / "comparison.json")["rows"]
     assert all(row["difference"] is None for row in rows)  # no uniform_kd
     boards = [scalars(out / "tensorboard" / "tser" / f"seed {seed}")["accuracy/validation"] for seed in (0, 1)]
     assert [[step for step, _ in board] for board in boards] == [[1], [1]]
     assert np.mean([board[0][1] for board in boards]) == pytest.approx(rows[1]["validation"])
+    (cell,) = Path("parts/cells").glob("none-*.json")
+    cell.write_text(json.dumps(read(cell) | {"commit": "an earlier one"}))
+    compare.main([*two, "--resume"])
+    assert "warning: parts/cells: some are of another commit than this start" in capsys.readouterr().err
     for damaged in ("{", "[]", '{"test_accuracy": [1.0]}'):
-        (cell,) = Path("parts/cells").glob("none-*.json")
         cell.write_text(damaged)
         assert f"{cell}: damaged" in refusal([*two, "--resume"], capsys, chatty=True, main=compare.main)
     for other in ('{"options": {"method": "seal"}}', "{"):

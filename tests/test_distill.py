@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -19,9 +20,11 @@ from safetensors.numpy import load_file
 
 import train.presets
 from sealkd_jax.data import load
+from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, read_sealed, write_sealed
 from sealkd_jax.training import pieces
 from train import distill, evaluate, precompute, program, teacher
+from train.options import parse
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
@@ -109,7 +112,7 @@ def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, c
     assert contents(run) == before
     distill.main([*SMALL, "--out", "run", "--resume"])
     words = capsys.readouterr()
-    assert "teacher (ANN)" in words.out and "student (SNN)" in words.out and "run/report.html" in words.out
+    assert "teacher " in words.out and "student (SNN)" in words.out and "run/report.html" in words.out
     assert read(run / "summary.json") == json.loads(before[run / "summary.json"])
     assert (run / "weights.safetensors").read_bytes() == before[run / "weights.safetensors"]
 
@@ -224,6 +227,22 @@ def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
         assert (workplace / "elsewhere" / path.relative_to(workplace)).read_bytes() == path.read_bytes()
 
 
+def test_logits_are_of_the_random_numbers_that_jax_draws(run, workplace):
+    (path,) = (workplace / "runs" / "teachers").glob("*/logits-*.safetensors")
+    options = parse("distill", "", SMALL)[1].distill
+    assert precompute.own_logits(path, options, load("digits")).views == options.views
+    with jax.threefry_partitionable(False), pytest.raises(InputError, match="made for another random numbers"):
+        precompute.own_logits(path, options, load("digits"))
+
+
+def test_a_directory_of_a_networks_name_is_not_that_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("convnet").mkdir()
+    assert precompute.named_teacher("convnet", load("digits"), None) is None
+    with pytest.raises(InputError, match="convnet: no teacher there"):
+        precompute.named_teacher("./convnet", load("digits"), None)
+
+
 def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workplace, tmp_path, monkeypatch):
     (teacher,) = (workplace / "runs" / "teachers").iterdir()
     shutil.copytree(teacher, tmp_path / "runs" / "teachers" / teacher.name)
@@ -266,13 +285,20 @@ def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, cap
         "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with train.teacher and "
         "give its directory as --teacher"
     )
-    assert not (workplace / "new").exists()
+    frames = {name: np.repeat(array[:, None], 3, 1).repeat(2, -1) for name, array in arrays.items()}
+    labels = {f"y_{name}": split.labels for name, split in splits.items()}
+    np.savez(workplace / "frames.npz", **frames, **labels)
+    said = refusal([*SMALL, "--dataset", "npz:frames.npz", "--batch-size", "20", "--crop", "0", *NEW], capsys)
+    assert said.startswith(
+        "error: the teacher's --crop 1: for images, which frames has not; make it with train.teacher"
+    )
+    distill.check_out(workplace / "new", resume=False)  # is free
 
 
-def test_images_too_small_for_a_network_are_refused_before_anything_is_written(workplace, capsys):
+def test_images_too_small_for_a_network_are_refused_and_leave_the_place_free(workplace, capsys):
     said = refusal([*SMALL, "--student", "spiking-vgg", "--method", "none", *NEW], capsys)
     assert said == "error: images: nothing left to pool at 1x1; larger ones are needed"
-    assert not (workplace / "new").exists()
+    distill.check_out(workplace / "new", resume=False)  # is free
 
 
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):

@@ -17,6 +17,7 @@ from sealkd_jax.sharding import Parallel
 from sealkd_jax.teacher_logits import TeacherLogits
 from sealkd_jax.training import params_digest
 from tests.several import first_devices
+from tests.test_distill import refusal
 from train import distill, program, teacher
 from train.benchmark.__main__ import main as benchmark
 from train.data import pick_augmentation
@@ -164,7 +165,7 @@ def test_missing_data_and_wrong_options_are_one_line(arguments, words, tmp_path,
 
 
 def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
-    arguments = ["data", "cifar10", "--dataset", "npz:own.npz", "--student", "spiking-mlp", "--devices", "1"]
+    arguments = ["data", "cifar10", "--dataset", "npz:own.npz", "--student", "spiking-mlp"]
     benchmark([*arguments, "--timesteps", "1", "--batch-size", "20", "--repeats", "2", "--out", "data.json"])
     measured = json.loads(Path("data.json").read_text())
     assert {"first start", "later start", "streaming", "augmentation", "training step"} == measured["timings"].keys()
@@ -175,7 +176,7 @@ def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
     assert "of a core" in capsys.readouterr().out
 
 
-def test_a_student_can_be_the_teacher(own_images):
+def test_a_student_can_be_the_teacher(own_images, capsys):
     """It then has logits at each of its timesteps, and its test accuracy is that of its own run."""
     arguments = ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20", "--devices", "1"]
     arguments += ["--epochs", "1", "--student", "spiking-mlp", "--width", "0.1", "--views", "2"]
@@ -186,6 +187,10 @@ def test_a_student_can_be_the_teacher(own_images):
     assert second["teacher_accuracy"] == pytest.approx(first["test_accuracy"])
     (path,) = Path("first").glob("logits-*.safetensors")
     assert TeacherLogits(path, examples=180, classes=10, timesteps=2, views=2).view(1).shape == (180, 2, 10)
+    said = refusal([*arguments, "--timesteps", "3", "--teacher", "first", "--out", "third"], capsys)
+    assert said.startswith("error: --timesteps 3: the teacher first has 2 timesteps")
+    assert list(Path("first").glob("logits-*.safetensors")) == [path]
+    distill.check_out(Path("third"), resume=False)  # is free
 
 
 def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images, capsys):

@@ -187,7 +187,7 @@ def test_frames_reach_the_network_time_first():
     """Recordings `[N, T, H, W, 2]` become batches `[T, B, H, W, 2]`; silence stays 0 after normalisation."""
     frames = np.random.default_rng(0).poisson(0.3, (9, 3, 4, 4, 2)).astype(np.uint16)
     split = Split(frames, np.zeros(9, np.int32))
-    dataset = Dataset("events", split, split, split, ("a",))
+    dataset = Dataset("events", split, split, split, ("a", "b"))
     recipe = make_plan().recipe._replace(augmentation=lambda key, image: image)
     batch = view_batch(recipe, on_devices(dataset, split, one_device()), jnp.array([4, 2]), 1)
     expected = frames[[4, 2]] / 255 / (frames / 255).std((0, 1, 2, 3))

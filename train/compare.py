@@ -1,7 +1,8 @@
 """Compares methods on one preset: `python -m train.compare [PRESET] --methods none,uniform_kd,seal --seeds 5`.
 
 A cell is one method with its options; all its seeds train together in one compiled program. A finished cell is kept
-in `cells/` under a fingerprint of everything that decides it, so it is not run again, and a changed one is.
+in `cells/` under a fingerprint of everything that decides it, so it is not run again, and a changed one is. One of
+another commit, of other versions or another device is kept, and named.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ from train.data import load_dataset, of_the_student
 from train.distill import FREE, check_out, make_plan
 from train.options import DataOptions, DistillOptions, as_kind, check, parse
 from train.precompute import obtain_logits, own_logits, pick_teacher
-from train.program import facts, run
+from train.program import facts, run, warn
 from train.teacher import Teacher, fingerprint
 from train.watching import Scalars, Show, say, watch
 
@@ -227,8 +228,9 @@ def run_cells(
 ) -> list[dict[str, Any]]:
     """The result of every cell: read where it is finished, trained and written where it is not."""
     (out / "cells").mkdir(exist_ok=True)
-    seeds, results = range(options.seed, options.seed + options.seeds), []
-    with watch("epochs", sum(cell.options.epochs for cell in cells), options) as show:
+    seeds, results, here = range(options.seed, options.seed + options.seeds), [], facts()
+    when = "the epoch is over; finished cells are kept, this one is not"
+    with watch("epochs", sum(cell.options.epochs for cell in cells), options, when=when) as show:
         done = 0
         for cell in cells:
             decided = decided_by(cell, seeds, teacher, dataset)
@@ -241,11 +243,14 @@ def run_cells(
                         result = _train(cell, seeds, dataset, logits, options.seeds_at_once, on_epoch)
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{cell.name}: {error}") from error
-                write_json(path, result | {"decided_by": decided})
+                write_json(path, result | {"decided_by": decided} | here)
             else:
                 show({"epoch": done + cell.options.epochs, "what": f"{cell.name}, done before"})
             results.append(_read_cell(path, options.seeds))
             done += cell.options.epochs
+    others = [fact for fact in ("commit", "versions", "device") if any(of.get(fact) != here[fact] for of in results)]
+    if others:
+        warn(f"{out / 'cells'}: some are of another {', '.join(others)} than this start, see there; numbers may differ")
     return results
 
 

@@ -67,7 +67,7 @@ def table_of(comparison: dict[str, Any]) -> Table:
         accuracies = (f"{row['validation']:.2%}", f"{row['mean']:.2%}{std}")
         table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")
     if comparison["teacher_accuracy"] is not None:
-        table.add_row("teacher (ANN)", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
+        table.add_row("teacher", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
     notes = {
         "differences are between the same settings": any(row["options"] for row in comparison["rows"]),
         "† written after its paper alone: not checked against its authors’ code": any(

@@ -26,15 +26,7 @@ from train.cluster import join
 from train.data import load_dataset, of_the_student
 from train.finish import finish
 from train.options import DistillOptions, DistillProgramOptions, as_kind, bind_method, parse
-from train.precompute import (
-    named_teacher,
-    obtain_logits,
-    own_logits,
-    pick_teacher,
-    student_network,
-    student_recipe,
-    teacher_options,
-)
+from train.precompute import named_teacher, obtain_logits, own_logits, pick_teacher, student_network, student_recipe
 from train.program import facts, run, warn
 from train.teacher import Teacher, like_of
 from train.watching import say, watch
@@ -64,14 +56,13 @@ def main(argv: list[str] | None = None) -> None:
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
-            if teacher is None:
-                teacher_options(preset, whole)  # complains before anything is written
         with locked_by_first(out, wait=False):
-            if first():
-                _write_config(out, name, options, source, whole.fingerprint)
+            config = _config(out, name, options, source, whole.fingerprint) if first() else None
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
+            if first():
+                write_sealed(out / "config.json", config)
             with watch("student", options.epochs, options, out) as show:
                 calls = {"on_epoch": show, "on_piece": show, "on_damage": warn}
                 trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, **calls)
@@ -132,8 +123,8 @@ def check_out(out: Path, resume: bool) -> None:
 FREE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
 
 
-def _write_config(out: Path, preset: str, options: DistillOptions, source: str | None, data: str) -> None:
-    """Writes `config.json`; of a run that goes on, checks that it is the same run and notes the new start.
+def _config(out: Path, preset: str, options: DistillOptions, source: str | None, data: str) -> dict[str, Any]:
+    """What `config.json` will say; of a run that goes on, checks that it is the same run and notes the new start.
 
     `source` is a digest of the user's own teacher or logits, and `data` the data's fingerprint: these may have changed
     under the same name.
@@ -160,7 +151,7 @@ def _write_config(out: Path, preset: str, options: DistillOptions, source: str |
             raise InputError(f"{out} {changed}; choose another --out")
         if config.get("data", data) != data:  # an earlier version did not write it down
             raise InputError(f"{out} was begun with other data under that name; choose another --out")
-    write_sealed(path, config)
+    return config
 
 
 def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
@@ -174,7 +165,7 @@ def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
     table.add_column("training", justify="right")
     if teacher:
         blank = [""] * (len(shown) - 1)
-        table.add_row("teacher (ANN)", *blank, f"{teacher.test_accuracy:.2%}", "", "")
+        table.add_row("teacher", *blank, f"{teacher.test_accuracy:.2%}", "", "")
     if len(shown) < summary["timesteps"]:
         table.caption = "the other timesteps are in the report"
     by_timestep = [f"{summary['accuracy_by_timestep'][t - 1]:.2%}" for t in shown]

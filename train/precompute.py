@@ -13,6 +13,7 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import read_sealed
+from sealkd_jax.keys import random_key
 from sealkd_jax.models import TEACHERS, Network, create_student
 from sealkd_jax.processes import first, largest, locked_by_first
 from sealkd_jax.sharding import Parallel, pick_devices
@@ -27,12 +28,11 @@ from train.options import (
     DistillOptions,
     DistillProgramOptions,
     Preset,
-    TeacherOptions,
     WatchOptions,
     parse,
 )
 from train.program import run
-from train.teacher import Teacher, examine, fingerprint, like_of, load_teacher, obtain_teacher
+from train.teacher import Teacher, examine, fingerprint, like_of, load_teacher, obtain_teacher, plan_teacher
 from train.watching import say, watch
 
 
@@ -59,29 +59,21 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     """The teacher that the options name: a directory, or a network trained by the preset's recipe.
 
     Raises:
-        InputError: if it is neither.
-    """
-    named = named_teacher(preset.distill.teacher, dataset, parallel)
-    return named or obtain_teacher(teacher_options(preset, dataset), dataset, parallel)
-
-
-def teacher_options(preset: Preset, dataset: Dataset) -> TeacherOptions:
-    """Those of the network that the options name, by the preset's recipe.
-
-    Raises:
-        InputError: if the recipe's batch is larger than the training split.
+        InputError: if it is neither, or these data are not for that recipe.
     """
     student = preset.distill
+    if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
+        return teacher
     network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
     # The preset's square may be larger than these images are.
     network["cutout"] = min(preset.teacher.cutout, min(dataset.train.images.shape[-3:-1]) // 2)
     recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
-    if recipe.batch_size > (examples := len(dataset.train.labels)):
-        raise InputError(
-            f"the teacher's --batch-size {recipe.batch_size}: expected 1 to {examples}, the training examples; make it "
-            "with train.teacher and give its directory as --teacher"
-        )
-    return recipe
+    try:
+        plan_teacher(recipe, dataset)
+    except InputError as error:
+        remedy = "make it with train.teacher and give its directory as --teacher"
+        raise InputError(f"the teacher's {error}; {remedy}") from error
+    return obtain_teacher(recipe, dataset, parallel)
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
@@ -90,15 +82,15 @@ def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | 
     Raises:
         InputError: if it is neither.
     """
+    if name in TEACHERS:
+        return None
     if (Path(name) / "summary.json").exists():
         return load_student(Path(name), dataset, parallel)
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
-    if name not in TEACHERS:
-        raise InputError(
-            f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of one or of a student"
-        )
-    return None
+    raise InputError(
+        f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of one or of a student"
+    )
 
 
 def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -126,7 +118,15 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
     """The teacher's logits for the student's views: computed now, or found where an earlier run left them.
 
     They depend on nothing else of the student, to the bit: batches and precision are the teacher's.
+
+    Raises:
+        InputError: for a spiking teacher of another number of timesteps.
     """
+    if teacher.timesteps not in (1, options.timesteps):
+        raise InputError(
+            f"--timesteps {options.timesteps}: the teacher {teacher.directory} has {teacher.timesteps} timesteps; "
+            "expected as many, or an ANN"
+        )
     fingerprints = _view_fingerprints(options, dataset) | {"teacher": teacher.digest}
     path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
     with locked_by_first(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
@@ -153,11 +153,15 @@ def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> Teacher
 
 
 def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, str]:
-    """What the views are views of: the data, how it is augmented, and the seed."""
+    """What the views are views of: the data, how it is augmented, and the seed.
+
+    And what JAX draws from one, which its settings may change.
+    """
     return {
         "data": dataset.fingerprint,
         "augmentation": fingerprint(facts_of(AugmentationOptions, options)),
         "view seed": str(options.view_seed),
+        "random numbers": fingerprint(jax.random.bits(random_key(0), (4,), "uint32").tolist()),
     }
 
 

@@ -2,7 +2,8 @@
 
 An epoch is one compiled program, of streamed data some, one a piece of it; between two programs is where a run can be
 gone on with. So the first signal lets the epoch finish, or the piece, or the view of precomputed logits, and what was
-finished be saved. Where nothing is under way that could be saved, the first one ends the program too.
+finished be saved; train.compare, which saves nothing within a cell, ends after the epoch. Where nothing is under way
+that could be saved, the first one ends the program too.
 """
 
 import os
@@ -24,10 +25,13 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stopping(agree: Callable[[int], int] = lambda number: number) -> Iterator[Callable[[], None]]:
+def stopping(
+    agree: Callable[[int], int] = lambda number: number, when: str = "what is under way is saved"
+) -> Iterator[Callable[[], None]]:
     """Gives a function to call wherever all is saved: it raises `Stopped` if a signal has come since the beginning.
 
-    `agree` makes of the number of this process's signal, 0 for none, the one that all processes of a run end with.
+    At a signal it says on stderr that the program stops `when` that is so. `agree` makes of the number of this
+    process's signal, 0 for none, the one that all processes of a run end with.
 
     Outside of the main thread, which alone may have signals, it does nothing.
     """
@@ -47,9 +51,7 @@ def stopping(agree: Callable[[int], int] = lambda number: number) -> Iterator[Ca
             if not first:
                 os._exit(128 + byte[0])
             first = False
-            print(
-                "stopping when what is under way is saved; a second signal stops at once", file=sys.stderr, flush=True
-            )
+            print(f"stopping when {when}; a second signal stops at once", file=sys.stderr, flush=True)
 
     def check() -> None:
         if number := agree(came[0] if came else 0):

@@ -44,8 +44,9 @@ class TeacherProgramOptions(TeacherOptions, ProcessOptions):
     """Name of the network."""
     weights: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """A PyTorch state dict (.safetensors, .npz, .pth) of that network, in place of training it."""
-    scale: Literal["imagenet", "dataset"] = "imagenet"
-    """What the imported network's images are normalised with: ImageNet's mean and deviation, or the data set's."""
+    scale: Literal["imagenet", "dataset"] | None = None
+    """What the imported network's images are normalised with: the mean and deviation of ImageNet, as they are where not
+    given, or of the data set."""
     evaluate: bool = False
     """Only look at the imported network's accuracy; nothing is kept."""
 
@@ -105,8 +106,7 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     directory = TEACHERS_DIR / name
     parallel = parallel.dividing(options.batch_size)
     with jax.enable_x64(options.precision == "float64"):
-        plan = _plan(options, dataset)
-        steps_per_epoch(plan.recipe, dataset)  # complains before anything is written
+        plan = plan_teacher(options, dataset)
         with locked_by_first(directory, wait=True):
             if largest(first() and not (directory / "teacher.json").exists()):
                 _make_teacher(directory, options, plan, dataset, parallel)
@@ -157,7 +157,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
     Raises:
         InputError: if the file is not of this network, or the images do not suit it.
     """
-    plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else options.scale
+    plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else "imagenet"
     with jax.enable_x64(options.precision == "float64"):
         network = _plan(plain, dataset).network
         variables = import_torch(options.weights, network, like_of(network, dataset))
@@ -211,6 +211,18 @@ def examine(
     )
 
 
+def plan_teacher(options: TeacherOptions, dataset: Dataset) -> Plan:
+    """What will be computed.
+
+    Raises:
+        InputError: for what would fail only in training.
+    """
+    plan = _plan(options, dataset)
+    steps_per_epoch(plan.recipe, dataset)
+    like_of(plan.network, dataset)
+    return plan
+
+
 def _plan(options: TeacherOptions, dataset: Dataset) -> Plan:
     """A teacher is trained with plain cross-entropy, on a new view every epoch."""
     return Plan(
@@ -241,6 +253,8 @@ def main(argv: list[str] | None = None) -> Path:
     join(options)
     if options.evaluate and options.weights is None:
         raise InputError("--evaluate: expected --import FILE beside it; a teacher of one's own is always evaluated")
+    if options.scale is not None and options.weights is None:
+        raise InputError(f"--scale {options.scale}: expected --import FILE beside it; others have the data set's own")
     with jax.enable_x64(options.precision == "float64"):
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         dataset = load_dataset(options)

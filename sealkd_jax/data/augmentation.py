@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from sealkd_jax.keys import random_key
+
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image) -> image."""
 
@@ -129,7 +131,7 @@ def augment(
     """
     if isinstance(view, int) and view == 0:
         return images
-    view_key = jax.random.fold_in(jax.random.key(seed), view)
+    view_key = jax.random.fold_in(random_key(seed), view)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(view_key, index)
     return jnp.where(view == 0, images, jax.vmap(augmentation)(keys, images))
 

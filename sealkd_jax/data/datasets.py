@@ -233,6 +233,8 @@ def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int)
             f"{where} labels: expected int32 [{len(images)}], one for each image; "
             f"got {labels.dtype} {list(labels.shape)}"
         )
+    if classes < 2:
+        raise InputError(f"{where} labels: of {classes} class; expected two classes at least")
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"{where} labels: expected 0 to {classes - 1}, one of {classes} classes; "

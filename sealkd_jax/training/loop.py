@@ -21,6 +21,7 @@ from sealkd_jax.data import Dataset, Split, take
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import naming, replacing
+from sealkd_jax.keys import random_key
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.processes import first
@@ -111,7 +112,7 @@ class Program:
 
     def begin(self, data: DeviceData, seed: jax.typing.ArrayLike) -> tuple[TrainState, jax.Array]:
         """The state before the first epoch, and the key of the examples' order."""
-        init_key, order_key = jax.random.split(jax.random.key(seed))
+        init_key, order_key = jax.random.split(random_key(seed))
         example = view_batch(self.plan.recipe, data, jnp.zeros(1, jnp.int32), 0)
         return init_state(self.plan.network, self.optimizer, init_key, example), order_key
 

@@ -6,10 +6,12 @@ And the share of a training step that augmenting and gathering a batch cost.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 
 from sealkd_jax.data import Dataset, OnDemand, Split, stream, take
 from sealkd_jax.losses import needs_teacher
@@ -17,7 +19,7 @@ from sealkd_jax.sharding import Parallel, pick_devices
 from sealkd_jax.training import Batch, on_devices, prepare, view_batch
 from train.benchmark.table import RESULTS_DIR, keep, show
 from train.benchmark.timing import Timing, in_turn, measure
-from train.data import load_dataset
+from train.data import load_dataset, of_the_student
 from train.distill import make_plan
 from train.options import DistillOptions, parse
 
@@ -30,6 +32,8 @@ class BenchmarkOptions(DistillOptions):
 
     repeats: int = 9
     """How many times each is measured."""
+    devices: tyro.conf.Suppress[int | None] = None
+    parallel: tyro.conf.Suppress[Literal["jit"]] = "jit"
     out: Path | None = None
     """Where the numbers go as JSON; runs/benchmark/data-<preset>.json where not given."""
 
@@ -45,6 +49,7 @@ def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing],
         timings["first start"] = timings["first start"]._replace(handled=examples)
         again = measure(lambda: load_dataset(options, Path(cache)).classes, examples, min(3, options.repeats))
         timings["later start"] = again
+    dataset = of_the_student(dataset, options)
     images, labels = dataset.train
     order = np.random.default_rng(0).permutation(len(labels))[:STREAMED]
     on_demand = Split(OnDemand(images), labels)
@@ -81,7 +86,8 @@ def main(argv: list[str]) -> None:
     """Prints a table and writes JSON."""
     name, preset = parse("distill", "Measures the data.", argv, program="benchmark data", kind=BenchmarkOptions)
     options = preset.distill
-    dataset, timings, share = measure_data(options)
+    with jax.enable_x64(options.precision == "float64"):
+        dataset, timings, share = measure_data(options)
     kind = "recordings" if dataset.frames else "images"
     rows = {
         what: (

@@ -10,10 +10,11 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
+import tyro
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -39,7 +40,9 @@ class ImagenetOptions(DistillOptions):
     topology: str | None = None
     """TPUs that need not be there, such as v5e:16x16; this machine's devices where not given."""
     shares: tuple[int, ...] = (2, 4)
-    """Images of a batch on each device; --batch-size is that of all of them."""
+    """Images of a batch on each device."""
+    batch_size: tyro.conf.Suppress[int] = 0
+    parallel: tyro.conf.Suppress[Literal["jit"]] = "jit"
     out: Path | None = None
     """Where the numbers go as JSON; runs/benchmark/imagenet.json where not given."""
 
@@ -116,7 +119,8 @@ def main(argv: list[str]) -> None:
     devices = pick_topology(options.topology) if options.topology else pick_devices(options.devices, batch_size=0)
     measured: dict[int, dict[str, float]] = {}
     for share in options.shares:
-        compiled = compiled_piece(replace(options, batch_size=share * len(devices)), devices)
+        with jax.enable_x64(options.precision == "float64"):
+            compiled = compiled_piece(replace(options, batch_size=share * len(devices)), devices)
         memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
         exchange = exchanged(compiled.as_text())
         parts = {

@@ -2,8 +2,8 @@
 
 python -m train.distill
 
-Half a minute of two CPU cores with the teacher. Seen on an AMD EPYC: 97.8 % on two cores, 98.3 % on one; teacher
-99.4 %. Of 360 test images one standard error is 0.8 points.
+Half a minute of two CPU cores with the teacher. The README has what it gives; other processors and versions round
+otherwise, and of 360 test images one standard error is 0.8 points.
 """
 
 from train.options import DistillOptions, Preset, TeacherOptions
