@@ -231,7 +231,7 @@ def test_logits_are_of_the_random_numbers_that_jax_draws(run, workplace):
     (path,) = (workplace / "runs" / "teachers").glob("*/logits-*.safetensors")
     options = parse("distill", "", SMALL)[1].distill
     assert precompute.own_logits(path, options, load("digits")).views == options.views
-    with jax.threefry_partitionable(False), pytest.raises(InputError, match="made for another random numbers"):
+    with jax.threefry_partitionable(False), pytest.raises(InputError, match="made for another random generator"):
         precompute.own_logits(path, options, load("digits"))
 
 

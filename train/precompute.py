@@ -153,15 +153,12 @@ def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> Teacher
 
 
 def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, str]:
-    """What the views are views of: the data, how it is augmented, and the seed.
-
-    And what JAX draws from one, which its settings may change.
-    """
+    """What the views are views of: the data, how it is augmented, the seed, and what JAX draws, as it is set."""
     return {
         "data": dataset.fingerprint,
         "augmentation": fingerprint(facts_of(AugmentationOptions, options)),
         "view seed": str(options.view_seed),
-        "random numbers": fingerprint(jax.random.bits(random_key(0), (4,), "uint32").tolist()),
+        "random generator": fingerprint(jax.random.bits(random_key(0), (4,), "uint32").tolist()),
     }
 
 

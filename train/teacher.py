@@ -104,12 +104,10 @@ def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel
     recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
-    parallel = parallel.dividing(options.batch_size)
-    with jax.enable_x64(options.precision == "float64"):
-        plan = plan_teacher(options, dataset)
-        with locked_by_first(directory, wait=True):
-            if largest(first() and not (directory / "teacher.json").exists()):
-                _make_teacher(directory, options, plan, dataset, parallel)
+    parallel, plan = parallel.dividing(options.batch_size), plan_teacher(options, dataset)
+    with jax.enable_x64(options.precision == "float64"), locked_by_first(directory, wait=True):
+        if largest(first() and not (directory / "teacher.json").exists()):
+            _make_teacher(directory, options, plan, dataset, parallel)
     return load_teacher(directory, dataset, parallel)
 
 
@@ -219,7 +217,8 @@ def plan_teacher(options: TeacherOptions, dataset: Dataset) -> Plan:
     """
     plan = _plan(options, dataset)
     steps_per_epoch(plan.recipe, dataset)
-    like_of(plan.network, dataset)
+    with jax.enable_x64(options.precision == "float64"):
+        like_of(plan.network, dataset)
     return plan
 
 
