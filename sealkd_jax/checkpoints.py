@@ -8,7 +8,6 @@ because Orbax returns flipped bits as if nothing were wrong.
 """
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from sealkd_jax.advice import leave_out_advice
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import sha256, write_json
 from sealkd_jax.processes import first
@@ -42,7 +42,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path):
-        logging.getLogger("absl").addFilter(_is_not_about_frequency)
+        leave_out_advice()
         self._directory = directory.absolute()
         self._records: Records = []
         self._manager = ocp.CheckpointManager(
@@ -156,11 +156,6 @@ class Checkpoints:
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
                 "the ones before are kept: make room, and go on with --resume"
             ) from error
-
-
-def _is_not_about_frequency(record: logging.LogRecord) -> bool:
-    """Orbax advises fewer checkpoints where one is written for longer than an epoch takes; that is for us to bear."""
-    return not str(record.msg).startswith("Waiting for previous save")
 
 
 def _expect_alike(path: Any, found: np.ndarray, like: jax.Array) -> None:

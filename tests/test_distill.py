@@ -112,7 +112,7 @@ def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, c
     assert contents(run) == before
     distill.main([*SMALL, "--out", "run", "--resume"])
     words = capsys.readouterr()
-    assert "teacher " in words.out and "student (SNN)" in words.out and "run/report.html" in words.out
+    assert "│ teacher  " in words.out and "student (SNN)" in words.out and "run/report.html" in words.out
     assert read(run / "summary.json") == json.loads(before[run / "summary.json"])
     assert (run / "weights.safetensors").read_bytes() == before[run / "weights.safetensors"]
 

@@ -71,8 +71,8 @@ def test_two_processes_give_what_one_gives(alone, place):
 
 
 def test_four_processes_of_slurm_give_what_one_gives(alone, place):
-    run(place / "four", 4, STREAM, slurm=True)
-    check_as_alone(alone, place / "four", ["stream"])
+    run(place / "four", 4, MEMORY, STREAM, slurm=True)
+    check_as_alone(alone, place / "four", ("memory", "stream"))
 
 
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place):

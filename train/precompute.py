@@ -69,11 +69,11 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     network["cutout"] = min(preset.teacher.cutout, min(dataset.train.images.shape[-3:-1]) // 2)
     recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
     try:
-        plan_teacher(recipe, dataset)
+        plan = plan_teacher(recipe, dataset)
     except InputError as error:
         remedy = "make it with train.teacher and give its directory as --teacher"
         raise InputError(f"the teacher's {error}; {remedy}") from error
-    return obtain_teacher(recipe, dataset, parallel)
+    return obtain_teacher(recipe, plan, dataset, parallel)
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAVED = "what is under way is saved"
 
 
 class Stopped(BaseException):
@@ -25,9 +26,7 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stopping(
-    agree: Callable[[int], int] = lambda number: number, when: str = "what is under way is saved"
-) -> Iterator[Callable[[], None]]:
+def stopping(agree: Callable[[int], int] = lambda number: number, when: str = SAVED) -> Iterator[Callable[[], None]]:
     """Gives a function to call wherever all is saved: it raises `Stopped` if a signal has come since the beginning.
 
     At a signal it says on stderr that the program stops `when` that is so. `agree` makes of the number of this

@@ -97,14 +97,14 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def obtain_teacher(options: TeacherOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
-    """The teacher of these options: trained now, or found where an earlier run left it."""
+def obtain_teacher(options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> Teacher:
+    """The teacher of these options, by their `plan_teacher`: trained now, or found where an earlier run left it."""
     elsewhere = {"parallel", "devices", *facts_of(WatchOptions, options)}
     elsewhere |= facts_of(DataOptions, options).keys()  # the data's fingerprint stands for the data
     recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
-    parallel, plan = parallel.dividing(options.batch_size), plan_teacher(options, dataset)
+    parallel = parallel.dividing(options.batch_size)
     with jax.enable_x64(options.precision == "float64"), locked_by_first(directory, wait=True):
         if largest(first() and not (directory / "teacher.json").exists()):
             _make_teacher(directory, options, plan, dataset, parallel)
@@ -260,7 +260,8 @@ def main(argv: list[str] | None = None) -> Path:
         if options.weights is not None:
             teacher = import_teacher(options, dataset, parallel)
         else:
-            teacher = obtain_teacher(as_kind(TeacherOptions, options), dataset, parallel)
+            plain = as_kind(TeacherOptions, options)
+            teacher = obtain_teacher(plain, plan_teacher(plain, dataset), dataset, parallel)
     where = options.weights if options.evaluate else teacher.directory
     n_test, accuracy = len(teacher.test_logits), teacher.test_accuracy
     found = {"path": str(where), "test_accuracy": accuracy, "n_test": n_test}

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from sealkd_jax.processes import first, largest
 from train.options import WatchOptions
-from train.stopping import stopping
+from train.stopping import SAVED, stopping
 
 Record = dict[str, Any]
 Show = Callable[..., None]
@@ -28,7 +28,9 @@ EVERY = 10.0  # seconds that pass at least between two lines of a log
 
 
 @contextmanager
-def watch(stage: str, total: int, options: WatchOptions, directory: Path | None = None, **stop: str) -> Iterator[Show]:
+def watch(
+    stage: str, total: int, options: WatchOptions, directory: Path | None = None, when: str = SAVED
+) -> Iterator[Show]:
     """Gives a function that shows each record, whose `epoch` counts up to `total`, in the way the options ask for.
 
     Records come when all is saved, and calls without one where it can be: there a signal that came meanwhile ends the
@@ -36,11 +38,11 @@ def watch(stage: str, total: int, options: WatchOptions, directory: Path | None 
 
     Args:
         directory: of a run, whose `metrics.jsonl` has these records; TensorBoard's scalars go into it.
-        stop: see `stopping`.
+        when: see `stopping`.
     """
     shows = {"json": _lines_of_json, "quiet": _nothing, "auto": _bar if Console(stderr=True).is_terminal else _log}
     way = shows[options.log] if first() else _nothing
-    with stopping(largest, **stop) as stop_if_asked, way(stage, total) as show, _scalars(options, directory) as write:
+    with stopping(largest, when) as stop_if_asked, way(stage, total) as show, _scalars(options, directory) as write:
 
         def both(record: Record | None = None) -> None:
             if record is not None:

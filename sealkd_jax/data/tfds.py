@@ -3,7 +3,6 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
-import logging
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sealkd_jax.advice import leave_out_advice
 from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
 from sealkd_jax.errors import InputError
 
@@ -70,7 +70,7 @@ def _read_split(builder: Any, split: str, on_demand: bool, remedy: str) -> Split
     """Labels int32 `[N]`, and images. Every record is read for its label, so damage shows at once."""
     import tensorflow_datasets as tfds
 
-    logging.getLogger("absl").addFilter(_is_not_about_opencv)
+    leave_out_advice()
     try:
         images = Records(builder, split)
         encoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
@@ -82,11 +82,6 @@ def _read_split(builder: Any, split: str, on_demand: bool, remedy: str) -> Split
             f"{files}: cannot be read ({_line(error)}); "
             f"if damaged, remove {builder.data_path} and prepare it anew: {remedy}"
         ) from error
-
-
-def _is_not_about_opencv(record: logging.LogRecord) -> bool:
-    """TFDS recommends OpenCV for decoding, which is no dependency of ours."""
-    return not str(record.msg).startswith("OpenCV is not installed")
 
 
 def _prepared(name: str, data_dir: Path) -> Any:
