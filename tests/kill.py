@@ -111,14 +111,15 @@ def _stage(place: Path) -> str:
 
 
 def _child() -> None:
-    from train import distill, presets, program
+    from sealkd_jax.programs import cli, presets
+    from sealkd_jax.programs.commands import distill
 
     preset = presets.PRESETS["digits"]
     teacher = replace(preset.teacher, epochs=4, warmup_epochs=0)
     presets.PRESETS["digits"] = preset._replace(teacher=teacher)
     print(READY, flush=True)
     sys.stdout = sys.stderr
-    program.run(lambda: distill.main([*OPTIONS, "--resume"]))
+    cli.run(lambda: distill.main([*OPTIONS, "--resume"]))
 
 
 if __name__ == "__main__":

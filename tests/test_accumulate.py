@@ -12,7 +12,7 @@ from sealkd_jax import lif
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Variables
-from sealkd_jax.sharding import Parallel, check_batch
+from sealkd_jax.parallel.sharding import Parallel, check_batch
 from sealkd_jax.training import Batch, TrainState, init_state, make_step, prepare, train
 from sealkd_jax.training.step import in_parts
 from tests.several import first_devices

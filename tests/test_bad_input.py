@@ -16,11 +16,12 @@ from sealkd_jax import METHODS, diagnostics, iaf, lif, surrogates
 from sealkd_jax.data import Framing, load
 from sealkd_jax.losses import hyperparameters, needs_teacher
 from sealkd_jax.models import create_student, create_teacher
-from sealkd_jax.sharding import Parallel, check_batch, pick_devices
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.parallel.sharding import Parallel, check_batch, pick_devices
+from sealkd_jax.programs import cli
+from sealkd_jax.programs.commands import compare, distill, evaluate, precompute, prepare, teacher
 from sealkd_jax.training import create_optimizer
+from sealkd_jax.training.teacher_logits import TeacherLogits
 from tests.test_distill import contents, refusal
-from train import compare, distill, evaluate, precompute, prepare, program, teacher
 from train.benchmark import __main__ as benchmark
 
 PROGRAMS = [
@@ -211,7 +212,7 @@ PARSER = [
 def test_what_the_command_line_parser_refuses(place, capsys, main, arguments, word):
     before = contents(place)
     with pytest.raises(SystemExit) as exit:
-        program.run(lambda: main.main(arguments))
+        cli.run(lambda: main.main(arguments))
     words = capsys.readouterr()
     assert exit.value.code == 2 and word in words.err and "Traceback" not in words.err
     assert contents(place) == before

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import train.presets
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import STUDENTS
+from sealkd_jax.programs import presets
 
 FOLDER = Path(__file__).parents[1] / "docs/bring_your_own"
 SMALL = ["--epochs", "2", "--devices", "1", "--timesteps", "2"]
@@ -22,9 +22,9 @@ def summary(tmp_path, monkeypatch):
     """Runs a how-to in an empty directory, with a hurried teacher where it needs ours; gives the run's summary."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    preset = train.presets.PRESETS["digits"]
+    preset = presets.PRESETS["digits"]
     hurried = replace(preset.teacher, epochs=1, warmup_epochs=0)
-    monkeypatch.setitem(train.presets.PRESETS, "digits", preset._replace(teacher=hurried))
+    monkeypatch.setitem(presets.PRESETS, "digits", preset._replace(teacher=hurried))
     for registry in (METHODS, STUDENTS):  # what a how-to adds is gone after the test
         for name in ("late_kd", "two-dense"):
             monkeypatch.setitem(registry, name, None)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import write_json
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import params_digest, train
+from sealkd_jax.training.checkpoints import Checkpoints
 from tests.several import first_devices
 from tests.test_training import Interrupted, make_dataset, make_network, make_plan, one_device
 
@@ -60,7 +60,7 @@ def test_a_slow_disk_is_waited_for_without_a_word(tmp_path, monkeypatch, caplog)
         time.sleep(1.2)  # Orbax gives advice after a second
         write_json(*file)
 
-    monkeypatch.setattr("sealkd_jax.checkpoints.write_json", slow)
+    monkeypatch.setattr("sealkd_jax.training.checkpoints.write_json", slow)
     with Checkpoints(tmp_path / "c") as checkpoints:
         for epoch in (1, 2):
             checkpoints.save(STATE, RECORDS[:epoch])

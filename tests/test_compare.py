@@ -13,16 +13,17 @@ from scipy import stats
 
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
-from sealkd_jax.sharding import Parallel
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.programs import comparison
+from sealkd_jax.programs.command_line import parse
+from sealkd_jax.programs.commands import compare, evaluate
+from sealkd_jax.programs.teachers import fingerprint
 from sealkd_jax.training import train, train_seeds
+from sealkd_jax.training.teacher_logits import TeacherLogits
 from tests.several import first_devices
 from tests.test_distill import read, refusal
 from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
 from tests.test_watching import scalars
-from train import compare, comparison, evaluate
-from train.options import parse
-from train.teacher import fingerprint
 
 # ---- many seeds
 

@@ -12,7 +12,7 @@ from sealkd_jax.data import pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import create_student
-from sealkd_jax.sharding import DATA_AXIS, Parallel, pick_devices
+from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel, pick_devices
 from sealkd_jax.training import Recipe, on_devices, prepare, train
 from tests.several import first_devices
 from tests.students import make_student

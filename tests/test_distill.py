@@ -18,13 +18,13 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
-import train.presets
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, read_sealed, write_sealed
-from sealkd_jax.training import pieces
-from train import distill, evaluate, precompute, program, teacher
-from train.options import parse
+from sealkd_jax.programs import cli, presets
+from sealkd_jax.programs.command_line import parse
+from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
+from sealkd_jax.training import feed
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
@@ -35,9 +35,9 @@ def workplace(tmp_path_factory):
     """A current directory in which the digits preset has a hurried teacher."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("distill"))
-        preset = train.presets.PRESETS["digits"]
+        preset = presets.PRESETS["digits"]
         hurried = replace(preset.teacher, epochs=2, warmup_epochs=0)
-        patch.setitem(train.presets.PRESETS, "digits", preset._replace(teacher=hurried))
+        patch.setitem(presets.PRESETS, "digits", preset._replace(teacher=hurried))
         yield Path.cwd()
 
 
@@ -136,9 +136,9 @@ def test_the_same_seed_gives_the_same_student_and_the_teacher_is_shared(run, wor
 
 
 def test_the_command_is_written_down_as_it_was_typed(workplace):
-    facts = "from train.program import facts; print(facts()['command'])"
+    facts = "from sealkd_jax.programs.cli import environment; print(environment()['command'])"
     typed = [sys.executable, "-c", facts, "--out", "a b"]
-    said = subprocess.run(typed, capture_output=True, text=True, check=True, cwd=Path(program.__file__).parent.parent)
+    said = subprocess.run(typed, capture_output=True, text=True, check=True, cwd=Path(cli.__file__).parent.parent)
     assert shlex.split(said.stdout) == ["python", *typed[1:]]
 
 
@@ -314,7 +314,7 @@ def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
     """
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit:
-        program.run(lambda: main(arguments))
+        cli.run(lambda: main(arguments))
     assert exit.value.code == 2
     words = capsys.readouterr()
     *before, line = words.err.splitlines()
@@ -338,7 +338,7 @@ def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkey
 
     monkeypatch.setattr(distill, "train", train_and_send)
     with pytest.raises(SystemExit) as exit:
-        program.run(lambda: distill.main([*SMALL, "--out", str(out)]))
+        cli.run(lambda: distill.main([*SMALL, "--out", str(out)]))
     assert exit.value.code == 128 + number
     words = capsys.readouterr().err
     assert "a second signal stops at once" in words and "interrupted; what is finished is kept" in words
@@ -359,9 +359,9 @@ def test_a_signal_within_an_epoch_of_streamed_data_lets_the_piece_be_saved(run, 
         return trains(*args, on_piece=send, **kwargs)
 
     monkeypatch.setattr(distill, "train", train_and_send)
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 2**15)
+    monkeypatch.setattr(feed, "PIECE_BYTES", 2**15)
     with pytest.raises(SystemExit) as exit:
-        program.run(lambda: distill.main([*SMALL, "--stream", "--out", "within"]))
+        cli.run(lambda: distill.main([*SMALL, "--stream", "--out", "within"]))
     assert exit.value.code == 143 and "what is finished is kept" in capsys.readouterr().err
     assert (workplace / "within" / "checkpoints" / "1").is_dir()
     assert (workplace / "within" / "metrics.jsonl").read_text() == ""

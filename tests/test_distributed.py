@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs import cluster
+from sealkd_jax.programs.options import ProcessOptions
+from sealkd_jax.programs.relay import relay
 from tests.together import MET, SMALL, end, start, write_digits
-from train import cluster
-from train.options import ProcessOptions
-from train.relay import relay
 
 MEMORY = [*SMALL, "--out", "memory"]
 STREAM = [*SMALL, "--out", "stream", "--stream"]

@@ -11,13 +11,13 @@ from flax import linen as nn
 from sealkd_jax.data import pad_and_crop
 from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
 from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.programs.commands import evaluate
+from sealkd_jax.programs.results import activity, energy_of, hardest
 from sealkd_jax.training import Recipe, Survey, make_survey, on_devices, view_batch
 from tests.several import first_devices
 from tests.test_distill import refusal
 from tests.test_training import make_dataset
-from train import evaluate
-from train.finish import activity, energy_of, hardest
 
 # ---- layers of weights
 

@@ -15,11 +15,11 @@ from safetensors import safe_open
 from sealkd_jax.export.streaming import export_step
 from sealkd_jax.files import write_json
 from sealkd_jax.models import create_student
+from sealkd_jax.programs.commands import export
 from sealkd_jax.training import params_digest
-from sealkd_jax.weights import load_weights, save_weights
+from sealkd_jax.weights.own import load_weights, save_weights
 from tests.students import make_student
 from tests.test_distill import refusal
-from train import export
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (8, 8, 2)

@@ -12,8 +12,8 @@ from PIL import Image
 from sealkd_jax.data import load, stream
 from sealkd_jax.data.folders import MEAN, STD, load_folder
 from sealkd_jax.errors import InputError
-from train import distill
-from train.presets import PRESETS
+from sealkd_jax.programs.commands import distill
+from sealkd_jax.programs.presets import PRESETS
 
 
 def picture(path: Path, colour=(0, 0, 0), size=(40, 30)) -> Path:

@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh
 
 from sealkd_jax.data import pad_and_crop
-from sealkd_jax.models import create_student, fused
-from sealkd_jax.models.layers import Neuron
-from sealkd_jax.models.normalisation import BatchNorm
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.layers import gpu_kernels
+from sealkd_jax.layers.batch_norm import BatchNorm
+from sealkd_jax.layers.time import Neuron
+from sealkd_jax.models import create_student
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import Recipe, on_devices, prepare, train_seeds
 from tests.several import first_devices
 from tests.test_training import CLASSES, make_dataset, make_plan, one_device
 
 
 class Layer(nn.Module):
-    """BatchNorm and neuron; `together`: by `fused.fire`."""
+    """BatchNorm and neuron; `together`: by `gpu_kernels.fire`."""
 
     together: bool
     timesteps: int
@@ -40,7 +41,7 @@ class Layer(nn.Module):
         normalise = BatchNorm(self.train, None, self.dtype, wide, name="normalise")
         neuron = Neuron(self.kind, self.decay, name="neuron")
         if self.together:
-            return fused.fire(normalise, neuron, x, self.timesteps, *[] if skip is None else [skip])
+            return gpu_kernels.fire(normalise, neuron, x, self.timesteps, *[] if skip is None else [skip])
         y = normalise(x)
         return neuron(y if skip is None else y + skip)
 
@@ -49,16 +50,16 @@ class Layer(nn.Module):
 def as_kernels():
     """Has every layer that could be a kernel be one, compiled on a GPU; gives a set that has each one's name."""
     pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX does not compile Pallas through Triton")
-    made, by_blocks = set(), fused._by_blocks
+    made, by_blocks = set(), gpu_kernels._by_blocks
 
     def noted(function, *args, interpret=False):
         made.add(function.func.__name__)
         return by_blocks(function, *args, interpret=interpret)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "runs_here", lambda: True)
-        patch.setattr(fused, "_by_blocks", noted)
-        patch.setattr(fused, "_at_once", partial(noted, interpret=True))
+        patch.setattr(gpu_kernels, "runs_here", lambda: True)
+        patch.setattr(gpu_kernels, "_by_blocks", noted)
+        patch.setattr(gpu_kernels, "_at_once", partial(noted, interpret=True))
         yield made
 
 
@@ -109,7 +110,7 @@ def test_a_kernel_gives_what_the_layers_give(timesteps, examples, features, deca
         with as_kernels() as made:
             by_blocks = pullback(True, x, skip, dspikes, decay=decay)
         assert made == {"_spikes", "_current_gradients"}
-        patch.setattr(fused, "runs_here", lambda: True)
+        patch.setattr(gpu_kernels, "runs_here", lambda: True)
         at_once = pullback(True, x, skip, dspikes, decay=decay)  # on a CPU beside a GPU
     for found in (by_blocks, at_once):
         np.testing.assert_array_equal(found[0], one_by_one[0])
@@ -202,7 +203,7 @@ def trained(student, parallel, remat):
 def test_a_network_trains_as_without_on_one_device_and_eight(float64, kernels, student, mode, remat):
     parallel = one_device() if mode == "one device" else Parallel(mode, first_devices(8))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "runs_here", lambda: False)
+        patch.setattr(gpu_kernels, "runs_here", lambda: False)
         expected = trained(student, parallel, remat)
     assert not kernels
     found = trained(student, parallel, remat)
@@ -273,6 +274,6 @@ def test_kernels_are_for_nvidia_gpus_that_triton_compiles_for(monkeypatch, kind,
     if capability:
         device.compute_capability = capability
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert fused.runs_here() is runs
-    monkeypatch.setattr(fused, "find_spec", lambda module: None)  # a JAX that has dropped it
-    assert not fused.runs_here()
+    assert gpu_kernels.runs_here() is runs
+    monkeypatch.setattr(gpu_kernels, "find_spec", lambda module: None)  # a JAX that has dropped it
+    assert not gpu_kernels.runs_here()

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from sealkd_jax.data import Dataset, Split
-from sealkd_jax.models import REMAT, fused
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.layers import gpu_kernels
+from sealkd_jax.models import REMAT
+from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.programs.plans import make_plan
+from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.training import make_evaluation, on_devices, prepare
 from tests.several import first_devices
 from train.benchmark.__main__ import main as benchmark
-from train.distill import make_plan
-from train.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
 PLATFORMS = ("cuda", "tpu")
@@ -26,7 +27,7 @@ PRECISIONS = ("float32", "bfloat16")
 @pytest.fixture
 def without_kernels(monkeypatch):
     """`jax.export` takes none; they are lowered in test_fused.py."""
-    monkeypatch.setattr(fused, "runs_here", lambda: False)
+    monkeypatch.setattr(gpu_kernels, "runs_here", lambda: False)
 
 
 def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:

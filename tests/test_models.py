@@ -10,12 +10,13 @@ from flax import linen as nn
 from jax import lax
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.models import NEURONS, Network, SpikingNet, convolution, create_student, create_teacher
-from sealkd_jax.models.convolution import conv_general_dilated
-from sealkd_jax.models.pooling import average_pool, max_pool
+from sealkd_jax.layers import convolution
+from sealkd_jax.layers.convolution import conv_general_dilated
+from sealkd_jax.layers.pooling import average_pool, max_pool
+from sealkd_jax.models import NEURONS, Network, SpikingNet, create_student, create_teacher
 from sealkd_jax.models.resnets import Block, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU
-from sealkd_jax.training.state import flatten
+from sealkd_jax.weights.own import flatten
 from tests.optimised import fused_jit
 
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))

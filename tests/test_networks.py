@@ -12,7 +12,7 @@ from jax import lax
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import STUDENTS, TEACHERS, Network, create_student, create_teacher
 from sealkd_jax.models.resnets import Block, Bottleneck, PaddedBlock, PreActBlock, ResNet, SEWBlock
-from sealkd_jax.training.state import flatten
+from sealkd_jax.weights.own import flatten
 from tests.optimised import optimised_jit
 
 SPIKING = (Block, PreActBlock, SEWBlock)

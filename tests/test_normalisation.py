@@ -9,7 +9,7 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealkd_jax.models.normalisation import BatchNorm
+from sealkd_jax.layers.batch_norm import BatchNorm
 from tests.optimised import fused_jit
 from tests.several import first_devices
 

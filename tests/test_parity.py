@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sealkd_jax.models import Network, Variables, create_student, create_teacher
-from sealkd_jax.models.torch_weights import export_torch, import_torch
+from sealkd_jax.weights.torch_names import export_torch, import_torch
 
 STORED = Path(__file__).parent / "parity"
 TIMESTEPS = 4

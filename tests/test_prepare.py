@@ -12,8 +12,9 @@ import pytest
 
 from sealkd_jax.data import events
 from sealkd_jax.data.tfds import load_tfds
+from sealkd_jax.programs import cli
+from sealkd_jax.programs.commands import prepare
 from tests.test_tfds import make_arrays, write_prepared
-from train import prepare, program
 
 TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
@@ -23,7 +24,7 @@ MADE = {"train": 1504176606, "t10k": 1504176627}  # when the official files were
 def refused(*arguments, capsys) -> str:
     """What it says on stderr when it refuses: one line, exit status 2, nothing on stdout."""
     with pytest.raises(SystemExit) as exit:
-        program.run(lambda: prepare.main([str(argument) for argument in arguments]))
+        cli.run(lambda: prepare.main([str(argument) for argument in arguments]))
     words = capsys.readouterr()
     assert exit.value.code == 2 and words.out == "" and words.err.count("\n") == 1
     return words.err.strip()

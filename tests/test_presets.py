@@ -12,17 +12,19 @@ from sklearn.datasets import load_digits
 from sealkd_jax.data import Dataset, Split, augment, load
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import STUDENTS, TEACHERS, create_teacher
-from sealkd_jax.models.torch_weights import export_torch
-from sealkd_jax.sharding import Parallel
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.programs import cli
+from sealkd_jax.programs.command_line import check
+from sealkd_jax.programs.commands import distill, teacher
+from sealkd_jax.programs.data import pick_augmentation
+from sealkd_jax.programs.options import AugmentationOptions
+from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.training import params_digest
+from sealkd_jax.training.teacher_logits import TeacherLogits
+from sealkd_jax.weights.torch_names import export_torch
 from tests.several import first_devices
 from tests.test_distill import refusal
-from train import distill, program, teacher
 from train.benchmark.__main__ import main as benchmark
-from train.data import pick_augmentation
-from train.options import AugmentationOptions, check
-from train.presets import PRESETS
 
 SHAPES = {
     "digits": (8, 8, 1),
@@ -158,7 +160,7 @@ def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch, real_data):
 def test_missing_data_and_wrong_options_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
-        program.run(lambda: distill.main(arguments))
+        cli.run(lambda: distill.main(arguments))
     error = capsys.readouterr().err.strip()
     assert exit_.value.code == 2 and words in error and "\n" not in error
     assert not list(tmp_path.rglob("*.json"))
@@ -229,7 +231,7 @@ def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images
 )
 def test_what_cannot_be_imported_is_one_line(arguments, words, own_images, capsys):
     with pytest.raises(SystemExit) as exit_:
-        program.run(lambda: teacher.main(["cifar10", "--dataset", "npz:own.npz", "--devices", "1", *arguments]))
+        cli.run(lambda: teacher.main(["cifar10", "--dataset", "npz:own.npz", "--devices", "1", *arguments]))
     error = capsys.readouterr().err.strip()
     assert exit_.value.code == 2 and words in error and "\n" not in error
     assert not Path("runs").exists()

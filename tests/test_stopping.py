@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from train import program
-from train.stopping import Stopped
+from sealkd_jax.programs import cli
+from sealkd_jax.programs.stopping import Stopped
 
 ROOT = Path(__file__).parents[1]
 CHILD = """
@@ -79,7 +79,7 @@ def test_programs_say_that_what_is_finished_is_kept(capsys, stop, status):
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit:
-        program.run(main)
+        cli.run(main)
     assert exit.value.code == status and signal.getsignal(signal.SIGTERM) == before
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("interrupted; what is finished is kept")

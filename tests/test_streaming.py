@@ -9,25 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.data import Dataset, OnDemand, Split, stream
 from sealkd_jax.errors import InputError
-from sealkd_jax.sharding import Parallel
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
     Batch,
     compile_evaluation,
     epoch_order,
+    feed,
     make_epoch,
     make_piece,
     on_devices,
     params_digest,
-    pieces,
     survey_split,
     train,
     view_batch,
 )
-from sealkd_jax.training.pieces import compile_epoch, join_parts
+from sealkd_jax.training.checkpoints import Checkpoints
+from sealkd_jax.training.feed import compile_epoch, join_parts
+from sealkd_jax.training.teacher_logits import TeacherLogits
 from tests.several import first_devices
 from tests.test_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
 
@@ -40,7 +40,7 @@ def on_demand(dataset: Dataset) -> Dataset:
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Two batches of eight 6x6 images a piece, so that the splits of `make_dataset` take several."""
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 2 * 8 * 36)
+    monkeypatch.setattr(feed, "PIECE_BYTES", 2 * 8 * 36)
 
 
 @given(examples=st.integers(1, 300), size=st.integers(1, 200), seed=st.integers(0, 9))

@@ -18,8 +18,7 @@ from sealkd_jax.data import load, pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import ConvNet, Network, SpikingNet
-from sealkd_jax.sharding import Parallel
-from sealkd_jax.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
     Recipe,
     compile_evaluation,
@@ -29,7 +28,8 @@ from sealkd_jax.training import (
     make_step,
     on_devices,
 )
-from sealkd_jax.training.state import flatten
+from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.weights.own import flatten
 from tests.several import first_devices
 
 N, C, T = 6, 3, 2

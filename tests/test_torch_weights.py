@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import STUDENTS, TEACHERS, create_student, create_teacher
-from sealkd_jax.models.torch_weights import export_torch, import_torch, torch_names
 from sealkd_jax.training import params_digest
+from sealkd_jax.weights.torch_names import export_torch, import_torch, torch_names
 
 STORED = Path(__file__).parent / "parity"
 NETWORK = create_teacher("resnet20", 10, width=1 / 8)

@@ -10,12 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.data import Dataset, Split, pad_and_crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, SpikingNet
-from sealkd_jax.sharding import Parallel
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
     Batch,
     Plan,
@@ -32,6 +31,7 @@ from sealkd_jax.training import (
     train,
     view_batch,
 )
+from sealkd_jax.training.checkpoints import Checkpoints
 from sealkd_jax.training.loop import first_not_finite
 from sealkd_jax.training.optimizer import kernels
 from tests.several import first_devices

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sealkd_jax.programs import presets, progress
+from sealkd_jax.programs.commands import distill, precompute, teacher
+from sealkd_jax.programs.options import WatchOptions
+from sealkd_jax.programs.progress import watch
 from tests.test_distill import read, refusal
-from train import distill, precompute, presets, teacher, watching
-from train.options import WatchOptions
-from train.watching import watch
 
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--width", "0.25", "--views", "2", "--devices", "1"]
 SMALL += ["--timesteps", "2", "--teacher-width", "0.25"]
@@ -136,7 +137,7 @@ def test_a_step_is_never_there_twice(tmp_path):
 def clock(monkeypatch):
     """The time by which progress goes, in seconds."""
     now = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 

@@ -8,7 +8,7 @@ import pytest
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import Network, SpikingNet
 from sealkd_jax.training import params_digest
-from sealkd_jax.weights import load_weights, save_weights
+from sealkd_jax.weights.own import load_weights, save_weights
 
 CLASSES = 3
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sealkd_jax.models import winograd
-from sealkd_jax.models.convolution import conv_general_dilated
-from sealkd_jax.sharding import DATA_AXIS, Parallel
+from sealkd_jax.layers import _winograd
+from sealkd_jax.layers.convolution import conv_general_dilated
+from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel
 from tests.several import first_devices
 
 SAME = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -54,11 +54,11 @@ def test_it_is_the_convolution_whatever_the_shape_and_the_pieces(batch, height, 
 
     @jax.jit
     def each(x, kernel, dy):
-        return winograd.convolve(x, kernel), winograd.input_gradient(kernel, dy), winograd.kernel_gradient(x, dy)
+        return _winograd.convolve(x, kernel), _winograd.input_gradient(kernel, dy), _winograd.kernel_gradient(x, dy)
 
     numbers = images * 16 * -(-height // 2) * -(-width // 2) * max(inputs, outputs)
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd, "_PIECE", numbers)
+        patch.setattr(_winograd, "_PIECE", numbers)
         found = each(x, kernel, dy)
         expected = jax.jit(partial(with_gradients, by_jax))(x, kernel, dy)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), found, expected)

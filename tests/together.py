@@ -75,7 +75,7 @@ def _free_port() -> int:
 
 
 def _meet(words: list[str]) -> None:
-    from train import cluster, options, program
+    from sealkd_jax.programs import cli, cluster, options
 
     def meet() -> None:
         _, preset = options.parse("distill", "", words, kind=options.DistillProgramOptions)
@@ -83,14 +83,15 @@ def _meet(words: list[str]) -> None:
         print(MET, flush=True)
         sys.stdin.read()
 
-    program.run(meet)
+    cli.run(meet)
 
 
 def _distill(words: list[str]) -> None:
-    from sealkd_jax.training import pieces
-    from train import distill, presets, program
+    from sealkd_jax.programs import cli, presets
+    from sealkd_jax.programs.commands import distill
+    from sealkd_jax.training import feed
 
-    pieces.PIECE_BYTES = 2 * 32 * 64  # two batches
+    feed.PIECE_BYTES = 2 * 32 * 64  # two batches
     preset = presets.PRESETS["digits"]
     teacher = replace(preset.teacher, epochs=1, warmup_epochs=0, precision="float64", batch_size=32)
     presets.PRESETS["digits"] = preset._replace(teacher=teacher)
@@ -112,7 +113,7 @@ def _distill(words: list[str]) -> None:
             runs.append([])
         else:
             runs[-1].append(word)
-    program.run(lambda: [distill.main(run) for run in runs])
+    cli.run(lambda: [distill.main(run) for run in runs])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ sys.path.insert(0, os.getcwd())  # from a checkout's root: train/ is not in the 
 
 import numpy as np
 
-from train import distill
+from sealkd_jax.programs.commands import distill
 
 FILE = "bars.npz"
 

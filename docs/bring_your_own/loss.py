@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from sealkd_jax.losses import METHODS, ce_loss, uniform_kd_loss
-from train import distill
+from sealkd_jax.programs.commands import distill
 
 
 def late_kd(

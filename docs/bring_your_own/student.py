@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sealkd_jax.layers.time import Neuron, hold, over_time, per_timestep, scaled
 from sealkd_jax.models import STUDENTS
-from sealkd_jax.models.layers import Neuron, hold, over_time, per_timestep, scaled
-from train import distill
+from sealkd_jax.programs.commands import distill
 
 
 class TwoDense(nn.Module):

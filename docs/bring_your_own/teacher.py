@@ -17,9 +17,9 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
 from sealkd_jax.data import augment, load
-from train import distill
-from train.data import pick_augmentation
-from train.presets import PRESETS
+from sealkd_jax.programs.commands import distill
+from sealkd_jax.programs.data import pick_augmentation
+from sealkd_jax.programs.presets import PRESETS
 
 VIEWS = 4
 FILE = "my_teacher.npz"

@@ -35,8 +35,8 @@ import nir
 import numpy as np
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.layers.batch_norm import EPSILON
 from sealkd_jax.models import Network, SpikingNet, Variables
-from sealkd_jax.models.normalisation import EPSILON
 from sealkd_jax.models.resnets import LARGE, Block, PreActBlock, ResNet, SEWBlock
 
 DT = 1e-4

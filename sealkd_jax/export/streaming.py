@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 
 from sealkd_jax.models import Network, Variables
-from sealkd_jax.training.state import flatten
+from sealkd_jax.weights.own import flatten
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -6,20 +6,12 @@ student's logits, t the teacher's, y the label, i and j timesteps, b an example,
 logarithms are natural, and argmax takes the lowest index on ties.
 """
 
-from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss
+from sealkd_jax.losses.baselines import UNCONFIRMED
 from sealkd_jax.losses.card import card_seal_kd_loss
+from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.methods import METHODS, hyperparameters, needs_teacher
 from sealkd_jax.losses.outcome import Method
-from sealkd_jax.losses.paper import (
-    ce_loss,
-    ela_loss,
-    mean_ce_loss,
-    seal_kd_loss,
-    sta_confidence,
-    sta_loss,
-    sta_weights,
-)
-from sealkd_jax.losses.rivals import UNCONFIRMED
+from sealkd_jax.losses.paper import ce_loss, ela_loss, mean_ce_loss, seal_kd_loss, sta_confidence, sta_loss, sta_weights
 
 __all__ = [
     "METHODS",

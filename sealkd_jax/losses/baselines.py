@@ -1,114 +1,293 @@
-"""Temperature-scaled distillation without any selection: what SeAl-KD is compared with first.
+r"""The losses of other papers on spiking networks, as methods of `METHODS`.
 
-Axes: T timesteps, B batch, C classes. In the equations s are the student's logits, t the teacher's, τ is the
-temperature, sg stops the gradient and KD_τ(s, t) = τ² KL(softmax(sg(t)/τ) ‖ softmax(s/τ)).
+Axes: T timesteps, B batch, C classes. In the equations s are the student's logits and z their mean over
+timesteps, t the teacher's (their mean over timesteps where only z is distilled), y the label, τ the
+temperature; sg stops the gradient, a bar is the mean over T and B, and
+
+$$\mathrm{KD}_\tau(s, t) = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(\mathrm{sg}(t)/\tau) \,\Vert\,
+  \operatorname{softmax}(s/\tau)\big)$$
+
+Where a formula could not be checked against the authors' code, its docstring says "unconfirmed" and
+`UNCONFIRMED` has its name; what is in doubt is a parameter.
 """
 
+from collections.abc import Hashable
+from typing import Literal
+
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses.checks import as_scalar, as_student, as_teacher
-from sealkd_jax.losses.divergence import softened_kl
+from sealkd_jax.losses._checks import as_choice, as_label_mask, as_scalar, as_share, as_student, as_teacher
+from sealkd_jax.losses._divergence import kl, softened
+from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
+from sealkd_jax.losses.masks import value_at, wrong_mask
+from sealkd_jax.losses.outcome import Outcome, outcome
+from sealkd_jax.losses.paper import Task, ce_loss, mean_ce_loss, task_loss
+
+UNCONFIRMED = frozenset({"tser", "hta_kl"})
+"""Methods whose formula rests on second-hand accounts of the paper; a table of results should mark them."""
 
 
-def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 3.0) -> jax.Array:
-    r"""Distillation of every timestep towards the teacher, the same everywhere.
+def tet(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike | None,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    lam: float = 1e-3,
+    phi: float = 1.0,
+) -> Outcome:
+    r"""Temporal efficient training: the cross-entropy of every timestep, and all logits drawn to one value.
 
-    $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(t_b/\tau) \,\Vert\,
-      \operatorname{softmax}(s_{i,b}/\tau)\big)$$
-
-    The teacher carries no gradient.
+    $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i, y)} + \lambda\, \overline{(s_{i,b,c} - \varphi)^2}$$
 
     Args:
-      student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
-      temperature: τ, above 0.
-
-    Returns:
-      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
-
-    Raises:
-      ValueError: a shape does not fit, or the temperature is not above 0.
-      TypeError: logits that are not floating.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from sealkd_jax.losses import uniform_kd_loss
-      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
-      >>> print(jnp.array_str(uniform_kd_loss(student, jnp.array([[4.0, 1.0, 0.0]])), precision=3))
-      [[0.682]
-       [3.007]]
+      lam: λ. The authors' code has 1e-3; re-uses of the loss often 0.05.
+      phi: φ.
 
     Reference:
-      arXiv 1503.02531 (Hinton et al.), applied to each timestep; the loss SeAl-KD is an ablation of.
+      arXiv 2202.11946; checked against the authors' code.
     """
+    student = as_student(student_logits)
+    spread = (student - as_scalar("phi", phi, student)) ** 2
+    return outcome(student, labels, ce=(1 - lam, ce_loss(student, labels)), mse=(lam, spread))
+
+
+def twkd(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    alpha: float = 0.2,
+    beta: float = 0.5,
+    temperature: float = 3.0,
+    target: Literal["correct_mean", "ensemble"] = "correct_mean",
+) -> Outcome:
+    r"""Temporal-wise distillation from the teacher and from the student's own output.
+
+    $$\overline{\mathrm{CE}(s_i, y)} + \alpha\, \overline{\mathrm{KD}_\tau(s_i, t)}
+      + \beta\, \overline{\mathrm{KD}_\tau(s_i, g)}$$
+
+    Args:
+      alpha: α.
+      beta: β.
+      temperature: τ. The authors use 3, and 1 for ImageNet.
+      target: g. "correct_mean" is the authors' code: the mean of the timesteps whose prediction is right,
+        and 0, so a uniform distribution, where none is. "ensemble" is the paper's text, z (unconfirmed).
+
+    Reference:
+      arXiv 2501.15925; "correct_mean" checked against the authors' code.
+    """
+    student = as_student(student_logits)
+    kd = uniform_kd_loss(student, teacher_logits, temperature=temperature)
+    if as_choice("target", target, ("correct_mean", "ensemble")) == "ensemble":
+        sd = self_distillation_loss(student, temperature=temperature)
+    else:
+        total, count = _correct_sum(student, labels)
+        sd = uniform_kd_loss(student, total / jnp.maximum(count, 1), temperature=temperature)
+    return outcome(student, labels, ce=(1.0, ce_loss(student, labels)), kd=(alpha, kd), sd=(beta, sd))
+
+
+def tser(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    lam: float = 0.5,
+    gamma: float = 0.1,
+    temperature: float = 4.0,
+    ce_temperature: float = 1.0,
+) -> Outcome:
+    r"""Temporal separation with entropy regularisation (unconfirmed).
+
+    $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i/\tau_{ce}, y)} + \lambda\, \overline{\mathrm{KD}_\tau(s_i, t)}
+      - \gamma\, \overline{H(\operatorname{softmax}(s_i/\tau))}$$
+
+    The formula is that of a re-implementation by others, which takes the same temperature in the
+    cross-entropy; the natural reading of the paper is ce_temperature=1. The paper's weights are not known:
+    λ and γ here are ours. It reports stable results for τ from 2 to 6.
+
+    Args:
+      lam: λ, the balance of cross-entropy and distillation.
+      gamma: γ, the weight of the entropy H, which is made large.
+      temperature: τ.
+      ce_temperature: τ_ce.
+
+    Reference:
+      arXiv 2503.03144.
+    """
+    student = as_student(student_logits)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    kd = uniform_kd_loss(student, teacher_logits, temperature=tau)
+    log_q = softened(student, tau)
+    entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
+    ce = ce_loss(student / as_scalar("ce_temperature", ce_temperature, student, above=0), labels)
+    return outcome(student, labels, ce=(1 - lam, ce), kd=(lam, kd), entropy=(-gamma, entropy))
+
+
+def hta_kl(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    lam: float = 1.0,
+    delta: float = 0.5,
+    temperature: float = 4.0,
+    head_inclusive: bool = False,
+    task: Task = "mean",
+) -> Outcome:
+    r"""Head-tail aware distillation of the final output (unconfirmed).
+
+    $$\overline{\mathrm{CE}} + \lambda \tau^2\, \overline{w_h\, \mathrm{KL}(P \,\Vert\, Q) +
+      w_t\, \mathrm{KL}(Q \,\Vert\, P)}$$
+
+    with $P = \operatorname{softmax}(\mathrm{sg}(t)/\tau)$ and $Q = \operatorname{softmax}(z/\tau)$.
+
+    The teacher's classes, most probable first, are its head while their cumulated probability is below δ;
+    the others are its tail. $w_h$ is the share of the head in $\sum_c |P_c - Q_c|$, and $w_t = 1 - w_h$; both
+    without gradient. The masks are known from a review, the weights from the method it builds on (arXiv
+    2404.02657); λ, τ and the task are not known.
+
+    Args:
+      lam: λ.
+      delta: δ.
+      temperature: τ.
+      head_inclusive: whether the class that reaches δ belongs to the head. If not, a teacher whose first
+        class alone does has no head, and the loss is the reverse divergence KL(Q ‖ P).
+      task: whether CE judges the "mean" of the logits, as the distillation does, or every "timestep".
+
+    Reference:
+      arXiv 2504.20445.
+    """
+    student, teacher = _mean_logits(student_logits, teacher_logits)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    log_p, log_q = softened(jax.lax.stop_gradient(teacher), tau), softened(student, tau)
+
+    p, q = jnp.exp(log_p), jnp.exp(jax.lax.stop_gradient(log_q))
+    best_first = jnp.argsort(p, axis=-1, descending=True)
+    p, q = (jnp.take_along_axis(x, best_first, axis=-1) for x in (p, q))
+    cumulated = jnp.cumsum(p, axis=-1) - (p if head_inclusive else 0)
+    gap = jnp.abs(p - q)
+    in_head = jnp.sum(jnp.where(cumulated < as_share("delta", delta, student), gap, 0), axis=-1)
+    head = in_head / jnp.maximum(gap.sum(axis=-1), 1e-12)
+
+    loss = tau**2 * (head * kl(log_p, log_q) + (1 - head) * kl(log_q, log_p))
+    ce = task_loss(student_logits, labels, task)
+    return outcome(student_logits, labels, ce=(1.0, ce), hta=(lam, loss))
+
+
+def tks(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike | None,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    alpha: float = 0.7,
+    temperature: float = 3.0,
+    detach_target: bool = False,
+) -> Outcome:
+    r"""Temporal knowledge sharing: the timesteps that are right teach all of them, more and more; no teacher.
+
+    $$w\, \overline{\mathrm{CE}(z, y)} - (1 - w)\, \tau^2\, \overline{\sum_c \operatorname{softmax}(g/\tau)_c
+      \log \operatorname{softmax}(s_i)_c}, \qquad w = 1 - \alpha \cdot \mathrm{progress}$$
+
+    g is the sum of the logits of the timesteps whose prediction is right, 0 where none is. There is no
+    temperature on the student's side, and g carries gradient.
+
+    Args:
+      alpha: α, the weight of the shared knowledge at the end of training.
+      temperature: τ.
+      detach_target: stops the gradient of g, which the authors' code does not.
+
+    Reference:
+      arXiv 2304.06540; checked against the authors' code.
+    """
+    student = as_student(student_logits)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    target, _ = _correct_sum(student, labels)
+    target = jax.lax.stop_gradient(target) if detach_target else target
+    shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
+    share = as_share("progress", progress, student) * as_share("alpha", alpha, student)
+    ce = mean_ce_loss(student, labels)
+    return outcome(student, labels, ce=(1 - share, ce), tks=(share, tau**2 * shared))
+
+
+def dkd(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    progress: ArrayLike = 1.0,
+    axis_name: Hashable | None = None,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    warmup: float = 1 / 12,
+) -> Outcome:
+    r"""Decoupled distillation of the final output: the label against the rest, and the rest among themselves.
+
+    $$\overline{\mathrm{CE}(z, y)} + \min\Big(\frac{\mathrm{progress}}{\mathrm{warmup}}, 1\Big)
+      \big(\alpha\, \overline{\mathrm{TCKD}} + \beta\, \overline{\mathrm{NCKD}}\big)$$
+
+    with $p = \operatorname{softmax}(\cdot/\tau)$: TCKD is $\tau^2\, \mathrm{KL}$ of $[p_y, 1 - p_y]$, teacher to
+    student; NCKD is $\mathrm{KD}_\tau(z, t)$ with class y left out.
+
+    Args:
+      alpha: α.
+      beta: β. The authors use 8 for most pairs on CIFAR-100, 0.5 on ImageNet.
+      temperature: τ.
+      warmup: the share of training in which the distillation rises from 0; the authors' 20 of 240 epochs.
+
+    Reference:
+      arXiv 2203.08679; checked against the authors' code, which is for networks without timesteps.
+    """
+    student, teacher = _mean_logits(student_logits, teacher_logits)
+    is_label = as_label_mask(labels, student)
+    tau = as_scalar("temperature", temperature, student, above=0)
+    target_q, others_q = _decoupled(student, is_label, tau)
+    target_p, others_p = _decoupled(jax.lax.stop_gradient(teacher), is_label, tau)
+
+    done, rise = as_share("progress", progress, student), as_share("warmup", warmup, student)
+    warm = jnp.where(done < rise, done / jnp.where(rise > 0, rise, 1), 1)
+    return outcome(
+        student_logits,
+        labels,
+        ce=(1.0, ce_loss(student, labels)),
+        tckd=(warm * as_scalar("alpha", alpha, student), tau**2 * kl(target_p, target_q)),
+        nckd=(warm * as_scalar("beta", beta, student), tau**2 * kl(others_p, others_q)),
+    )
+
+
+def _mean_logits(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The final outputs of student and teacher, each as a single timestep `[1, B, C]`."""
     student = as_student(student_logits)
     teacher = as_teacher(teacher_logits, student)
-    return softened_kl(teacher, student, as_scalar("temperature", temperature, student, above=0))
+    return student.mean(axis=0, keepdims=True), teacher.mean(axis=0, keepdims=True)
 
 
-def mean_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 4.0) -> jax.Array:
-    r"""Distillation of the final output, the mean of the logits over timesteps.
+def _correct_sum(student: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The sum `[B, C]` of the logits of the timesteps whose prediction is right, and their number `[B, 1]`."""
+    correct = ~wrong_mask(student, as_label_mask(labels, student))[:, :, None]
+    return jnp.where(correct, student, 0).sum(axis=0), correct.sum(axis=0, dtype=student.dtype)
 
-    $$\mathrm{KD}_b = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}(t_b/\tau) \,\Vert\,
-      \operatorname{softmax}\Big(\frac{1}{\tau T} \sum_i s_{i,b}\Big)\Big)$$
 
-    Of a teacher with timesteps, the mean of its logits is the target.
+def _decoupled(logits: jax.Array, is_label: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities of the label and of all others together `[1, B, 2]`, and of the others without it
+    `[1, B, C]`.
 
-    Args:
-      student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
-      temperature: τ, above 0.
-
-    Returns:
-      The loss of every example, `[B]`.
-
-    Raises:
-      ValueError, TypeError: as `uniform_kd_loss`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from sealkd_jax.losses import mean_kd_loss
-      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
-      >>> print(jnp.array_str(mean_kd_loss(student, jnp.array([[1.0, 1.0, 1.0]])), precision=3))
-      [0.]
-
-    Reference:
-      arXiv 1503.02531 (Hinton et al.), on mean logits as logit distillation of spiking networks does.
+    The label is 0 among the others, in student and teacher alike, where it adds exp(0) (0 − 0) = 0 to a
+    divergence.
     """
-    student = as_student(student_logits)
-    teacher = as_teacher(teacher_logits, student)
-    return uniform_kd_loss(student.mean(axis=0, keepdims=True), teacher.mean(axis=0), temperature=temperature)[0]
-
-
-def self_distillation_loss(student_logits: ArrayLike, *, temperature: ArrayLike = 3.0) -> jax.Array:
-    r"""Distillation of every timestep towards the student's own final output.
-
-    $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}\Big(\frac{1}{\tau T} \sum_j s_{j,b}\Big)
-      \,\Vert\, \operatorname{softmax}(s_{i,b}/\tau)\Big)$$
-
-    The mean carries no gradient.
-
-    Args:
-      student_logits: logits of every timestep, `[T, B, C]`.
-      temperature: τ, above 0.
-
-    Returns:
-      The loss of every timestep and example, `[T, B]`; 0 for T = 1.
-
-    Raises:
-      ValueError, TypeError: as `uniform_kd_loss`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from sealkd_jax.losses import self_distillation_loss
-      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
-      >>> print(jnp.array_str(self_distillation_loss(student), precision=3))
-      [[0.33]
-       [0.33]]
-
-    Reference:
-      arXiv 2501.15925, the temporal self-distillation term in its ensemble form.
-    """
-    student = as_student(student_logits)
-    return uniform_kd_loss(student, student.mean(axis=0), temperature=temperature)
+    log_p = softened(logits, tau)
+    rest = jax.nn.logsumexp(log_p, axis=-1, keepdims=True, where=~is_label)
+    target = jnp.concatenate([value_at(is_label, log_p)[..., None], rest], axis=-1)
+    return target, jnp.where(is_label, 0, log_p - rest)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses.checks import as_label_mask, as_scalar, as_student, as_teacher
-from sealkd_jax.losses.divergence import kl, softened
+from sealkd_jax.losses._checks import as_label_mask, as_scalar, as_student, as_teacher
+from sealkd_jax.losses._divergence import kl, softened
 from sealkd_jax.losses.masks import predicted_mask, value_at, wrong_mask
 
 ALIGNMENT_WEIGHT = 0.01

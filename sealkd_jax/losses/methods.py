@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses import rivals
-from sealkd_jax.losses.baselines import mean_kd_loss, self_distillation_loss, uniform_kd_loss
+from sealkd_jax.losses import baselines
+from sealkd_jax.losses._checks import as_choice
 from sealkd_jax.losses.card import card_seal_kd_loss
-from sealkd_jax.losses.checks import as_choice
+from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.outcome import Method, Outcome, outcome
 from sealkd_jax.losses.paper import Task, ce_loss, ela_loss, mean_ce_loss, sta_loss, task_loss
 
@@ -214,7 +214,7 @@ METHODS: dict[str, Method] = {
     method.__name__: method
     for method in (
         *(none, mean_ce, uniform_kd, mean_kd, self_distillation, ela, sta, seal, card),
-        *(rivals.tet, rivals.twkd, rivals.tser, rivals.hta_kl, rivals.tks, rivals.dkd),
+        *(baselines.tet, baselines.twkd, baselines.tser, baselines.hta_kl, baselines.tks, baselines.dkd),
     )
 }
 """Every method by its name."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses.checks import as_label_mask, as_scalar, as_student
+from sealkd_jax.losses._checks import as_label_mask, as_scalar, as_student
 from sealkd_jax.losses.masks import wrong_mask
 
 Outcome = tuple[jax.Array, dict[str, jax.Array]]

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models import fused
-from sealkd_jax.models.convolution import conv_general_dilated
-from sealkd_jax.models.layers import Neuron, hold, over_time, per_timestep, scaled
-from sealkd_jax.models.normalisation import BatchNorm
-from sealkd_jax.models.recomputation import recomputed
+from sealkd_jax.layers import gpu_kernels
+from sealkd_jax.layers.batch_norm import BatchNorm
+from sealkd_jax.layers.convolution import conv_general_dilated
+from sealkd_jax.layers.recomputation import recomputed
+from sealkd_jax.layers.time import Neuron, hold, over_time, per_timestep, scaled
 
 LARGE = 96
 """Images with both sides of at least so many pixels get the stem of ImageNet's networks: a 7x7 convolution of stride 2
@@ -85,7 +85,7 @@ class Layers:
         y, normalise = self._convolved(x, names[0], features, size, stride, spikes)
         if self.neuron is None:
             return self.activate(sum(skips, normalise(y)), names[1])
-        return fused.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, *skips)
+        return gpu_kernels.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, *skips)
 
     def _convolved(
         self, x: jax.Array, name: str, features: int, size: int, stride: int, spikes: bool

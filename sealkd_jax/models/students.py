@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models import fused
-from sealkd_jax.models.layers import Neuron, conv3x3, over_time, per_timestep, scaled
-from sealkd_jax.models.normalisation import BatchNorm
-from sealkd_jax.models.pooling import average_pool, max_pool
-from sealkd_jax.models.recomputation import recomputed
+from sealkd_jax.layers import gpu_kernels
+from sealkd_jax.layers.batch_norm import BatchNorm
+from sealkd_jax.layers.pooling import average_pool, max_pool
+from sealkd_jax.layers.recomputation import recomputed
+from sealkd_jax.layers.time import Neuron, conv3x3, over_time, per_timestep, scaled
 from sealkd_jax.models.resnets import PYTORCH, Block, PreActBlock, ResNet, SEWBlock
 
 
@@ -42,7 +42,7 @@ class SpikingBlock(nn.Module):
         layer = conv3x3(self.features, **kwargs) if self.convolution else nn.Dense(self.features, **kwargs)
         normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype)
         neuron = Neuron(self.neuron, self.decay, name="neuron")
-        spikes = fused.fire(normalise, neuron, per_timestep(layer, x), self.timesteps)
+        spikes = gpu_kernels.fire(normalise, neuron, per_timestep(layer, x), self.timesteps)
         return self.pool(spikes) if self.pool else spikes
 
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.layers import conv3x3, on_frames, scaled
-from sealkd_jax.models.normalisation import BatchNorm
-from sealkd_jax.models.pooling import max_pool
+from sealkd_jax.layers.batch_norm import BatchNorm
+from sealkd_jax.layers.pooling import max_pool
+from sealkd_jax.layers.time import conv3x3, on_frames, scaled
 from sealkd_jax.models.resnets import HE_FAN_IN, Block, Bottleneck, PaddedBlock, ResNet
 
 

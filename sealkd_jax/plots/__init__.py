@@ -3,14 +3,7 @@
 They use matplotlib's objects alone (no pyplot, no global state): they work in threads and without a display.
 """
 
-from sealkd_jax.plots.comparison import (
-    LADDER,
-    accuracies,
-    differences,
-    includes_zero,
-    ladder,
-    ladder_by_timestep,
-)
+from sealkd_jax.plots.comparison import LADDER, accuracies, differences, includes_zero, ladder, ladder_by_timestep
 from sealkd_jax.plots.energy import energy
 from sealkd_jax.plots.learning import accuracy_curves, loss_curves, optimisation, wrong_timesteps
 from sealkd_jax.plots.predictions import confidence_by_timestep, error_raster, reliability, sta_weights

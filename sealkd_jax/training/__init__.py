@@ -10,13 +10,14 @@ from sealkd_jax.training.epoch import (
     make_piece,
     view_batch,
 )
+from sealkd_jax.training.feed import compile_evaluation, on_devices, survey_split
 from sealkd_jax.training.loop import Plan, Trained, prepare, steps_per_epoch, train
 from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning_rate_schedule
-from sealkd_jax.training.pieces import compile_evaluation, on_devices, survey_split
 from sealkd_jax.training.seeds import train_seeds
-from sealkd_jax.training.state import TrainState, init_state, params_digest
+from sealkd_jax.training.state import TrainState, init_state
 from sealkd_jax.training.step import Batch, make_step
 from sealkd_jax.training.survey import Survey, make_survey
+from sealkd_jax.weights.own import params_digest
 
 __all__ = [
     "OPTIMIZERS",

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sealkd_jax.checkpoints import SCORE, Checkpoints, best_of
 from sealkd_jax.data import Dataset, Split, take
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
@@ -24,14 +23,15 @@ from sealkd_jax.files import naming, replacing
 from sealkd_jax.keys import random_key
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
-from sealkd_jax.processes import first
-from sealkd_jax.sharding import Parallel, check_batch
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.parallel.processes import is_main_process
+from sealkd_jax.parallel.sharding import Parallel, check_batch
+from sealkd_jax.training.checkpoints import SCORE, Checkpoints, best_of
 from sealkd_jax.training.epoch import DeviceData, Recipe, make_epoch, make_piece, view_batch
+from sealkd_jax.training.feed import compile_epoch, compile_evaluation, count_steps, join_parts, on_devices
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
-from sealkd_jax.training.pieces import compile_epoch, compile_evaluation, count_steps, join_parts, on_devices
 from sealkd_jax.training.state import TrainState, init_state
 from sealkd_jax.training.step import Metrics, make_step
+from sealkd_jax.training.teacher_logits import TeacherLogits
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def train(
         begun, seconds = _take_unfinished(records)
         if begun and isinstance(dataset.train.images, np.ndarray):
             raise InputError(f"{directory}: stopped within an epoch of streamed data; go on with --stream")
-        if first():
+        if is_main_process():
             with replacing(metrics_file) as partial:  # its records are the checkpoint's
                 partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         for epoch in range(len(records), recipe.epochs):
@@ -244,7 +244,7 @@ def train(
             logits, rates = evaluate(state.variables)
             score = accuracy_by_timestep(logits, validation.labels)[-1]
             record = program.record(epoch, metrics, score, rates, time.perf_counter() - start)
-            if first():
+            if is_main_process():
                 with naming(metrics_file), metrics_file.open("a") as file:
                     file.write(json.dumps(record) + "\n")
             records.append(record)

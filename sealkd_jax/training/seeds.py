@@ -15,13 +15,13 @@ from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import Variables
-from sealkd_jax.sharding import Parallel
-from sealkd_jax.teacher_logits import TeacherLogits
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training.epoch import DeviceData, make_evaluation
+from sealkd_jax.training.feed import on_devices
 from sealkd_jax.training.loop import Plan, Trained, first_not_finite, prepare
-from sealkd_jax.training.pieces import on_devices
 from sealkd_jax.training.state import TrainState
 from sealkd_jax.training.step import Metrics
+from sealkd_jax.training.teacher_logits import TeacherLogits
 
 
 def train_seeds(

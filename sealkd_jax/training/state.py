@@ -1,10 +1,8 @@
-"""What training changes, and its digest."""
+"""What training changes."""
 
-import hashlib
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
 from sealkd_jax.models import Network, Variables
@@ -24,19 +22,3 @@ def init_state(
 
     variables = network.init(key, images)
     return TrainState(variables, jax.jit(optimizer.init)(variables.params))
-
-
-def params_digest(variables: Variables) -> str:
-    """SHA-256 of all parameters and statistics: path, dtype, shape and bytes of every array, ordered by path."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(flatten(variables).items()):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{path}:{array.dtype.str}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def flatten(variables: Variables) -> dict[str, Any]:
-    """Every array by its path, `params/block_0/Conv_0/kernel`."""
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from sealkd_jax.errors import InputError
-from train.program import run
+from sealkd_jax.programs.cli import run
 
 SUBJECTS = ("loss", "lif", "step", "memory", "growth", "imagenet", "data", "startup")
 

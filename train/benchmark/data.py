@@ -15,13 +15,14 @@ import tyro
 
 from sealkd_jax.data import Dataset, OnDemand, Split, stream, take
 from sealkd_jax.losses import needs_teacher
-from sealkd_jax.sharding import Parallel, pick_devices
+from sealkd_jax.parallel.sharding import Parallel, pick_devices
+from sealkd_jax.programs.command_line import parse
+from sealkd_jax.programs.data import load_dataset, of_the_student
+from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import Batch, on_devices, prepare, view_batch
 from train.benchmark.table import RESULTS_DIR, keep, show
 from train.benchmark.timing import Timing, in_turn, measure
-from train.data import load_dataset, of_the_student
-from train.distill import make_plan
-from train.options import DistillOptions, parse
 
 STREAMED = 20_000  # examples
 

@@ -20,12 +20,12 @@ from sealkd_jax.data import compose
 from sealkd_jax.losses import seal_kd_loss
 from sealkd_jax.models import create_student
 from sealkd_jax.plots.style import CYCLE, MARKERS, MUTED, TEXT, new_axes
+from sealkd_jax.programs.command_line import check
 from sealkd_jax.training import Batch, DeviceData, Recipe, make_epoch
 from sealkd_jax.training.epoch import Scale
 from train.benchmark.step import CLASSES, as_in_an_epoch, in_a_row, operations, seal_step
 from train.benchmark.table import RESULTS_DIR, keep, show
 from train.benchmark.timing import in_turn, repeated
-from train.options import check
 
 AXES: dict[str, tuple[float, ...]] = {
     "timesteps": (1, 4, 16, 64, 256),

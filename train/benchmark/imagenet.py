@@ -22,12 +22,13 @@ from sealkd_jax.data import Dataset, OnDemand, Split
 from sealkd_jax.data.datasets import Facts
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import needs_teacher
-from sealkd_jax.sharding import DATA_AXIS, Parallel, pick_devices
+from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel, pick_devices
+from sealkd_jax.programs.command_line import parse
+from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import prepare
 from sealkd_jax.training.epoch import DeviceData, PieceBatch, Scale
 from train.benchmark.table import RESULTS_DIR, keep, show
-from train.distill import make_plan
-from train.options import DistillOptions, parse
 
 EXAMPLES, CLASSES = 1_271_167, 1000  # of the training split that the preset learns from
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")

@@ -18,9 +18,9 @@ import tyro
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import lif
+from sealkd_jax.programs.command_line import check
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
-from train.options import check
 
 PEERS = {
     "PyTorch": "torch",

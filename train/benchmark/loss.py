@@ -16,9 +16,9 @@ import numpy as np
 import tyro
 
 from sealkd_jax.losses import seal_kd_loss
+from sealkd_jax.programs.command_line import check
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
-from train.options import check
 
 SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
 

@@ -15,8 +15,8 @@ import tyro
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import REMAT, Network, create_student
 from sealkd_jax.plots.style import draw_lines, name_lines, new_axes
+from sealkd_jax.programs.command_line import check
 from train.benchmark.table import RESULTS_DIR, keep, show
-from train.options import check
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs.command_line import parse
 from train.benchmark.table import RESULTS_DIR, keep, show
-from train.options import parse
 
 AGAIN = 3
 

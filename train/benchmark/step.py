@@ -19,10 +19,10 @@ import tyro
 
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_student
+from sealkd_jax.programs.command_line import check
 from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
-from train.options import check
 
 CLASSES = 10
 

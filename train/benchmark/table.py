@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.plots.style import BLUE, new_axes
-from train.program import facts
+from sealkd_jax.programs.cli import environment
 
 RESULTS_DIR = Path("runs/benchmark")
 
@@ -29,7 +29,7 @@ def show(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]],
 def keep(out: Path, measured: dict[str, Any], figure: Figure | None = None) -> None:
     """Writes JSON with versions, device and command, and beside it the figure as PNG."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, measured | facts())
+    write_json(out, measured | environment())
     print(f"Numbers: {out}")
     if figure is not None:
         picture = out.with_suffix(".png")

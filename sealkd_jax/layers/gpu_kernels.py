@@ -1,0 +1,194 @@
+"""BatchNorm, a shortcut and LIF as one kernel forward and one backward, for NVIDIA GPUs.
+
+XLA makes several kernels of them, and reads a layer's array a number of times. These read each array once, keep the
+membranes in registers, and compute them again in the backward pass; the batch's statistics, and what follows from the
+sums of the gradients, are left to XLA. The mathematics are those of `normalisation` and `neurons`, called a timestep
+at a time. There are first derivatives only, and `jax.export` takes no program with such kernels. Measured:
+docs/speed.md. JAX has announced that it will drop Pallas's way through Triton; with a JAX that has, XLA makes the
+kernels again.
+
+Axis legend: T timesteps, B batch, N rows (all examples' pixels), F features.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
+from jax.sharding import PartitionSpec
+
+from sealkd_jax.layers.batch_norm import BatchNorm, Statistics, batch_statistics, gradients, normalised
+from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, Neuron, hold
+from sealkd_jax.neurons import UNROLL, lif_step
+from sealkd_jax.parallel.sharding import on_own_part
+
+BLOCK = 512
+"""Numbers of one timestep that a program of a kernel handles. 1,024 and 2,048 were no faster on an H200."""
+
+Skips = tuple[jax.Array, ...]  # what is added to x before the neurons: one array `[T, B, ..., F]`, or none
+
+
+def fire(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *skips: jax.Array) -> jax.Array:
+    """Spikes `[T, B, ..., F]` of `neuron`, to which x, `[T, B, ..., F]` or `[1, B, ..., F]`, comes normalised.
+
+    `skips`, one array `[T, B, ..., F]` or none, is added before. As kernels where there are any for this layer.
+    """
+    if runs_here() and _has_kernels(normalise, neuron, x, timesteps, skips):
+        spikes = normalise(x, lambda *args: _normalise_and_fire(skips, neuron.decay, *args))
+        return checkpoint_name(spikes, "spikes")
+    return neuron(hold(sum(skips, normalise(x)), timesteps))
+
+
+def runs_here() -> bool:
+    """Whether JAX's device is an NVIDIA GPU from Ampere (2020) on, and JAX still compiles Pallas through Triton."""
+    device = jax.devices()[0]
+    if not device.device_kind.startswith("NVIDIA") or float(device.compute_capability) < 8:
+        return False
+    return find_spec("jax.experimental.pallas.triton") is not None
+
+
+def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, skips: Skips) -> bool:
+    rows, features = _block(x.size // len(x) // x.shape[-1], x.shape[-1])
+    known = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
+    return (
+        normalise.train
+        and neuron.kind == "lif"
+        and not known  # nobody gives membranes, or reads them or spikes
+        and len(x) == timesteps <= UNROLL
+        and jnp.dtype(normalise.dtype) == x.dtype
+        and all((skip.shape, skip.dtype) == (x.shape, x.dtype) for skip in skips)
+        and features >= 16  # in a row in memory
+        and rows * features >= BLOCK // 2
+    )
+
+
+def _block(rows: int, features: int) -> tuple[int, int]:
+    """Rows and features of a block: powers of two that divide them."""
+    of_features = min(features & -features, 128)
+    return min(rows & -rows, BLOCK // of_features), of_features
+
+
+def _plain(
+    skips: Skips, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, Statistics]:
+    """Spikes, and the statistics of the batch, through which no gradient flows."""
+    statistics = batch_statistics(x, axis_name)
+    (spikes,) = _on_devices(partial(_spikes, decay), [*statistics, scale, bias], [x, *skips], sums=0)
+    return spikes, statistics
+
+
+_normalise_and_fire = jax.custom_vjp(_plain, nondiff_argnums=(1, 5))
+
+
+def _forward(skips: Skips, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None) -> Any:
+    spikes, statistics = _plain(skips, decay, x, scale, bias, axis_name)
+    return (spikes, statistics), (skips, x, statistics, scale, bias)
+
+
+def _backward(decay: float, axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
+    skips, x, statistics, scale, bias = residuals
+    vectors, arrays = [*statistics, scale, bias], [cotangents[0], x, *skips]
+    dy, *sums = _on_devices(partial(_current_gradients, decay), vectors, arrays, sums=2)
+    return (dy,) * len(skips), *gradients(x, dy, (sums[0].sum(0), sums[1].sum(0)), statistics, scale, axis_name)
+
+
+_normalise_and_fire.defvjp(_forward, _backward)
+
+
+def _spikes(decay: float, mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> tuple[list[jax.Array]]:
+    """Of each timestep, from all rows of x `[T, N, F]`, or those of a block."""
+    return (_lif(decay, _currents(mean, var, scale, bias, x, *skips)),)
+
+
+def _current_gradients(
+    decay: float, mean: Any, var: Any, scale: Any, bias: Any, dspikes: Any, x: Any, *skips: Any
+) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """The gradient of the currents of each timestep; its sum over them, and that of it times x, `[N, F]`."""
+    _, vjp = jax.vjp(partial(_lif, decay), _currents(mean, var, scale, bias, x, *skips))
+    (dcurrents,) = vjp([dspikes[t].astype(mean.dtype) for t in range(x.shape[0])])
+    total = total_x = jnp.zeros(x.shape[1:], mean.dtype)
+    for t, dcurrent in enumerate(dcurrents):
+        total += dcurrent.astype(total.dtype)
+        total_x += dcurrent.astype(total.dtype) * x[t].astype(total.dtype)
+    return dcurrents, total, total_x
+
+
+def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> list[jax.Array]:
+    """What the neurons get at each timestep, in the dtype of x."""
+    statistics, scale, bias = (mean[...], var[...]), scale[...], bias[...]
+    currents = [normalised(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
+    return [sum((skip[t] for skip in skips), current) for t, current in enumerate(currents)]
+
+
+def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
+    """Spikes of each timestep, at least float32, as the membrane."""
+    dtype = jnp.promote_types(currents[0].dtype, jnp.float32)
+    v, spikes = jnp.zeros(currents[0].shape, dtype), []
+    for current in currents:
+        v, spike = lif_step(v, current.astype(dtype), decay)
+        spikes.append(spike)
+    return spikes
+
+
+def _on_devices(function: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], *, sums: int) -> Any:
+    """`function` of vectors as `[1, F]` and arrays as `[T, N, F]`, each device's own examples of these.
+
+    It gives one of that shape, which comes back as `[T, B, ..., F]`, and `sums` of `[N, F]`, which do as
+    `[devices, F]`, summed over the rows of each device.
+    """
+
+    def run(*args: jax.Array) -> Any:
+        flat = [array[None] if array.ndim == 1 else array.reshape(len(array), -1, array.shape[-1]) for array in args]
+        # A host with a GPU may bring the program to another device.
+        ways = {"cuda": partial(_by_blocks, function, sums), "default": partial(_at_once, function, sums)}
+        array, *totals = lax.platform_dependent(*flat, **ways)
+        return array.reshape(args[-1].shape), *totals
+
+    own = [PartitionSpec()] * len(vectors) + [BY_TIME] * len(arrays)
+    results = (BY_TIME, *[IN_A_ROW] * sums)
+    return on_own_part(run, own, results, batch=arrays[0].shape[1])(*vectors, *arrays)
+
+
+def _at_once(function: Callable[..., Any], _sums: int, *args: jax.Array) -> tuple[jax.Array, ...]:
+    """`function` of everything: an array as the last one, and its sums, `[1, F]`."""
+    each, *totals = function(*args)
+    return jnp.stack(each).astype(args[-1].dtype), *[total.sum(0, keepdims=True) for total in totals]
+
+
+def _by_blocks(
+    function: Callable[..., Any], sums: int, *args: jax.Array, interpret: bool = False
+) -> tuple[jax.Array, ...]:
+    """The same as a kernel, that computes `function` of a block of rows and features at a time."""
+    from jax.experimental.pallas import triton  # here, where it is sure to be
+
+    timesteps, rows, features = args[-1].shape
+    of_rows, of_features = _block(rows, features)
+    whole = pl.BlockSpec((timesteps, of_rows, of_features), lambda i, j: (0, i, j))
+    vector = pl.BlockSpec((1, of_features), lambda i, j: (0, j))
+    part = pl.BlockSpec((1, of_features), lambda i, j: (i, j))
+    parts = jax.ShapeDtypeStruct((rows // of_rows, features), args[0].dtype)
+
+    def kernel(*refs: Any) -> None:
+        given, (array, *totals) = refs[: len(args)], refs[len(args) :]
+        each, *values = function(*given)
+        for t, value in enumerate(each):
+            array[t] = value.astype(array.dtype)
+        for total, value in zip(totals, values, strict=True):
+            total[...] = value.sum(0, keepdims=True)
+
+    array, *totals = pl.pallas_call(
+        kernel,
+        [jax.ShapeDtypeStruct(args[-1].shape, args[-1].dtype), *[parts] * sums],
+        grid=(rows // of_rows, features // of_features),
+        in_specs=[whole if array.ndim == 3 else vector for array in args],
+        out_specs=[whole, *[part] * sums],
+        interpret=interpret,
+        compiler_params=triton.CompilerParams(num_warps=4),
+        name="normalise_and_fire" + "_backward" * bool(sums),
+    )(*args)
+    return array, *[total.sum(0, keepdims=True) for total in totals]

@@ -1,0 +1,141 @@
+"""A network as pure functions of its variables.
+
+Axis legend: T timesteps, B batch, H height, W width, C channels (images) or classes (logits).
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sealkd_jax.models.observe import INPUTS, Synapses, watch
+
+
+class Variables(NamedTuple):
+    """What a network has learned: `params` by gradients, `stats` (BatchNorm's running statistics) by counting."""
+
+    params: Any
+    stats: Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """A Flax module as pure functions of its variables.
+
+    Attributes:
+        module: called with `(images, timesteps=, train=, axis_name=)`, returns logits `[T, B, C]`.
+    """
+
+    module: nn.Module
+
+    def init(self, key: jax.Array, images: jax.Array) -> Variables:
+        """Fresh variables for images `[B, H, W, C]` or frames `[T, B, H, W, C]`. They serve any number of timesteps."""
+        timesteps = images.shape[0] if images.ndim == 5 else 1
+        init: Callable[..., Any] = partial(self.module.init, timesteps=timesteps)
+        if not any(isinstance(argument, jax.core.Tracer) for argument in (key, images)):
+            init = jax.jit(init, compiler_options=_compile_quickly())
+        variables = init(key, images)
+        stats = variables.get("batch_stats", {})  # Flax begins them in float32, whatever they become
+        return Variables(variables["params"], jax.tree.map(lambda x: x.astype(self.module.param_dtype), stats))
+
+    def train(
+        self, variables: Variables, images: jax.Array, *, timesteps: int, axis_name: str | None = None
+    ) -> tuple[jax.Array, Any]:
+        """Logits `[T, B, C]` with the batch's own statistics, and the updated running statistics."""
+
+        logits, updated = self.module.apply(
+            _collections(variables),
+            images,
+            timesteps=timesteps,
+            train=True,
+            axis_name=axis_name,
+            mutable=["batch_stats"],
+        )
+        return logits, updated.get("batch_stats", {})
+
+    def predict(self, variables: Variables, images: jax.Array, *, timesteps: int) -> jax.Array:
+        """Logits `[T, B, C]` with the running statistics."""
+        logits: Any = self.module.apply(_collections(variables), images, timesteps=timesteps)
+        return logits
+
+    def spikes(
+        self, variables: Variables, images: jax.Array, *, timesteps: int
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Logits as `predict`, and the spikes `[T, B, ...]` of every layer of neurons by its name; an ANN has none."""
+        return self.observe(variables, images, timesteps=timesteps)[:2]
+
+    def observe(self, variables: Variables, images: jax.Array, *, timesteps: int) -> "Observed":
+        """Logits and what the layers do, for images `[B, H, W, C]` or frames `[T, B, H, W, C]`."""
+        synapses: dict[str, Synapses] = {}
+        with nn.intercept_methods(watch(images.shape[-4], synapses)):
+            logits, sown = self.module.apply(
+                _collections(variables), images, timesteps=timesteps, mutable=["spikes", INPUTS]
+            )
+        return Observed(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})), synapses)
+
+    def step(self, variables: Variables, membranes: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        """One timestep of a student: logits `[B, C]` of images, or one frame each, `[B, H, W, C]`, and the membranes.
+
+        Args:
+            membranes: what the step before returned; `{}`: from rest. T steps give the logits of `predict`.
+        """
+        logits, after = self.module.apply(
+            _collections(variables) | {"membranes": membranes}, images, timesteps=1, mutable=["membranes"]
+        )
+        return logits[0], after["membranes"]
+
+    def neurons(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, int]:
+        """How many neurons each spiking layer has for images `[H, W, C]` of this shape."""
+        image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        _, spikes = jax.eval_shape(partial(self.spikes, timesteps=1), variables, image)
+        return {name: math.prod(layer.shape[2:]) for name, layer in spikes.items()}
+
+    def synapses(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, Synapses]:
+        """Every layer of weights by its name, input first, for images `[H, W, C]` of this shape."""
+        found: dict[str, Synapses] = {}
+        image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        jax.eval_shape(lambda v, x: found.update(self.observe(v, x, timesteps=1).synapses), variables, image)
+        return found
+
+
+class Observed(NamedTuple):
+    """What a network does with a batch.
+
+    Attributes:
+        logits: `[T, B, C]`.
+        spikes: `[T, B, ...]` of every layer of neurons.
+        inputs: of every layer of weights, the share of its inputs that is not zero, `[T, B]`; `[1, B]` where it runs
+            once for all timesteps.
+        synapses: of every layer of weights, what follows from its shape.
+    """
+
+    logits: jax.Array
+    spikes: dict[str, jax.Array]
+    inputs: dict[str, jax.Array]
+    synapses: dict[str, Synapses]
+
+
+def _by_layer(sown: Any) -> dict[str, jax.Array]:
+    leaves = jax.tree_util.tree_leaves_with_path(sown)
+    return {jax.tree_util.keystr(path[:-1], simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _compile_quickly() -> dict[str, int] | None:
+    """Compiler options for what runs once, unless XLA_FLAGS has some already.
+
+    XLA's CPU compiler takes four times as long to optimise the random numbers of a network as to compile them, 22 s
+    instead of 5 s of one core for ResNet-18; they are the same to the bit.
+    """
+    level = "xla_backend_optimization_level"
+    quick = jax.default_backend() == "cpu" and level not in os.environ.get("XLA_FLAGS", "")
+    return {level: 1} if quick else None
+
+
+def _collections(variables: Variables) -> dict[str, Any]:
+    return {"params": variables.params, "batch_stats": variables.stats}

@@ -1,0 +1,1 @@
+"""A program a file. No program imports another."""

@@ -1,0 +1,160 @@
+"""What the timesteps of a finished run do: `python -m train.evaluate RUN [--json]`.
+
+Reads predictions.npz and summary.json of the run's directory; trains and computes nothing else.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
+from sealkd_jax.errors import InputError
+from sealkd_jax.plots.energy import joules
+from sealkd_jax.programs.comparison import is_comparison
+from sealkd_jax.report.predictions import sta_knobs
+
+WIDEST = 9  # timesteps in a row of 80 characters
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """A finished run."""
+
+    run: tyro.conf.Positional[Path]
+    """Directory of the run."""
+    json: bool = False
+    """Print JSON."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the diagnostics."""
+    options = tyro.cli(
+        EvaluateOptions,
+        prog="python -m train.evaluate",
+        args=sys.argv[1:] if argv is None else argv,
+        description="What the timesteps of a finished run do, and whether SeAl-KD pays on this network.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    found = diagnose(options.run)
+    if options.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        _print(found)
+
+
+def diagnose(directory: Path) -> dict[str, Any]:
+    """The diagnostics of a run as JSON facts: of its timesteps, its layers, its energy, and the verdict.
+
+    Raises:
+        InputError: if there is no run, or it is not finished or damaged.
+    """
+    if not (directory / "summary.json").exists():
+        if is_comparison(directory):
+            raise InputError(f"{directory}: a comparison, not a run; once it is finished, its table is in report.html")
+        if (directory / "config.json").exists():
+            raise InputError(f"{directory}: not finished; go on with it by train.distill --resume --out {directory}")
+        raise InputError(f"{directory}: no run there (no summary.json)")
+    try:
+        summary = json.loads((directory / "summary.json").read_text())
+        with (directory / "predictions.npz").open("rb") as stream, np.load(stream) as file:
+            arrays = dict(file)
+        logits, labels = arrays["logits"], arrays["labels"]
+        verdict = timestep_variance_verdict(logits, labels)._asdict()
+        neurons = {
+            name: {
+                "firing_rate": rates,
+                "dead_share": summary["dead_share"][name],
+                "saturated_share": summary["saturated_share"][name],
+            }
+            for name, rates in summary["firing_rates"].items()
+        }
+        return {
+            "run": str(directory),
+            **{name: summary[name] for name in ("preset", "method", "dataset", "seed", "timesteps", "n_test")},
+            "teacher_accuracy": summary["teacher_accuracy"],
+            **summarise(logits, labels, arrays.get("teacher_logits"), **sta_knobs(summary.get("hyper", ()))),
+            "neurons": neurons,
+            "firing_rate": summary["firing_rate"],
+            "energy": summary["energy"],
+            "verdict": verdict,
+        }
+    except KeyError as error:
+        raise InputError(f"{directory}: damaged, or of another version: {error} is missing") from error
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        raise InputError(f"{directory}: damaged: {error}") from error
+
+
+def _print(found: dict[str, Any]) -> None:
+    """The tables, and last the verdict."""
+    console = Console()
+    measures = {
+        "accuracy\nafter T": "accuracy_by_timestep",
+        "accuracy\nalone": "accuracy_of_timestep",
+        "confidence\nafter T": "confidence_by_timestep",
+        "confidence\nalone": "confidence_of_timestep",
+        "as the\nteacher\nafter T": "teacher_agreement_by_timestep",
+        "as the\nteacher\nalone": "teacher_agreement_of_timestep",
+    }
+    measures = {words: of for words, of in measures.items() if of in found}
+    title = f"{found['method']} on {found['dataset']}, seed {found['seed']}: {found['n_test']} test examples"
+    in_time = _table(title, *measures, first="T")
+    for t in range(found["timesteps"]):
+        in_time.add_row(str(t + 1), *(f"{found[of][t]:.2%}" for of in measures.values()))
+    console.print(in_time)
+
+    if found["timesteps"] > WIDEST:
+        print(f"STA: who listens to whom of {found['timesteps']} timesteps is in the output of --json.")
+    elif found["timesteps"] > 1:
+        times = map(str, range(1, found["timesteps"] + 1))
+        listens = _table("STA: how much timestep T listens to each other one", *times, first="T")
+        for t, weights in enumerate(found["sta_weights"]):
+            listens.add_row(str(t + 1), *(f"{weight:.3f}" for weight in weights))
+        console.print(listens)
+
+    overall = _table("Timesteps against the final answer", "value")
+    for name, text in (
+        ("wrong timesteps where the final answer is right", _percent(found["wrong_where_right"])),
+        ("right timesteps where the final answer is wrong", _percent(found["right_where_wrong"])),
+        ("flips of the prediction per example, alone", f"{found['flips_alone']:.3f}"),
+        ("flips of the prediction per example, accumulated", f"{found['flips_accumulated']:.3f}"),
+        ("expected calibration error", _percent(found["expected_calibration_error"])),
+    ):
+        overall.add_row(name, text)
+    console.print(overall)
+
+    neurons = _table("Neurons", "firing rate", "dead", "saturated")
+    for name, layer in found["neurons"].items():
+        shares = (np.mean(layer["firing_rate"]), layer["dead_share"], layer["saturated_share"])
+        neurons.add_row(name, *map(_percent, shares))
+    console.print(neurons)
+
+    energy = found["energy"]
+    table = _table("Estimated energy per example", "MACs", "SNN", "ANN of the same layers")
+    for name, picojoule in energy["layers"].items():
+        table.add_row(name, f"{energy['macs'][name]:,}", joules(picojoule), "")
+    total = (joules(energy[name]) for name in ("snn_picojoule", "ann_picojoule"))
+    table.add_row("all", f"{sum(energy['macs'].values()):,}", *total)
+    console.print(table)
+
+    has = "has" if found["verdict"]["worthwhile"] else "does not have"
+    print(f"This network {has} the timestep variance on which SeAl-KD pays. {found['verdict']['explanation']}")
+
+
+def _table(title: str, *columns: str, first: str = "") -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"

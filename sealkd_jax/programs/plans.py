@@ -1,0 +1,130 @@
+"""From options to what will be computed."""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from sealkd_jax.data import Dataset
+from sealkd_jax.errors import InputError
+from sealkd_jax.losses import METHODS, Method, hyperparameters
+from sealkd_jax.models import Network, Variables, create_student, create_teacher
+from sealkd_jax.parallel.sharding import check_batch
+from sealkd_jax.programs.data import pick_augmentation
+from sealkd_jax.programs.options import DistillOptions, TeacherOptions
+from sealkd_jax.training import Plan, Recipe, steps_per_epoch
+
+
+def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
+    """What will be computed; complains here of what would fail only when it is traced."""
+    plan = Plan(
+        network=student_network(options, dataset),
+        method=bind_method(options.method, options.hyper),
+        recipe=student_recipe(options, dataset),
+        timesteps=options.timesteps,
+        seed=options.seed,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_epochs=options.warmup_epochs,
+        accumulate=options.accumulate,
+    )
+    check_batch(options.batch_size, 1, options.accumulate)
+    if options.accumulate > 1 and options.method == "card":
+        raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss is of the whole batch")
+    steps_per_epoch(plan.recipe, dataset)
+    if dataset.frames not in (None, options.timesteps):
+        raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
+    like_of(plan.network, dataset)
+    logits = jax.ShapeDtypeStruct((options.batch_size, len(dataset.classes)), np.float32)
+    student = jax.ShapeDtypeStruct((options.timesteps, *logits.shape), np.float32)
+    try:
+        jax.eval_shape(plan.method, student, logits, jax.ShapeDtypeStruct(logits.shape[:1], np.int32))
+    except ValueError as error:
+        raise InputError(f"--hyper: {error}") from error
+    return plan
+
+
+def student_recipe(options: DistillOptions, dataset: Dataset) -> Recipe:
+    """Batches, views and epochs of the student."""
+    augmentation = pick_augmentation(options, dataset)
+    return Recipe(augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
+
+
+def student_network(options: DistillOptions, dataset: Dataset) -> Network:
+    """The student, untrained."""
+    return create_student(
+        options.student,
+        len(dataset.classes),
+        width=options.width,
+        neuron=options.neuron,
+        decay=options.decay,
+        precision=options.precision,
+        remat=options.remat,
+    )
+
+
+def bind_method(name: str, hyper: tuple[str, ...]) -> Method:
+    """The method of that name with hyper-parameters `NAME=VALUE`, read as the type of the parameter's default.
+
+    Raises:
+        InputError: for a method or a hyper-parameter that does not exist, or a value that is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"--method {name}: unknown; expected one of {', '.join(METHODS)}")
+    parameters = hyperparameters(name)
+    bound = {}
+    for item in hyper:
+        key, equals, text = item.partition("=")
+        if not equals or key not in parameters:
+            known = ", ".join(f"{k}={v}" for k, v in parameters.items()) or "none"
+            raise InputError(f"--hyper {item}: expected NAME=VALUE; {name} has {known}")
+        default = parameters[key]
+        try:
+            bound[key] = {"True": True, "False": False}[text] if isinstance(default, bool) else type(default)(text)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"--hyper {item}: expected a {type(default).__name__}, as in {key}={default}") from error
+    return partial(METHODS[name], **bound)
+
+
+def plan_teacher(options: TeacherOptions, dataset: Dataset) -> Plan:
+    """What will be computed.
+
+    Raises:
+        InputError: for what would fail only in training.
+    """
+    plan = teacher_plan(options, dataset)
+    steps_per_epoch(plan.recipe, dataset)
+    with jax.enable_x64(options.precision == "float64"):
+        like_of(plan.network, dataset)
+    return plan
+
+
+def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
+    """A teacher is trained with plain cross-entropy, on a new view every epoch."""
+    return Plan(
+        network=create_teacher(
+            options.teacher,
+            len(dataset.classes),
+            width=options.teacher_width,
+            precision=options.precision,
+            sees=options.teacher_sees,
+        ),
+        method=METHODS["none"],
+        recipe=Recipe(
+            pick_augmentation(options, dataset), options.seed, options.epochs, options.batch_size, options.epochs
+        ),
+        timesteps=1,
+        seed=options.seed,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_epochs=options.warmup_epochs,
+    )
+
+
+def like_of(network: Network, dataset: Dataset) -> Variables:
+    """Shapes and dtypes of the network's variables for these images."""
+    shape = dataset.train.images.shape
+    image = jax.ShapeDtypeStruct((*shape[1:-3], 1, *shape[-3:]), np.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), image)

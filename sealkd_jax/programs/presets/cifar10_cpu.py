@@ -1,0 +1,28 @@
+"""CIFAR-10 in an hour and a half of two CPU cores: a four-convolution student at T = 4 from a narrow ResNet-18.
+
+python -m train.distill cifar10-cpu
+
+The teacher takes a quarter of an hour, the student the rest: 71 minutes, 210 images a second, on two cores of an Intel
+Xeon, before gradients became faster. To expect and seen, one seed: 82.77 % ± 0.38 (one standard error of the test
+set), teacher 83.47 %.
+"""
+
+from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
+
+RECIPE = {
+    "dataset": "cifar10",
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "learning_rate": 3e-3,
+    "weight_decay": 1e-2,
+    "warmup_epochs": 1,
+    "crop": 4,
+    "flip": True,
+}
+
+PRESET = Preset(
+    distill=DistillOptions(
+        student="spiking-conv4", teacher="resnet18", teacher_width=0.25, views=4, epochs=20, **RECIPE
+    ),
+    teacher=TeacherOptions(teacher="resnet18", teacher_width=0.25, epochs=7, **RECIPE),
+)

@@ -1,0 +1,143 @@
+"""The end of a run: what its reported model does on the test split, in numbers and files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sealkd_jax.data import Dataset, take
+from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, dead_share, energy, saturated_share
+from sealkd_jax.files import replacing, write_json
+from sealkd_jax.losses import needs_teacher
+from sealkd_jax.models import Network, Variables
+from sealkd_jax.parallel.processes import is_main_process
+from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.programs.teachers import Teacher
+from sealkd_jax.training import Plan, Survey, Trained, params_digest, survey_split
+from sealkd_jax.weights.own import save_weights
+
+HARDEST = 12
+
+
+def finish(
+    out: Path,
+    preset: str,
+    options: DistillOptions,
+    plan: Plan,
+    trained: Trained,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    parallel: Parallel,
+) -> dict[str, Any]:
+    """Evaluates the reported model on the test split, and writes weights, predictions, hardest examples and summary.
+
+    Of several processes, the first writes.
+    """
+    test = dataset.test
+    survey = survey_split(plan.network, trained.variables, plan.recipe, plan.timesteps, parallel, dataset)
+    logits = np.asarray(survey.logits, np.float32)
+    summary = {
+        "preset": preset,
+        "dataset": dataset.name,
+        "method": options.method,
+        "hyper": list(options.hyper),
+        "seed": options.seed,
+        "timesteps": options.timesteps,
+        "epochs_done": len(trained.records),
+        "best_epoch": trained.best["epoch"],
+        "val_accuracy": trained.best["val_accuracy"],
+        "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
+        "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
+        "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
+        "teacher": _who_taught(options, teacher),
+        "teacher_accuracy": teacher.test_accuracy if teacher else None,
+        "train_seconds": trained.seconds,
+        "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
+        **activity(survey, len(test.labels)),
+        "energy": energy_of(plan.network, trained.variables, dataset.train.images.shape[-3:], survey),
+        "n_test": len(test.labels),
+        "classes": list(dataset.classes),
+        "input": {
+            "shape": list(dataset.train.images.shape[-3:]),
+            "mean": dataset.mean.tolist(),
+            "std": dataset.std.tolist(),
+            "frames": dataset.frames,
+        },
+        "params_digest": params_digest(trained.variables),
+    }
+    if not is_main_process():
+        return summary
+    save_weights(out / "weights.safetensors", trained.variables, {"student": options.student})
+    predictions = {"logits": logits, "labels": test.labels}
+    if teacher:
+        predictions["teacher_logits"] = teacher.test_logits
+    _write_arrays(out / "predictions.npz", predictions)
+    index = hardest(logits, test.labels)
+    if len(index):
+        _write_arrays(out / "hardest.npz", {"images": pictures(take(test.images, index)), "index": index})
+    else:
+        (out / "hardest.npz").unlink(missing_ok=True)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _who_taught(options: DistillOptions, teacher: Teacher | None) -> str | None:
+    """The name of the teacher's directory, or of the file of logits; None: nobody."""
+    if teacher is not None:
+        return teacher.directory.name
+    return options.teacher_logits.name if options.teacher_logits and needs_teacher(options.method) else None
+
+
+def activity(survey: Survey, examples: int) -> dict[str, Any]:
+    """Firing rates, dead and saturated neurons by layer, and the rate of all neurons together.
+
+    Dead neurons fired at no timestep of any of the examples, saturated ones at every timestep of each.
+    """
+    layers = {name: np.asarray(count) for name, count in survey.spikes.items()}
+    spikes = sum(int(count.sum(dtype=np.int64)) for count in layers.values())
+    return {
+        "firing_rate": spikes / (examples * sum(count.size for count in layers.values())),
+        "firing_rates": {
+            name: (count.reshape(len(count), -1).mean(1) / examples).tolist() for name, count in layers.items()
+        },
+        "dead_share": {name: float(dead_share(count[:, None])) for name, count in layers.items()},
+        "saturated_share": {name: float(saturated_share(count[:, None] == examples)) for name, count in layers.items()},
+    }
+
+
+def energy_of(network: Network, variables: Variables, image_shape: tuple[int, ...], survey: Survey) -> dict[str, Any]:
+    """`diagnostics.energy` of the network, with the rates of what enters each layer: after pooling, not before."""
+    synapses = network.synapses(variables, image_shape)
+    macs = {name: layer.macs for name, layer in synapses.items()}
+    rates = {name: survey.inputs[name] for name, layer in synapses.items() if layer.spikes}
+    runs = {name: len(survey.inputs[name]) for name in macs}
+    return energy(macs, rates, real_runs=runs) | {"macs": macs}
+
+
+def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which examples of logits `[T, N, C]` have most wrong timesteps, worst first, at most `HARDEST`.
+
+    Examples that every timestep gets right are not among them. Of equals, the lower comes first by the margin of the
+    true class over the best other in the mean logits.
+    """
+    wrong = (logits.argmax(-1) != labels).sum(0)
+    final, rows = logits.mean(0), np.arange(len(labels))
+    true = final[rows, labels]
+    others = final.copy()
+    others[rows, labels] = -np.inf
+    order = np.lexsort((true - others.max(-1), -wrong))
+    return order[: min(HARDEST, np.count_nonzero(wrong))]
+
+
+def pictures(images: np.ndarray) -> np.ndarray:
+    """uint8 `[n, H, W, C]`; of frames `[n, T, H, W, 2]` all events of a recording, its busiest pixel at 255."""
+    if images.ndim == 4:
+        return images
+    counts = images.sum(1, dtype=np.float64)
+    return np.round(255 * counts / np.maximum(counts.max((1, 2, 3), keepdims=True), 1)).astype(np.uint8)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)

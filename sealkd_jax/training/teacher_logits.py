@@ -1,0 +1,185 @@
+"""Teacher logits on disk: computed once for K views, read one view at a time.
+
+A file is safetensors or npz with the key `logits`: `[K, N, C]`, `[K, N, T, C]` for a teacher that speaks at every
+timestep, or `[N, C]` for one view. Ours carry fingerprints of the teacher, the data and the augmentation in the
+header, so that they cannot be used for anything else, and a SHA-256 of the logits; a user's own do not, and only their
+shape is checked.
+
+Axis legend: K views, N training examples, T timesteps, C classes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import replacing
+from sealkd_jax.parallel.processes import is_main_process
+
+DTYPES = {"float16": "F16", "float32": "F32"}
+DIGEST = "sha256"
+
+
+def write_teacher_logits(
+    path: Path,
+    view: Callable[[int], np.ndarray],
+    views: int,
+    fingerprints: dict[str, str],
+    dtype: str = "float32",
+) -> None:
+    """Writes `view(k)`, `[N, C]` or `[N, T, C]`, for k < `views`. The file appears when it is whole.
+
+    Only one view is in memory at a time. Of several processes, all compute the views, and the first writes them.
+    Format: https://huggingface.co/docs/safetensors, one tensor.
+    """
+    if not is_main_process():
+        for k in range(views):
+            view(k)
+        return
+    logits = np.ascontiguousarray(view(0), dtype)
+    shape = (views, *logits.shape)
+    size = views * logits.nbytes
+    tensor = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [0, size]}
+
+    def header(digest: str) -> bytes:
+        text = json.dumps({"__metadata__": fingerprints | {DIGEST: digest}, "logits": tensor}).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+    digest = hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(header("0" * 64))  # its place
+        for k in range(views):
+            if k > 0:
+                logits = np.ascontiguousarray(view(k), dtype)
+            digest.update(logits)
+            file.write(logits)
+            del logits  # while the next view is made
+        file.seek(0)
+        file.write(header(digest.hexdigest()))
+
+
+class TeacherLogits:
+    """An open file of teacher logits, memory-mapped where it is safetensors.
+
+    Args:
+        path: `.safetensors` or `.npz`.
+        examples: N, rows of the training split.
+        classes: C.
+        timesteps: T that per-timestep logits must have.
+        views: how many views the student sees; the file has as many, or, a user's own, one for all of them.
+        fingerprints: what the header must say, where the file is ours; None accepts any file by its shape.
+
+    Attributes:
+        views: K of the file.
+        own: whether the file is a user's own, without fingerprints.
+        digest: dtype, shape and SHA-256 of the logits, in the first process, which checks them; None in others.
+
+    Raises:
+        InputError: if the file is missing, damaged, of other data or another teacher, of the wrong shape or dtype,
+            or holds NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        examples: int,
+        classes: int,
+        timesteps: int,
+        views: int,
+        fingerprints: dict[str, str] | None = None,
+    ):
+        self.path = path
+        self._logits, header = _open(path)
+        given = list(self._logits.shape)
+        if self._logits.ndim == 2:
+            self._logits = self._logits[None]
+        shape, fingerprints = self._logits.shape, fingerprints or {}
+        self.views, self.own = shape[0] if shape else 0, not header.keys() & fingerprints.keys()
+        wanted = f"[{examples}, {classes}], [K, {examples}, {classes}] or [K, {examples}, {timesteps}, {classes}]"
+        if shape[1:] not in ((examples, classes), (examples, timesteps, classes)):
+            raise InputError(
+                f"{path}: logits: expected {wanted} (N training examples, classes), got {given}; "
+                "compute them for this data set's training split, in its order"
+            )
+        if self.views != views and not (self.own and self.views == 1):
+            expected = f"1 or {views}" if self.own else views
+            raise InputError(f"{path}: logits: expected {expected} views, got {self.views}; see --views")
+        for key, value in {}.items() if self.own else fingerprints.items():
+            if header.get(key) != value:
+                raise InputError(
+                    f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "
+                    "compute them anew with python -m train.precompute, or give the file they were made for"
+                )
+        # One process checks, and all end if it finds something.
+        self.digest = self._check(header.get(DIGEST)) if is_main_process() else None
+
+    def _check(self, expected: str | None) -> str:
+        digest = hashlib.sha256()
+        for k, logits in enumerate(self._logits):
+            digest.update(np.ascontiguousarray(logits))
+            finite = np.isfinite(logits).reshape(len(logits), -1).all(1)
+            if not finite.all():
+                raise InputError(
+                    f"{self.path}: logits: view {k}, example {int(np.argmin(finite))} is NaN or infinite; "
+                    "expected finite logits (before softmax)"
+                )
+        if not self.own and expected != digest.hexdigest():
+            raise InputError(f"{self.path}: damaged, its SHA-256 is another; remove it, and it is computed again")
+        return f"{self._logits.dtype} {list(self._logits.shape)} {digest.hexdigest()}"
+
+    def view(self, k: int) -> np.ndarray:
+        """Logits of view k (of the only view, where there is one), `[N, C]` or `[N, T, C]`, in the file's dtype.
+
+        Of a safetensors file only those rows are read that are used.
+        """
+        return self._logits[k % self.views]
+
+    def accuracy(self, labels: np.ndarray) -> float:
+        """Share of the training labels `[N]` that view 0 gets right (mean logits over timesteps)."""
+        logits = np.asarray(self.view(0), np.float32)
+        if logits.ndim == 3:
+            logits = logits.mean(1)
+        return float((logits.argmax(-1) == labels).mean())
+
+
+def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """The logits, memory-mapped where that can be, and the header's fingerprints."""
+    if path.suffix not in (".safetensors", ".npz"):
+        raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
+    try:
+        if path.suffix == ".npz":
+            with path.open("rb") as stream:
+                if not is_zipfile(path):
+                    raise ValueError("expected an .npz archive, as of np.savez")
+                logits = np.load(stream, allow_pickle=False)["logits"]
+            _check_dtype(path, str(logits.dtype))
+            return logits, {}
+        with safe_open(path, framework="numpy") as file, path.open("rb") as stream:
+            tensor, fingerprints = file.get_slice("logits"), file.metadata() or {}
+            code = tensor.get_dtype()
+            dtype = {code: name for name, code in DTYPES.items()}.get(code, code)
+            _check_dtype(path, dtype)
+            header = stream.read(int.from_bytes(stream.read(8), "little"))
+            start = stream.tell() + json.loads(header)["logits"]["data_offsets"][0]
+            return np.memmap(stream, dtype, "r", start, tuple(tensor.get_shape())), fingerprints
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except KeyError as error:
+        raise InputError(f"{path}: expected the key logits, found none of that name") from error
+    except (OSError, ValueError, BadZipFile, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _check_dtype(path: Path, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise InputError(f"{path}: logits: expected float16 or float32, got {dtype}")

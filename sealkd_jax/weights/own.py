@@ -1,0 +1,74 @@
+"""A network's variables as one safetensors file: every array under its path, facts in the header."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import replacing
+from sealkd_jax.models import Variables
+
+FACTS, DIGEST = "facts", "params_digest"
+
+
+def save_weights(path: Path, variables: Variables, facts: dict[str, Any]) -> None:
+    """Writes all at once: a reader finds the old file or the new one, never a part. The header has a digest.
+
+    Facts are one entry of the header, as JSON: safetensors writes several in another order each time.
+    """
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten(variables).items()}
+    with replacing(path) as partial:
+        partial.write_bytes(save(arrays, {FACTS: json.dumps(facts | {DIGEST: params_digest(variables)})}))
+
+
+def load_weights(path: Path, like: Variables) -> Variables:
+    """Reads variables with the structure, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`).
+
+    Raises:
+        InputError: if the file is not readable safetensors, does not hold just these arrays, or has the digest of
+            others: it is damaged. A file without a digest, not of `save_weights`, is taken as it is.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            digest = json.loads((file.metadata() or {}).get(FACTS, "{}")).get(DIGEST)
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
+    wanted = flatten(like)
+    if found.keys() != wanted.keys():
+        name = min(found.keys() ^ wanted.keys())
+        raise InputError(
+            f"{path}: {name} is {'not expected' if name in found else 'missing'}; the file belongs to another network"
+        )
+    for name, array in found.items():
+        if array.shape != wanted[name].shape or array.dtype != wanted[name].dtype:
+            raise InputError(
+                f"{path}: {name}: expected {wanted[name].dtype} {list(wanted[name].shape)}, "
+                f"got {array.dtype} {list(array.shape)}; the file belongs to another network"
+            )
+    variables = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+    if digest not in (None, params_digest(variables)):
+        raise InputError(f"{path}: damaged, its arrays are not those that were written; remove it and make it again")
+    return variables
+
+
+def params_digest(variables: Variables) -> str:
+    """SHA-256 of all parameters and statistics: path, dtype, shape and bytes of every array, ordered by path."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(flatten(variables).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{path}:{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def flatten(variables: Variables) -> dict[str, Any]:
+    """Every array by its path, `params/block_0/Conv_0/kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

@@ -1,0 +1,154 @@
+"""Weights to and from PyTorch. The names that a network has there, and the order of its axes.
+
+A path such as `params/layer1_0/conv2_bn/scale` becomes `layer1.0.bn2.weight`: `_0` at the end of a part becomes `.0`,
+the part is renamed as `NAMES` says, and the last part by `_LEAVES`. Kernels of convolutions are `[H, W, I, O]` here and
+`[O, I, H, W]` there, those of dense layers `[I, O]` and `[O, I]`. A dense layer on an image that was made flat has its
+inputs in the order H, W, C; PyTorch's would be C, H, W.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import replacing
+from sealkd_jax.models import Network, Variables
+from sealkd_jax.weights.torch_files import Stored, open_state_dict
+
+_BLOCK = {"conv1_bn": "bn1", "conv2_bn": "bn2", "conv3_bn": "bn3"}
+_TORCHVISION = {
+    **_BLOCK,
+    "stem": "conv1",
+    "stem_bn": "bn1",
+    "stem_neuron": "sn1",
+    "neuron1": "sn1",
+    "neuron2": "sn2",
+    "shortcut": "downsample.0",
+    "shortcut_bn": "downsample.1",
+    "shortcut_neuron": "downsample.2",
+    "readout": "fc",
+}
+_SEAL_KD = {
+    **_BLOCK,
+    "stem": "conv0.0",
+    "stem_bn": "conv0.1",
+    "stem_neuron": "conv0.2",
+    "neuron1": "spike1",
+    "neuron2": "spike2",
+    "shortcut": "shortcut.0",
+    "shortcut_bn": "shortcut.1",
+    "readout": "classifier.0",
+}
+
+NAMES: dict[str, dict[str, str]] = {
+    # The SeAl-KD authors' ANNs, ResNet-19 with a hidden layer, and student for ImageNet; SpikingJelly's SEW-ResNets.
+    "torchvision": _TORCHVISION,
+    "torchvision-hidden": _TORCHVISION | {"hidden": "fc.0", "readout": "fc.2"},
+    # The SeAl-KD authors' students, ResNet-19 with a hidden layer.
+    "seal-kd": _SEAL_KD,
+    "seal-kd-hidden": _SEAL_KD | {"hidden": "classifier.0", "hidden_neuron": "classifier.1", "readout": "classifier.2"},
+    # akamaster/pytorch_resnet_cifar10.
+    "cifar": _TORCHVISION | {"readout": "linear"},
+}
+"""What parts of paths are called in PyTorch, by `ResNet.naming`."""
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var", "decay_logit": "w"}
+
+
+def import_torch(path: Path, network: Network, like: Variables) -> Variables:
+    """Reads a PyTorch state dict from `.safetensors`, `.npz`, `.pth` or `.pt`; PyTorch is not needed.
+
+    `module.` before all names is dropped, and BatchNorm's `num_batches_tracked` ignored.
+
+    Args:
+        path: of the file.
+        network: whose weights they are.
+        like: its variables, arrays or `jax.ShapeDtypeStruct`.
+
+    Returns:
+        variables of the structure, shapes and dtypes of `like`.
+
+    Raises:
+        InputError: if the file cannot be read, or has not just the arrays of this network.
+    """
+    wanted = torch_names(network, like)
+    with open_state_dict(path) as state_dict:
+        prefix = "module." if all(name.startswith("module.") for name in state_dict) else ""
+        found = {name.removeprefix(prefix): stored for name, stored in state_dict.items()}
+        shapes = {name: stored.shape for name, stored in found.items() if not name.endswith("num_batches_tracked")}
+        _compare(path, {name: _torch_shape(leaf.shape) for name, leaf in wanted.items()}, shapes)
+        leaves = [_read(name, found[name], leaf.dtype) for name, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def export_torch(path: Path, network: Network, variables: Variables) -> None:
+    """Writes a `.safetensors` file that `load_state_dict` of the PyTorch network takes; `import_torch` reads it back.
+
+    Args:
+        path: of the file, which is written all at once.
+        network: whose variables they are.
+        variables: all its parameters and running statistics.
+    """
+    names = torch_names(network, variables)
+    arrays = {name: _convert(name, np.asarray(leaf), _TO_TORCH) for name, leaf in names.items()}
+    with replacing(path) as partial:
+        save_file(arrays, partial, metadata={"format": "pt"})
+
+
+def torch_names(network: Network, variables: Variables) -> dict[str, Any]:
+    """Every leaf of the variables by its name in PyTorch."""
+    names = NAMES.get(getattr(network.module, "naming", ""), {})
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {_torch_name([key.key for key in path[1:]], names): leaf for path, leaf in leaves}
+
+
+def _torch_name(path: list[str], names: dict[str, str]) -> str:
+    *parts, leaf = path
+    return ".".join([*(names.get(part, re.sub(r"_(\d+)$", r".\1", part)) for part in parts), _LEAVES.get(leaf, leaf)])
+
+
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # order of the axes by their number: of convolutions, of dense layers
+_FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
+
+
+def _convert(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarray:
+    if name.endswith(".w"):  # PLIF keeps 1 - sigmoid(w) of its membrane in SpikingJelly, sigmoid(decay_logit) here
+        return np.asarray(-array)
+    return np.ascontiguousarray(array.transpose(axes.get(array.ndim)))
+
+
+def _read(name: str, stored: Stored, dtype: Any) -> np.ndarray:
+    array = stored.read()
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name}: expected floating point numbers, got {array.dtype}")
+    return _convert(name, array, _FROM_TORCH).astype(dtype)
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in _TO_TORCH.get(len(shape), range(len(shape))))
+
+
+def _compare(path: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    complaints = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "not expected": sorted(found.keys() - wanted.keys()),
+        "of another shape": [
+            f"{name} (expected {list(wanted[name])}, got {list(found[name])})"
+            for name in sorted(wanted.keys() & found.keys())
+            if found[name] != wanted[name]
+        ],
+    }
+    if any(complaints.values()):
+        told = "; ".join(f"{what}: {_some(names)}" for what, names in complaints.items() if names)
+        raise InputError(f"{path}: of another network than this one. {told}")
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
