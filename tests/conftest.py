@@ -17,8 +17,6 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)  # programs would keep what they compile for their user
 
-collect_ignore = ["torch_reference.py"]  # needs PyTorch
-
 
 @pytest.fixture(scope="session")
 def real_data():

@@ -15,8 +15,8 @@ from sealkd_jax.models import Variables
 from sealkd_jax.parallel.sharding import Parallel, check_batch
 from sealkd_jax.training import Batch, TrainState, init_state, make_step, prepare, train
 from sealkd_jax.training.step import in_parts
-from tests.several import first_devices
-from tests.test_training import make_dataset, make_network, make_plan, one_device
+from tests.helpers.devices import first_devices
+from tests.helpers.small_training import make_dataset, make_network, make_plan, one_device
 
 T, B, C = 3, 8, 4
 

@@ -21,7 +21,7 @@ from sealkd_jax.programs import cli
 from sealkd_jax.programs.commands import compare, distill, evaluate, precompute, prepare, teacher
 from sealkd_jax.training import create_optimizer
 from sealkd_jax.training.teacher_logits import TeacherLogits
-from tests.test_distill import contents, refusal
+from tests.helpers.programs import contents, refusal
 from train.benchmark import __main__ as benchmark
 
 PROGRAMS = [

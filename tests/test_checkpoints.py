@@ -15,8 +15,8 @@ from sealkd_jax.files import write_json
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import params_digest, train
 from sealkd_jax.training.checkpoints import Checkpoints
-from tests.several import first_devices
-from tests.test_training import Interrupted, make_dataset, make_network, make_plan, one_device
+from tests.helpers.devices import first_devices
+from tests.helpers.small_training import Interrupted, make_dataset, make_network, make_plan, one_device
 
 RECORDS = [{"epoch": epoch, "val_accuracy": score} for epoch, score in enumerate((0.5, 0.9, 0.9, 0.1, 0.3, 0.2), 1)]
 STATE = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(40, 50)), jnp.float32), "n": jnp.int32(7)}

@@ -20,10 +20,9 @@ from sealkd_jax.programs.commands import compare, evaluate
 from sealkd_jax.programs.teachers import fingerprint
 from sealkd_jax.training import train, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
-from tests.several import first_devices
-from tests.test_distill import read, refusal
-from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
-from tests.test_watching import scalars
+from tests.helpers.devices import first_devices
+from tests.helpers.programs import read, refusal, scalars
+from tests.helpers.small_training import CLASSES, make_dataset, make_network, make_plan, one_device
 
 # ---- many seeds
 

@@ -14,9 +14,9 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import create_student
 from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel, pick_devices
 from sealkd_jax.training import Recipe, on_devices, prepare, train
-from tests.several import first_devices
-from tests.students import make_student
-from tests.test_training import CLASSES, make_dataset, make_network, make_plan, one_device
+from tests.helpers.devices import first_devices
+from tests.helpers.small_students import make_student
+from tests.helpers.small_training import CLASSES, make_dataset, make_network, make_plan, one_device
 
 STEPS = 20
 

@@ -25,6 +25,7 @@ from sealkd_jax.programs import cli, presets
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
 from sealkd_jax.training import feed
+from tests.helpers.programs import contents, read, refusal
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
@@ -45,15 +46,6 @@ def workplace(tmp_path_factory):
 def run(workplace):
     distill.main([*SMALL, "--out", "run"])
     return workplace / "run"
-
-
-def read(path):
-    return json.loads(path.read_text())
-
-
-def contents(directory):
-    """Every file's bytes, so that a change of any can be seen."""
-    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def test_the_run_directory_holds_what_is_promised(run):
@@ -305,21 +297,6 @@ def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
     words = refusal([*SMALL, "--method", "none", "--learning-rate", "1e38", "--out", "nan"], capsys)
     assert re.search(r"epoch 1, step \d+: \w+ is (nan|inf); training stopped with no checkpoint", words)
     assert not (workplace / "nan" / "summary.json").exists()
-
-
-def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
-    """What a program says on stderr when it refuses: one line, exit status 2, no traceback, nothing on stdout.
-
-    `chatty`: but for what it said of its progress and of the user's logits before.
-    """
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as exit:
-        cli.run(lambda: main(arguments))
-    assert exit.value.code == 2
-    words = capsys.readouterr()
-    *before, line = words.err.splitlines()
-    assert chatty or (words.out == "" and not before)
-    return line
 
 
 NEW = ["--out", "new"]

@@ -16,7 +16,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.programs import cluster
 from sealkd_jax.programs.options import ProcessOptions
 from sealkd_jax.programs.relay import relay
-from tests.together import MET, SMALL, end, start, write_digits
+from tests.helpers.processes import MET, SMALL, end, start, write_digits
 
 MEMORY = [*SMALL, "--out", "memory"]
 STREAM = [*SMALL, "--out", "stream", "--stream"]
@@ -31,7 +31,7 @@ def place(tmp_path_factory):
 
 
 def run(place, processes, *runs, **how):
-    """Runs of `tests.together` in `place`, all processes of which end well."""
+    """Runs of `tests.helpers.processes` in `place`, all processes of which end well."""
     if not place.exists():
         write_digits(place)
     ends = end(start(place, processes, *runs, **how))

@@ -15,9 +15,9 @@ from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.commands import evaluate
 from sealkd_jax.programs.results import activity, energy_of, hardest
 from sealkd_jax.training import Recipe, Survey, make_survey, on_devices, view_batch
-from tests.several import first_devices
-from tests.test_distill import refusal
-from tests.test_training import make_dataset
+from tests.helpers.devices import first_devices
+from tests.helpers.programs import refusal
+from tests.helpers.small_training import make_dataset
 
 # ---- layers of weights
 

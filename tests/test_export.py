@@ -18,8 +18,8 @@ from sealkd_jax.models import create_student
 from sealkd_jax.programs.commands import export
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
-from tests.students import make_student
-from tests.test_distill import refusal
+from tests.helpers.programs import refusal
+from tests.helpers.small_students import make_student
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (8, 8, 2)

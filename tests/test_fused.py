@@ -21,8 +21,8 @@ from sealkd_jax.layers.time import Neuron
 from sealkd_jax.models import create_student
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import Recipe, on_devices, prepare, train_seeds
-from tests.several import first_devices
-from tests.test_training import CLASSES, make_dataset, make_plan, one_device
+from tests.helpers.devices import first_devices
+from tests.helpers.small_training import CLASSES, make_dataset, make_plan, one_device
 
 
 class Layer(nn.Module):

@@ -1,6 +1,6 @@
-"""`kill -9` at random moments of whole runs; see kill.py, which does it more often."""
+"""`kill -9` at random moments of whole runs; see helpers/kill_runs.py, which does it more often."""
 
-from tests.kill import kill_runs
+from tests.helpers.kill_runs import kill_runs
 
 
 def test_runs_that_are_killed_end_as_one_that_is_not(tmp_path):

@@ -16,7 +16,7 @@ from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.training import make_evaluation, on_devices, prepare
-from tests.several import first_devices
+from tests.helpers.devices import first_devices
 from train.benchmark.__main__ import main as benchmark
 
 pytestmark = pytest.mark.usefixtures("without_kernels")

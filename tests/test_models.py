@@ -17,7 +17,7 @@ from sealkd_jax.models import NEURONS, Network, SpikingNet, create_student, crea
 from sealkd_jax.models.resnets import Block, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU
 from sealkd_jax.weights.own import flatten
-from tests.optimised import fused_jit
+from tests.helpers.compiling import fused_jit
 
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
 

@@ -13,7 +13,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.models import STUDENTS, TEACHERS, Network, create_student, create_teacher
 from sealkd_jax.models.resnets import Block, Bottleneck, PaddedBlock, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.weights.own import flatten
-from tests.optimised import optimised_jit
+from tests.helpers.compiling import optimised_jit
 
 SPIKING = (Block, PreActBlock, SEWBlock)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 2))

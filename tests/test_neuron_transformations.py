@@ -9,9 +9,9 @@ from jax.sharding import PartitionSpec as P
 
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU, lif
 from sealkd_jax.surrogates import sigmoid
-from tests.optimised import fused_jit
-from tests.pullback import pullback, random
-from tests.several import first_devices
+from tests.helpers.compiling import fused_jit
+from tests.helpers.devices import first_devices
+from tests.helpers.gradients import pullback, random
 
 LONG = (UNROLL + 1, UNROLL_ON_CPU + 1)
 

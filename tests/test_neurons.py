@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU, iaf, lif
 from sealkd_jax.surrogates import arctan, sigmoid, triangle
-from tests.pullback import pullback, random
+from tests.helpers.gradients import pullback, random
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("lif_*.npz"))
 RESETS = [{}, {"v_reset": None}, {"v_reset": 0.25}, {"v_reset": -0.5, "detach_reset": True}]

@@ -8,7 +8,7 @@ import pytest
 from sealkd_jax.errors import InputError
 from sealkd_jax.export.nir_graph import DT, fold, to_nir
 from sealkd_jax.models import Variables, create_student, create_teacher
-from tests.students import make_student
+from tests.helpers.small_students import make_student
 
 nir = pytest.importorskip("nir", reason="without NIR: see the extra export")
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealkd_jax.layers.batch_norm import BatchNorm
-from tests.optimised import fused_jit
-from tests.several import first_devices
+from tests.helpers.compiling import fused_jit
+from tests.helpers.devices import first_devices
 
 
 def make(kind, train=True, axis_name=None, dtype=jnp.float64, param_dtype=jnp.float64):

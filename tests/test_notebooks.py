@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
 from sealkd_jax.data.events.recordings import Events
-from tests.events import formats
-from tests.test_tfds import write_prepared
+from tests.helpers import event_files as formats
+from tests.helpers.prepared_data import write_prepared
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -14,7 +14,7 @@ from sealkd_jax.data import events
 from sealkd_jax.data.tfds import load_tfds
 from sealkd_jax.programs import cli
 from sealkd_jax.programs.commands import prepare
-from tests.test_tfds import make_arrays, write_prepared
+from tests.helpers.prepared_data import make_arrays, write_prepared
 
 TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist

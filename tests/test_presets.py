@@ -22,8 +22,8 @@ from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.training import params_digest
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.torch_names import export_torch
-from tests.several import first_devices
-from tests.test_distill import refusal
+from tests.helpers.devices import first_devices
+from tests.helpers.programs import refusal
 from train.benchmark.__main__ import main as benchmark
 
 SHAPES = {

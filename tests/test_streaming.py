@@ -28,8 +28,8 @@ from sealkd_jax.training import (
 from sealkd_jax.training.checkpoints import Checkpoints
 from sealkd_jax.training.feed import compile_epoch, join_parts
 from sealkd_jax.training.teacher_logits import TeacherLogits
-from tests.several import first_devices
-from tests.test_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
+from tests.helpers.devices import first_devices
+from tests.helpers.small_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
 
 
 def on_demand(dataset: Dataset) -> Dataset:

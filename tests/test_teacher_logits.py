@@ -30,7 +30,7 @@ from sealkd_jax.training import (
 )
 from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.weights.own import flatten
-from tests.several import first_devices
+from tests.helpers.devices import first_devices
 
 N, C, T = 6, 3, 2
 PRINTS = {"teacher": "a", "data": "b"}

@@ -15,7 +15,7 @@ from sealkd_jax.programs import presets, progress
 from sealkd_jax.programs.commands import distill, precompute, teacher
 from sealkd_jax.programs.options import WatchOptions
 from sealkd_jax.programs.progress import watch
-from tests.test_distill import read, refusal
+from tests.helpers.programs import read, refusal, scalars
 
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--width", "0.25", "--views", "2", "--devices", "1"]
 SMALL += ["--timesteps", "2", "--teacher-width", "0.25"]
@@ -38,12 +38,6 @@ def run(tmp_path_factory):
 
 def lines_of(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
-
-
-def scalars(directory):
-    """name -> [(step, value)] of everything that TensorBoard finds there."""
-    found = EventAccumulator(str(directory), purge_orphaned_data=False).Reload()
-    return {name: [(x.step, x.value) for x in found.Scalars(name)] for name in found.Tags()["scalars"]}
 
 
 def test_json_on_stdout_is_every_record_and_the_result(run):

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from sealkd_jax.layers import _winograd
 from sealkd_jax.layers.convolution import conv_general_dilated
 from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel
-from tests.several import first_devices
+from tests.helpers.devices import first_devices
 
 SAME = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 by_jax = partial(lax.conv_general_dilated, **SAME)

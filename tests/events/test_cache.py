@@ -10,7 +10,7 @@ from sealkd_jax.data.events.cache import Recordings, load_frames
 from sealkd_jax.data.events.framing import Framing, frames
 from sealkd_jax.data.events.recordings import BadRecording, Events, Recording
 from sealkd_jax.errors import InputError
-from tests.events.formats import some_events
+from tests.helpers.event_files import some_events
 
 SENSOR, FRAMING = 4, Framing(2, "time", 4)
 SKIP = Framing(2, "time", 4, on_bad_recording="skip")

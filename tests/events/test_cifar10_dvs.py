@@ -16,7 +16,7 @@ from sealkd_jax.data.events.aedat4 import LARGEST, parse
 from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLIT
 from sealkd_jax.data.events.splits import published
 from sealkd_jax.errors import InputError
-from tests.events.formats import aedat4, damaged, events, some_events
+from tests.helpers.event_files import aedat4, damaged, events, some_events
 
 FILES = {name: Path(__file__).with_name(f"dv_processing_{name}.aedat4") for name in ("none", "lz4", "zstd")}
 

@@ -14,7 +14,7 @@ from sealkd_jax.data.events import EVENT_DATASETS, Framing, download
 from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLIT
 from sealkd_jax.data.events.splits import published
 from sealkd_jax.errors import InputError
-from tests.events.formats import aedat4, nmnist, npy, some_events
+from tests.helpers.event_files import aedat4, nmnist, npy, some_events
 
 # tonic's extraction gives no filter, which Python 3.12 and 3.13 warn of; its archives are known by their checksums.
 pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")

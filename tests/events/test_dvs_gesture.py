@@ -12,7 +12,7 @@ from sealkd_jax.data.events import Framing, load_dvs_gesture
 from sealkd_jax.data.events.dvs_gesture import parse
 from sealkd_jax.data.events.recordings import Events
 from sealkd_jax.errors import InputError
-from tests.events.formats import damaged, events, npy, some_events
+from tests.helpers.event_files import damaged, events, npy, some_events
 
 GOOD = npy(some_events(60, 128))
 

@@ -15,7 +15,7 @@ from tonic.transforms import ToFrame
 from sealkd_jax.data.events.framing import Framing, frames
 from sealkd_jax.data.events.recordings import Events
 from sealkd_jax.errors import InputError
-from tests.events.formats import events, some_events
+from tests.helpers.event_files import events, some_events
 
 SENSOR = 6
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from sealkd_jax.data.events import Framing, load_nmnist
 from sealkd_jax.data.events.nmnist import LARGEST, parse
 from sealkd_jax.errors import InputError
-from tests.events.formats import damaged, events, nmnist, some_events
+from tests.helpers.event_files import damaged, events, nmnist, some_events
 
 GOOD = nmnist(some_events(80, 34))
 

@@ -18,7 +18,7 @@ from sealkd_jax.data.events.recordings import (
 )
 from sealkd_jax.data.events.splits import draw, last_users, published, tenth
 from sealkd_jax.errors import InputError
-from tests.events.formats import some_events
+from tests.helpers.event_files import some_events
 
 GOOD = some_events(10, 8)
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sealkd_jax.losses import METHODS, card_seal_kd_loss, ce_loss, mean_ce_loss
-from tests.several import first_devices
+from tests.helpers.devices import first_devices
 
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("card_*.npz"))
 

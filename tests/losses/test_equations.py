@@ -7,8 +7,8 @@ import pytest
 from jax.test_util import check_grads
 
 from sealkd_jax import losses
+from tests.helpers.compiling import optimised_jit
 from tests.losses import reference
-from tests.optimised import optimised_jit
 
 TAU = 3.0
 

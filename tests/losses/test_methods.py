@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from sealkd_jax import losses
 from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
-from tests.several import first_devices
+from tests.helpers.devices import first_devices
 
 
 def problem(timesteps=3, batch=8, classes=5, scale=3.0, dtype="float64", seed=0):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax import losses
-from tests.optimised import optimised_jit
+from tests.helpers.compiling import optimised_jit
 
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("seal_*.npz"))
 

@@ -97,8 +97,8 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
     """The same steps as the authors take them."""
     import torch
 
-    from tests.torch_reference import make
     from train.benchmark import in_pytorch
+    from train.benchmark.torch_networks import make
 
     place = "cuda" if torch.cuda.is_available() else "cpu"
     student = make("spiking-resnet18", options.width, options.timesteps).float().to(place)

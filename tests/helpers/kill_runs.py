@@ -1,6 +1,6 @@
 """Kills whole runs at random moments, and sees that they end as one that was left alone.
 
-    python -m tests.kill [TIMES] [SEED]
+    python -m tests.helpers.kill_runs [TIMES] [SEED]
 
 A run starts, trains a small teacher, precomputes its logits, trains a student and writes the report. It is killed by
 `kill -9` at a random moment of the first of these stages, begun again with --resume, killed at one of the second, and
@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OPTIONS = ["--student", "spiking-mlp", "--epochs", "6", "--views", "6", "--timesteps", "2", "--devices", "1"]
 OPTIONS += ["--teacher-width", "0.25"]
 READY = "ready"
@@ -89,7 +89,7 @@ def _start(place: Path) -> subprocess.Popen:
     place.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(place.parent / "compiled")}
     environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "tests.kill", "--child"]
+    command = [sys.executable, "-m", "tests.helpers.kill_runs", "--child"]
     with (place / "said").open("w") as said:
         process = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=said, text=True)
     assert process.stdout.readline().strip() == READY, (place / "said").read_text()

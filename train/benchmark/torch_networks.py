@@ -3,7 +3,7 @@ structure, with the names of modules that the published weights have.
 
 Needs the extra `parity`. From the root of the repository, this writes again what the tests read:
 
-    python -m tests.torch_reference tests/parity
+    python -m train.benchmark.torch_networks tests/parity
 
 Axis legend: T timesteps, B batch. Layers see `[T*B, C, H, W]`, neurons `[T, B, ...]`.
 """

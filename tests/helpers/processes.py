@@ -1,6 +1,6 @@
 """Runs a program as several processes of this machine, which meet at a port of it.
 
-    python -m tests.together [meet] OPTIONS [and OPTIONS …]
+    python -m tests.helpers.processes [meet] OPTIONS [and OPTIONS …]
 
 is train.distill with a hurried teacher; `and` begins the next run. `kill -9` comes to the process $DIES after the
 second epoch of a student, when the checkpoint of the first is there. `meet` does nothing but meet the others.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset", "npz:few.npz", "--student", "spiking-mlp", "--width", "0.25", "--teacher-width", "0.25"]
 MET = "met"
 SMALL += ["--batch-size", "32", "--epochs", "2", "--views", "2", "--timesteps", "2", "--precision", "float64"]
@@ -40,7 +40,7 @@ def write_digits(place: Path) -> None:
 def start(
     place: Path, processes: int, *runs: Sequence[str], slurm: bool = False, **environment: str
 ) -> list[subprocess.Popen]:
-    """So many times `python -m tests.together RUN [and RUN …]` in that current directory: as by hand, or as SLURM does.
+    """Starts `python -m tests.helpers.processes RUN [and RUN …]` once a process in `place`, by hand or as SLURM does.
 
     `{number}` stands for which of the processes it is.
     """
@@ -56,7 +56,7 @@ def start(
         where = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", f"{processes}", "--process-id", f"{number}"]
         words = [word for run in runs for word in ("and", *run, *([] if slurm or processes == 1 else where))]
         own = shared | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
-        command = [sys.executable, "-m", "tests.together", *(word.format(number=number) for word in words[1:])]
+        command = [sys.executable, "-m", "tests.helpers.processes", *(word.format(number=number) for word in words[1:])]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=place, env=own, **pipes))
     return started
@@ -75,10 +75,10 @@ def _free_port() -> int:
 
 
 def _meet(words: list[str]) -> None:
-    from sealkd_jax.programs import cli, cluster, options
+    from sealkd_jax.programs import cli, cluster, command_line, options
 
     def meet() -> None:
-        _, preset = options.parse("distill", "", words, kind=options.DistillProgramOptions)
+        _, preset = command_line.parse("distill", "", words, kind=options.DistillProgramOptions)
         cluster.join(preset.distill)
         print(MET, flush=True)
         sys.stdin.read()

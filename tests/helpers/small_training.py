@@ -1,0 +1,47 @@
+"""A small data set, network and plan, which train in seconds."""
+
+import numpy as np
+
+from sealkd_jax.data import Dataset, Split, pad_and_crop
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import Network, SpikingNet
+from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.training import Plan, Recipe
+from tests.helpers.devices import first_devices
+
+CLASSES = 3
+
+
+def make_dataset(examples=40, seed=0) -> Dataset:
+    """Three classes: which third of the image is bright."""
+    rng = np.random.default_rng(seed)
+
+    def split(n):
+        labels = rng.integers(0, CLASSES, n).astype(np.int32)
+        images = rng.integers(0, 120, (n, 6, 6, 1)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 2] += 120
+        return Split(images, labels)
+
+    return Dataset("thirds", split(examples), split(13), split(17), ("a", "b", "c"))
+
+
+def make_network(**kwargs) -> Network:
+    return Network(SpikingNet(CLASSES, features=(4,), pool=(True,), **kwargs))
+
+
+def make_plan(method="none", **kwargs) -> Plan:
+    method = METHODS[method] if isinstance(method, str) else method
+    recipe = Recipe(pad_and_crop(1), view_seed=0, views=2, batch_size=8, epochs=4)
+    return Plan(make_network(), method, recipe, 2, seed=0, **{**RECIPE, **kwargs})
+
+
+RECIPE = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-3, "warmup_epochs": 1}
+
+
+def one_device() -> Parallel:
+    return Parallel("jit", first_devices(1))
+
+
+class Interrupted(Exception):
+    pass
