@@ -42,6 +42,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of SpikingJelly
 @pytest.mark.parametrize("subject", SMALL)
 def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tmp_path, monkeypatch, capsys):
@@ -64,6 +65,7 @@ def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tm
         assert f" {1e3 * np.median(ours) / 2:.4g} ms " in said
 
 
+@pytest.mark.slow
 def test_a_step_of_imagenets_size_says_what_it_takes_and_exchanges(tmp_path):
     """The gradients, and little else; no example goes to another device."""
     student = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--cutout", "4", "--devices", "2"]
@@ -78,6 +80,7 @@ def test_a_step_of_imagenets_size_says_what_it_takes_and_exchanges(tmp_path):
     assert eight["temporary, MB"] > one["temporary, MB"] and eight["operations, G"] > 4 * one["operations, G"]
 
 
+@pytest.mark.slow
 def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(startup, "AGAIN", 1)
@@ -86,6 +89,7 @@ def test_the_start_is_measured_cold_and_warm(tmp_path, monkeypatch, capsys):
     assert "first start" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -95,6 +99,7 @@ def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "AXES", {"batch": (2, 4), "classes": (2, 4), "rows": (250, 500)})
 
@@ -112,6 +117,7 @@ def test_growth_counts_work_from_the_least(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "growth.png").exists() and "Cost against work" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_steps_of_one_program_are_steps_one_after_another(float64):
     """And what growth calls a step is one of them."""
     network = create_student("spiking-mlp", CLASSES, width=0.25, precision="float64")
@@ -125,6 +131,7 @@ def test_steps_of_one_program_are_steps_one_after_another(float64):
     assert metrics["loss"].shape == (3,) and growth.some_steps(timesteps=1, batch=2).times == 3
 
 
+@pytest.mark.slow
 @torch
 def test_the_loss_in_pytorch_is_ours(float64):
     """So that the two programs that are timed do the same work."""
@@ -142,6 +149,7 @@ def test_the_loss_in_pytorch_is_ours(float64):
     np.testing.assert_allclose(tensor.grad, gradient, atol=1e-6)
 
 
+@pytest.mark.slow
 @torch
 def test_the_neuron_in_pytorch_is_ours():
     from torch import from_numpy

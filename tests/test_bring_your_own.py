@@ -42,22 +42,26 @@ def summary(tmp_path, monkeypatch):
 MLP = ("--student", "spiking-mlp", "--width", "0.25")
 
 
+@pytest.mark.slow
 def test_teacher(summary):
     found = summary("teacher.py", *MLP)
     assert found["method"] == "seal" and found["test_accuracy"] > 0.5
     assert Path("my_teacher.npz").exists() and not Path("runs/teachers").exists()  # ours was not needed
 
 
+@pytest.mark.slow
 def test_student(summary):
     found = summary("student.py")
     assert list(found["firing_rates"]) == ["neuron"] and found["test_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_data(summary):
     found = summary("data.py", *MLP)
     assert found["input"]["shape"] == [12, 12, 1] and found["n_test"] == 300 and len(found["classes"]) == 3
 
 
+@pytest.mark.slow
 def test_loss(summary):
     found = summary("loss.py", *MLP)
     assert (found["method"], found["hyper"]) == ("late_kd", ["power=2"])

@@ -72,6 +72,7 @@ def test_eight_devices_train_as_one_by_every_method(float64, by_one, mode):
         assert all(np.abs(kernel - other).max() > 1e-6 for other in readouts[:number])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", ["spiking-conv", "spiking-resnet18"])
 def test_each_device_computes_its_own_part_of_a_batch(student):
     """Forward and backward on four devices: a quarter of the operations for each, but for what does not grow with B."""

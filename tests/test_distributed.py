@@ -65,16 +65,19 @@ def check_as_alone(alone, place, outs):
             assert (place / out / name).exists()
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(alone, place):
     run(place / "two", 2, MEMORY, STREAM, PMAP, JAX_NUM_CPU_DEVICES="2")
     check_as_alone(alone, place / "two", ("memory", "stream", "pmap"))
 
 
+@pytest.mark.slow
 def test_four_processes_of_slurm_give_what_one_gives(alone, place):
     run(place / "four", 4, MEMORY, STREAM, slurm=True)
     check_as_alone(alone, place / "four", ("memory", "stream"))
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place):
     """To the digest of a run that nobody kills: the same command gives the same."""
     write_digits(place / "killed")
@@ -94,6 +97,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place):
     assert digest(out) == digest(place / "killed" / "unhurt")
 
 
+@pytest.mark.slow
 def test_the_end_of_the_first_process_ends_the_others(place):
     """Although JAX's coordinator lives in it, with whose loss JAX aborts."""
     first, other = processes = start(place, 2, ["meet"])
@@ -111,6 +115,7 @@ def test_processes_with_different_options_are_refused(place):
         assert "\n" not in said
 
 
+@pytest.mark.slow
 def test_what_a_process_says_is_not_lost_to_the_end_of_another():
     """Which ends while this one, that fails too, waits for it."""
     program = "\n".join(

@@ -192,6 +192,7 @@ def trained(student, parallel, remat):
     return jax.tree.map(np.asarray, state.variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("student", "mode", "remat"),
     [
@@ -225,6 +226,7 @@ def test_their_spikes_have_the_name_that_a_checkpoint_can_save(float64, kernels)
     assert kernels and any(r.shape == x.shape for r in jax.tree.leaves(vjp))
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_train_as_one_after_another(float64, kernels):
     network = create_student("spiking-conv", CLASSES)
     network = replace(network, module=network.module.clone(dtype=jnp.float64, param_dtype=jnp.float64))

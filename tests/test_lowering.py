@@ -19,7 +19,7 @@ from sealkd_jax.training import make_evaluation, on_devices, prepare
 from tests.helpers.devices import first_devices
 from train.benchmark.__main__ import main as benchmark
 
-pytestmark = pytest.mark.usefixtures("without_kernels")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_kernels")]
 PLATFORMS = ("cuda", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 

@@ -134,6 +134,7 @@ def test_recomputing_changes_memory_not_values(remat):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "timesteps"),
     [(Block, UNROLL), (PreActBlock, UNROLL), (SEWBlock, UNROLL), (None, UNROLL), (Block, UNROLL_ON_CPU + 1)],

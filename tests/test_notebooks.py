@@ -59,6 +59,7 @@ def execute(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_quickstart_distils_and_shows_every_plot(execute, tmp_path):
     said, pictures = execute("quickstart")
     plots = list((tmp_path / "run/plots").glob("*.png"))
@@ -81,6 +82,7 @@ def test_inside_seal_kd_says_what_its_text_says(execute):
     assert pushes["uniform KD"].strip().startswith("+")  # to the teacher's mistake
 
 
+@pytest.mark.slow
 def test_cifar10_runs_on_two_devices_and_goes_on_from_what_outlasts_the_session(execute, tmp_path, monkeypatch):
     """Digits stand in for CIFAR-10's images, prepared as by TFDS."""
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
@@ -114,6 +116,7 @@ def film_digits(directory):
                 archive.writestr(f"{part}/{digits.target[n]}/{n:05d}.bin", formats.nmnist(events))
 
 
+@pytest.mark.slow
 def test_events_go_from_recordings_to_answers_that_stop_early(execute, tmp_path):
     """Real recordings where they are at hand, otherwise digits that were filmed here."""
     if "SEALKD_TEST_DATA" in os.environ:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import sealkd_jax
 from sealkd_jax import diagnostics, early_exit, neurons, plots, surrogates
 from sealkd_jax.export import card, streaming
@@ -35,6 +37,7 @@ def test_every_public_function_says_what_it_takes_and_gives():
     assert silent == []
 
 
+@pytest.mark.slow
 def test_mypy_has_nothing_to_say():
     done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
