@@ -1,6 +1,7 @@
 """Eight CPU devices for the sharding tests; float64 and strict promotion are switched on where a test asks."""
 
 import os
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,3 +39,27 @@ def strict():
     """Runs the test with implicit promotion of dtypes and ranks raising, so that no loss or neuron relies on it."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures(request):
+    """Leaves the figures out of reports, since drawing takes half of a small run; modules marked `figures` have them.
+
+    Its value is a context manager within which they are drawn.
+    """
+    patch = pytest.MonkeyPatch()
+
+    def leave_out():
+        patch.setattr("sealkd_jax.report.page.to_png", lambda figure: b"")
+        patch.setattr("sealkd_jax.report.page.to_svg", lambda figure, name, description: "")
+
+    @contextmanager
+    def drawn():
+        patch.undo()
+        yield
+        leave_out()
+
+    if not request.node.get_closest_marker("figures"):
+        leave_out()
+    yield drawn
+    patch.undo()

@@ -43,8 +43,9 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(workplace):
-    distill.main([*SMALL, "--out", "run"])
+def run(workplace, figures):
+    with figures():
+        distill.main([*SMALL, "--out", "run"])
     return workplace / "run"
 
 
@@ -54,7 +55,9 @@ def test_the_run_directory_holds_what_is_promised(run):
     assert {"python", "jax", "flax", "optax"} <= config["versions"].keys()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2] and {"ce", "ela", "sta", "wrong"} <= lines[0]["terms"].keys()
-    assert (run / "report.html").stat().st_size > 0 and list((run / "plots").glob("*.png"))
+    plots = list((run / "plots").iterdir())
+    assert plots and all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
+    assert (run / "report.html").read_text().count("<svg") == len(plots)
     promised = (
         "preset dataset method seed timesteps epochs_done test_accuracy accuracy_by_timestep accuracy_of_timestep "
         "teacher_accuracy train_seconds examples_per_second params_digest"

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from sealkd_jax.report import write_comparison_report, write_report
 from sealkd_jax.report.hardest import hardest_examples
 
+pytestmark = pytest.mark.figures
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 METHOD_TERMS = ("ce", "ela", "sta", "wrong")
 
