@@ -17,6 +17,7 @@ from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs import comparison
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import compare, evaluate
+from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.teachers import fingerprint
 from sealkd_jax.training import train, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
@@ -77,7 +78,7 @@ def test_a_seed_that_goes_nan_is_named():
 
 def cells(*arguments):
     """The cells that a command line comes to; nothing is trained."""
-    _, preset = parse("distill", "", list(arguments), program="compare", kind=compare.CompareOptions)
+    _, preset = parse("distill", "", list(arguments), program="compare", kind=CompareOptions)
     return compare.make_cells(preset.distill, load("digits"))
 
 

@@ -1,56 +1,46 @@
-"""The options of the programs: typed dataclasses that become command lines."""
+"""The options of the programs, as dataclasses. Each field has its type, its range and, below it, its help.
+
+A class is one group of options, see `GROUPS`; those at the end put together what a program takes.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import tyro
+from sealkd_jax.data.loading import DATASETS
+from sealkd_jax.losses import METHODS
+from sealkd_jax.models import NEURONS, PRECISIONS, REMAT, SEES, STUDENTS, TEACHERS
+from sealkd_jax.parallel.sharding import PARALLEL
+from sealkd_jax.programs.option import (
+    FRACTION,
+    HIDDEN,
+    INNER_FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Names,
+    Spelling,
+    at_least,
+)
+from sealkd_jax.training.optimizer import OPTIMIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """The data set, and how recordings of events become frames."""
+class OutOptions:
+    """Where a run is kept."""
 
-    dataset: str
-    """Name of the data set, or npz:FILE with your own x_train, y_train, x_test, y_test, or folder:DIR of pictures."""
-    data_dir: Path | None = None
-    """Where data sets are, and where train.prepare puts them; ~/tensorflow_datasets where not given."""
-    stream: bool = False
-    """Read images when they are needed, for a data set too large for the device's memory."""
-    image_size: int = 224
-    """Height and width of pictures from folders, in pixels."""
-    timesteps: int = 4
-    """T, in training and evaluation. A recording of events becomes as many frames."""
-    frame_by: Literal["time", "count"] = "time"
-    """Frames of equal duration, or of equally many events."""
-    frame_size: int | None = None
-    """Height and width of frames, in pixels; the data set's usual where not given."""
-    on_bad_recording: Literal["fail", "skip"] = "fail"
-    """Stop at a recording that is damaged, or leave it out."""
+    out: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Directory of the run; runs/PRESET-METHOD-sSEED if not given."""
+    resume: bool = False
+    """Continue the run in --out, or start it if nothing is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationOptions:
-    """How a view of a training example is made; 0, none and no switch each off."""
+class SeedOptions:
+    """What is random in a run."""
 
-    crop: int = 0
-    """Zero pixels padded to every side before cropping back."""
-    resized_crop: float = 0.0
-    """A random part of the image, at least this share of its area, is scaled to the whole of it."""
-    flip: bool = False
-    """Half of the images, or recordings, are mirrored."""
-    auto_augment: Literal["none", "cifar10", "imagenet"] = "none"
-    """AutoAugment's policy for one of these data sets; RGB images alone."""
-    cutout: int = 0
-    """Side of a square that is blanked, in pixels."""
-    roll: int = 0
-    """Recordings: furthest shift along either axis, in pixels; what leaves comes in again at the other side."""
-    nda: int = 0
-    """Recordings: rolled, turned by 15 degrees or a square of 8 pixels emptied, each times this strength."""
-    time_shift: int = 0
-    """Recordings: furthest shift in time, in frames."""
-    event_drop: float = 0.0
-    """Recordings: at most this share of the events is left out."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of the initial parameters and of the order of the examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,101 +48,186 @@ class WatchOptions:
     """What a program shows of its work. Nothing that it computes depends on it."""
 
     log: Literal["auto", "quiet", "json"] = "auto"
-    """On stderr a bar, or lines where that is no terminal; only the result; or all as JSON lines on stdout."""
+    """auto: a progress bar on stderr, or lines if that is no terminal. quiet: only the result. json: every record as a
+    line on stdout."""
     tensorboard: bool = False
-    """Scalars of each epoch for TensorBoard, in the run's directory."""
+    """Write losses, accuracies and firing rates of each epoch for TensorBoard into the run's directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(WatchOptions, DataOptions, AugmentationOptions):
-    """What training a teacher and training a student have in common."""
+class MethodOptions:
+    """The distillation loss."""
 
-    seed: int = 0
-    """Of the initial parameters and the order of the examples."""
-    epochs: int
-    """Passes over the training split."""
-    batch_size: int
-    """Examples a step, over all devices."""
-    optimizer: Literal["sgd", "adamw"]
-    """SGD with momentum 0.9, or AdamW."""
-    learning_rate: float
-    """At its peak, after the warm-up; falls to 0 along a cosine."""
-    weight_decay: float
-    """On kernels only."""
-    warmup_epochs: int = 0
-    """Epochs over which the learning rate rises from 0; fewer where --epochs leaves no room."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of activations. Parameters, membranes and losses are at least float32."""
-    parallel: Literal["jit", "pmap"] = "jit"
-    """How a step is spread over devices."""
-    devices: int | None = None
-    """How many devices, over all processes; all of this machine, or of every process's, where not given."""
+    method: Annotated[str, Names(METHODS)] = "seal"
+    """Loss of the student."""
+    hyper: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE")] = ()
+    """Hyper-parameters of the method, such as alpha=0.6 temperature=3; `sealkd methods NAME` lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherOptions(TrainingOptions):
-    """An ANN teacher and how it is trained."""
+class StudentOptions:
+    """The spiking network."""
 
-    teacher: str
-    """Name of the network."""
-    teacher_width: float = 1.0
-    """Factor on the features of its layers."""
-    teacher_sees: Literal["mean", "each"] = "mean"
-    """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillOptions(TrainingOptions):
-    """A spiking student and how it is distilled."""
-
-    method: str = "seal"
-    """The loss: one of sealkd_jax.METHODS."""
-    epochs: int
-    """The student's passes over the training split. A teacher that is trained for it has those of train.teacher."""
-    hyper: tuple[str, ...] = ()
-    """Hyper-parameters of the method, NAME=VALUE each, such as alpha=0.6 temperature=3."""
-    student: str
-    """The spiking network: one of sealkd_jax.models.STUDENTS, such as spiking-conv and spiking-mlp."""
-    width: float = 1.0
-    """Factor on the features of its layers."""
-    neuron: Literal["lif", "iaf", "plif"] = "lif"
+    student: Annotated[str, Names(STUDENTS)]
+    """Spiking network."""
+    timesteps: Annotated[int, at_least(1)] = 4
+    """T, the number of timesteps. A recording of events becomes T frames."""
+    neuron: Annotated[str, Names(NEURONS)] = "lif"
     """Leaky integrate-and-fire, without the leak, or with a learned leak."""
-    decay: float = 0.5
-    """Share of the membrane that a timestep keeps, in (0, 1)."""
-    teacher: str
-    """Name of a teacher network, or the directory of a teacher that train.teacher made or of a finished student."""
-    teacher_width: float = 1.0
-    """Factor on the features of a network's layers; a directory's teacher has its own."""
-    teacher_sees: Literal["mean", "each"] = "mean"
-    """Of a recording: the mean of its frames, or each of them, and then it has logits at every timestep; likewise."""
-    teacher_logits: Path | None = None
-    """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [K,N,C], [K,N,T,C] or [N,C]."""
-    train_examples: int | None = None
-    """The student learns from only so many of the training examples, always the same; all where not given."""
-    views: int
-    """K: how many augmented views of the training split the teacher and the student see; view 0 is un-augmented."""
-    view_seed: int = 0
-    """Of the views. Runs that differ in --seed share the views, and so the teacher's logits."""
-    accumulate: int = 1
-    """In how many parts a step takes its batch, to save memory; BatchNorm sees the parts."""
-    remat: Literal["none", "spikes", "full"] = "none"
-    """What the backward pass computes again to save memory: nothing, all but spikes, or whole blocks."""
-    out: Path | None = None
-    """Directory of the run; runs/<preset>-<method>-s<seed> where not given."""
-    resume: bool = False
-    """Go on with what is in --out; begin where nothing is there."""
+    decay: Annotated[float, INNER_FRACTION] = 0.5
+    """Fraction of the membrane that a timestep keeps."""
+    width: Annotated[float, POSITIVE] = 1.0
+    """Factor on the number of features of every layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherNetworkOptions:
+    """The ANN teacher."""
+
+    teacher: Annotated[str, Names(TEACHERS, open=True)]
+    """Network of the teacher, or the directory of a trained teacher or of a finished student."""
+    teacher_width: Annotated[float, POSITIVE] = 1.0
+    """Factor on the number of features of every layer; a directory's teacher keeps its own."""
+    teacher_sees: Annotated[str, Names(SEES)] = "mean"
+    """mean: the teacher sees the mean frame of a recording. each: it sees every frame and gives logits per timestep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherLogitsOptions:
+    """What a student learns from besides the labels."""
+
+    teacher_logits: Annotated[Path | None, Spelling(metavar="FILE")] = None
+    """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [N,C], [K,N,C] or [K,N,T,C]."""
+    views: Annotated[int, at_least(1)]
+    """K, the number of augmented views of the training split. Epoch e shows view e mod K; view 0 is not augmented."""
+    view_seed: Annotated[int, SEED] = 0
+    """Seed of the views. Runs that differ in --seed share the views and so the teacher's logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The data set, and how recordings of events become frames."""
+
+    dataset: Annotated[str, Names(DATASETS, open=True)]
+    """Data set; npz:FILE for your own x_train, y_train, x_test, y_test; folder:DIR for your own pictures."""
+    data_dir: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Directory of the data sets; ~/tensorflow_datasets if not given."""
+    stream: bool = False
+    """Read images when they are needed: for a data set larger than the device's memory."""
+    image_size: Annotated[int, at_least(1)] = 224
+    """Height and width of pictures from folders, in pixels."""
+    timesteps: Annotated[int, at_least(1)] = 4
+    """Number of frames that a recording of events becomes."""
+    frame_by: Literal["time", "count"] = "time"
+    """Frames of equal duration, or of equally many events."""
+    frame_size: Annotated[int | None, at_least(1)] = None
+    """Height and width of frames, in pixels; the data set's usual size if not given."""
+    on_bad_recording: Literal["fail", "skip"] = "fail"
+    """Stop at a damaged recording, or leave it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOptions:
+    """How a view of a training example is made; 0, none and no switch each off."""
+
+    crop: Annotated[int, at_least(0)] = 0
+    """Zero pixels padded to every side before cropping back."""
+    resized_crop: Annotated[float, FRACTION] = 0.0
+    """A random part of the image, at least this fraction of its area, is scaled to the whole of it."""
+    flip: bool = False
+    """Half of the images, or recordings, are mirrored."""
+    auto_augment: Literal["none", "cifar10", "imagenet"] = "none"
+    """AutoAugment's policy for one of these data sets; RGB images alone."""
+    cutout: Annotated[int, at_least(0)] = 0
+    """Side of a square that is blanked, in pixels."""
+    roll: Annotated[int, at_least(0)] = 0
+    """Recordings: furthest shift along either axis, in pixels; what leaves comes in again at the other side."""
+    nda: Annotated[int, at_least(0)] = 0
+    """Recordings: rolled, turned by 15 degrees or a square of 8 pixels emptied, each times this strength."""
+    time_shift: Annotated[int, at_least(0)] = 0
+    """Recordings: furthest shift in time, in frames."""
+    event_drop: Annotated[float, FRACTION] = 0.0
+    """Recordings: at most this fraction of the events is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationOptions:
+    """How a network is trained."""
+
+    epochs: Annotated[int, at_least(1)]
+    """Passes over the training split."""
+    batch_size: Annotated[int, at_least(1)]
+    """Examples per step, over all devices."""
+    optimizer: Annotated[str, Names(OPTIMIZERS)]
+    """SGD with momentum 0.9, or AdamW."""
+    learning_rate: Annotated[float, POSITIVE]
+    """Learning rate after the warm-up; it falls to 0 along a cosine."""
+    weight_decay: Annotated[float, NOT_NEGATIVE]
+    """Weight decay of the kernels."""
+    warmup_epochs: Annotated[int, at_least(0)] = 0
+    """Epochs over which the learning rate rises from 0; fewer if --epochs leaves no room."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How a student's step takes its batch."""
+
+    train_examples: Annotated[int | None, at_least(1)] = None
+    """Number of training examples that the student learns from, a fixed subset; all if not given."""
+    accumulate: Annotated[int, at_least(1)] = 1
+    """Number of microbatches per step, to save memory; BatchNorm sees the microbatches."""
+    remat: Annotated[str, Names(REMAT)] = "none"
+    """What the backward pass recomputes to save memory: nothing, all but the spikes, or whole blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """What a run computes on."""
+
+    devices: int | None = None
+    """Number of devices, over all processes; all if not given."""
+    precision: Annotated[str, Names(PRECISIONS)] = "float32"
+    """Type of the activations. Parameters, membranes and losses are at least float32."""
+    parallel: Annotated[str, Names(PARALLEL)] = "jit"
+    """How a step is spread over the devices: jit with a sharded batch, or pmap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessOptions:
     """One of several processes of one run. Under SLURM and on Cloud TPU they find one another without these."""
 
-    coordinator: str | None = None
-    """HOST:PORT at which the first process can be reached; the same for all."""
-    num_processes: int | None = None
-    """How many processes there are; 1 alone: this one is by itself, also under SLURM or on Cloud TPU."""
-    process_id: int | None = None
-    """Which of them this is, from 0."""
+    coordinator: Annotated[str | None, Spelling(metavar="HOST:PORT")] = None
+    """Address of the first process; the same for all."""
+    num_processes: Annotated[int | None, at_least(1)] = None
+    """Number of processes. 1 alone: this process is a run by itself, also under SLURM or on Cloud TPU."""
+    process_id: Annotated[int | None, at_least(0)] = None
+    """Number of this process, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(SeedOptions, WatchOptions, DataOptions, AugmentationOptions, OptimizationOptions, DeviceOptions):
+    """What training a teacher and training a student have in common."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions(TeacherNetworkOptions, TrainingOptions):
+    """An ANN teacher and how it is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(
+    OutOptions,
+    MethodOptions,
+    StudentOptions,
+    TeacherNetworkOptions,
+    TeacherLogitsOptions,
+    StepOptions,
+    TrainingOptions,
+):
+    """A spiking student and how it is distilled."""
+
+    epochs: Annotated[int, at_least(1)]
+    """The student's passes over the training split. A teacher that is trained for it has those of train.teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,15 +239,52 @@ class DistillProgramOptions(DistillOptions, ProcessOptions):
 class TeacherProgramOptions(TeacherOptions, ProcessOptions):
     """A teacher to train, or to import."""
 
-    teacher: Annotated[str, tyro.conf.arg(aliases=["--arch"])]
-    """Name of the network."""
-    weights: Annotated[Path | None, tyro.conf.arg(name="import")] = None
+    teacher: Annotated[str, Names(TEACHERS), Spelling(flags=("--teacher", "--arch"))]
+    """Network of the teacher."""
+    weights: Annotated[Path | None, Spelling(flags=("--import",), metavar="FILE")] = None
     """A PyTorch state dict (.safetensors, .npz, .pth) of that network, in place of training it."""
     scale: Literal["imagenet", "dataset"] | None = None
-    """What the imported network's images are normalised with: the mean and deviation of ImageNet, as they are where not
-    given, or of the data set."""
+    """Mean and deviation that the imported network's images are normalised with: ImageNet's, as if not given, or the
+    data set's."""
     evaluate: bool = False
-    """Only look at the imported network's accuracy; nothing is kept."""
+    """Only evaluate the imported network; nothing is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(DistillOptions):
+    """What is compared, and how each student is distilled."""
+
+    methods: str = "none,uniform_kd,ela,sta,seal"
+    """Methods to compare, separated by commas; `sealkd methods` lists them."""
+    seeds: Annotated[int, at_least(1)] = 5
+    """Number of seeds per method: --seed and those that follow it."""
+    sweep: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE,VALUE")] = ()
+    """Options and hyper-parameters to vary, such as temperature=2,3,4; every combination is run."""
+    seeds_at_once: Annotated[int | None, at_least(1)] = None
+    """Number of seeds that are trained side by side; if not given, 1 on a CPU and all on an accelerator."""
+    method: Annotated[str, HIDDEN] = "none"
+    stream: Annotated[bool, HIDDEN] = False
+    seed: Annotated[int, SEED] = 0
+    """The first seed."""
+    hyper: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE")] = ()
+    """Hyper-parameters for every method that has them."""
+    out: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Directory of the comparison; runs/PRESET-compare if not given."""
+    resume: bool = False
+    """Continue the comparison in --out; finished cells are not run again."""
+
+
+GROUPS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("the run", (OutOptions, SeedOptions, WatchOptions)),
+    ("the method", (MethodOptions,)),
+    ("the student", (StudentOptions,)),
+    ("the teacher", (TeacherNetworkOptions, TeacherLogitsOptions)),
+    ("data", (DataOptions,)),
+    ("augmentation", (AugmentationOptions,)),
+    ("training", (OptimizationOptions, StepOptions)),
+    ("devices and processes", (DeviceOptions, ProcessOptions)),
+)
+"""The groups of `--help`. An option that several classes declare stands in the first of them."""
 
 
 class Preset(NamedTuple):

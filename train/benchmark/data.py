@@ -6,18 +6,18 @@ And the share of a training step that augmenting and gathering a batch cost.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from sealkd_jax.data import Dataset, OnDemand, Split, stream, take
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
+from sealkd_jax.programs.option import HIDDEN, at_least
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import Batch, on_devices, prepare, view_batch
@@ -31,10 +31,10 @@ STREAMED = 20_000  # examples
 class BenchmarkOptions(DistillOptions):
     """The student whose data are measured, and how often."""
 
-    repeats: int = 9
+    repeats: Annotated[int, at_least(1)] = 9
     """How many times each is measured."""
-    devices: tyro.conf.Suppress[int | None] = None
-    parallel: tyro.conf.Suppress[Literal["jit"]] = "jit"
+    devices: Annotated[int | None, HIDDEN] = None
+    parallel: Annotated[str, HIDDEN] = "jit"
     out: Path | None = None
     """Where the numbers go as JSON; runs/benchmark/data-<preset>.json where not given."""
 

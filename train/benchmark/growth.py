@@ -9,18 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 from matplotlib.figure import Figure
 
 from sealkd_jax.data import compose
 from sealkd_jax.losses import seal_kd_loss
 from sealkd_jax.models import create_student
 from sealkd_jax.plots.style import CYCLE, MARKERS, MUTED, TEXT, new_axes
-from sealkd_jax.programs.command_line import check
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import at_least
 from sealkd_jax.training import Batch, DeviceData, Recipe, make_epoch
 from sealkd_jax.training.epoch import Scale
 from train.benchmark.step import CLASSES, as_in_an_epoch, in_a_row, operations, seal_step
@@ -40,7 +40,7 @@ AXES: dict[str, tuple[float, ...]] = {
 class GrowthOptions:
     """How often."""
 
-    repeats: int = 5
+    repeats: Annotated[int, at_least(1)] = 5
     """How many times each is measured."""
     out: Path = RESULTS_DIR / "growth.json"
     """Where the numbers go as JSON, and beside it the plot."""
@@ -133,8 +133,7 @@ def figure_of(measured: dict[str, list[dict[str, float]]]) -> Figure:
 
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
-    options = tyro.cli(GrowthOptions, prog="python -m train.benchmark growth", args=argv, description=__doc__)
-    check(options)
+    options = read_options(GrowthOptions, __doc__, argv, "benchmark growth")
     measured = {axis: measure_axis(axis, values, options.repeats) for axis, values in AXES.items()}
     rows = {}
     for axis, cases in measured.items():

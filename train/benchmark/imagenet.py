@@ -10,11 +10,10 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import jax
 import numpy as np
-import tyro
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -24,6 +23,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel, pick_devices
 from sealkd_jax.programs.command_line import parse
+from sealkd_jax.programs.option import HIDDEN, at_least
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import prepare
@@ -40,10 +40,10 @@ class ImagenetOptions(DistillOptions):
 
     topology: str | None = None
     """TPUs that need not be there, such as v5e:16x16; this machine's devices where not given."""
-    shares: tuple[int, ...] = (2, 4)
+    shares: Annotated[tuple[int, ...], at_least(1)] = (2, 4)
     """Images of a batch on each device."""
-    batch_size: tyro.conf.Suppress[int] = 0
-    parallel: tyro.conf.Suppress[Literal["jit"]] = "jit"
+    batch_size: Annotated[int, HIDDEN] = 0
+    parallel: Annotated[str, HIDDEN] = "jit"
     out: Path | None = None
     """Where the numbers go as JSON; runs/benchmark/imagenet.json where not given."""
 

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import lif
-from sealkd_jax.programs.command_line import check
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import at_least
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
@@ -37,9 +37,9 @@ class LifOptions:
 
     shape: tuple[int, ...] = (4, 128, 32, 32, 64)
     """Of the currents, time first."""
-    repeats: int = 9
+    repeats: Annotated[int, at_least(1)] = 9
     """How many times each is measured."""
-    calls: int = 1
+    calls: Annotated[int, at_least(1)] = 1
     """How many calls a measurement lasts."""
     out: Path = RESULTS_DIR / "lif.json"
     """Where the numbers go as JSON, and beside it the plot."""
@@ -126,8 +126,7 @@ def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str,
 
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
-    options = tyro.cli(LifOptions, prog="python -m train.benchmark lif", args=argv, description=__doc__)
-    check(options)
+    options = read_options(LifOptions, __doc__, argv, "benchmark lif")
     if len(options.shape) < 2 or min(options.shape) < 1:
         raise InputError(f"--shape {' '.join(map(str, options.shape))}: expected at least 1 each, time first")
     floor, timings = measure_floor(), in_turn(works(options.shape, options.calls), options.repeats)

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from sealkd_jax.losses import seal_kd_loss
-from sealkd_jax.programs.command_line import check
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import at_least
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
@@ -27,9 +27,9 @@ SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
 class LossOptions:
     """How often."""
 
-    repeats: int = 51
+    repeats: Annotated[int, at_least(1)] = 51
     """How many times each is measured."""
-    calls: int = 10
+    calls: Annotated[int, at_least(1)] = 10
     """How many calls a measurement lasts."""
     out: Path = RESULTS_DIR / "loss.json"
     """Where the numbers go as JSON, and beside it the plot."""
@@ -62,8 +62,7 @@ def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any
 
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
-    options = tyro.cli(LossOptions, prog="python -m train.benchmark loss", args=argv, description=__doc__)
-    check(options)
+    options = read_options(LossOptions, __doc__, argv, "benchmark loss")
     floor, rows, measured = measure_floor(), {}, {}
     for shape in SHAPES:
         timings = in_turn(works(shape, options.calls), options.repeats)

@@ -6,16 +6,17 @@ the step is compiled, and its temporary memory is what the compiler will ask for
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import REMAT, Network, create_student
 from sealkd_jax.plots.style import draw_lines, name_lines, new_axes
-from sealkd_jax.programs.command_line import check
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import POSITIVE, at_least
 from train.benchmark.table import RESULTS_DIR, keep, show
 
 
@@ -23,13 +24,13 @@ from train.benchmark.table import RESULTS_DIR, keep, show
 class MemoryOptions:
     """The network, and for how many timesteps."""
 
-    timesteps: tuple[int, ...] = (1, 4)
+    timesteps: Annotated[tuple[int, ...], at_least(1)] = (1, 4)
     """Each T."""
-    width: float = 0.25
+    width: Annotated[float, POSITIVE] = 0.25
     """Factor on the features of its layers; memory grows with it as activations do."""
-    batch_size: int = 16
+    batch_size: Annotated[int, at_least(1)] = 16
     """Images a step."""
-    size: int = 32
+    size: Annotated[int, at_least(8)] = 32
     """Height and width of the images."""
     out: Path = RESULTS_DIR / "memory.json"
     """Where the numbers go as JSON, and beside it the plot."""
@@ -54,8 +55,7 @@ def temporary(network: Network, options: MemoryOptions, timesteps: int) -> int:
 
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
-    options = tyro.cli(MemoryOptions, prog="python -m train.benchmark memory", args=argv, description=__doc__)
-    check(options)
+    options = read_options(MemoryOptions, __doc__, argv, "benchmark memory")
     student = create_student("spiking-resnet18", 10, width=options.width)
     ann = temporary(Network(student.module.clone(neuron=None)), options, 1)
     measured = {

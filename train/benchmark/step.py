@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_student
-from sealkd_jax.programs.command_line import check
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import POSITIVE, at_least
 from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
 from train.benchmark.table import RESULTS_DIR, bars, keep, show
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
@@ -31,19 +31,19 @@ CLASSES = 10
 class StepOptions:
     """How large, and how often."""
 
-    batch_size: int = 16
+    batch_size: Annotated[int, at_least(1)] = 16
     """Images a step."""
-    timesteps: int = 4
+    timesteps: Annotated[int, at_least(1)] = 4
     """T."""
-    width: float = 1.0
+    width: Annotated[float, POSITIVE] = 1.0
     """Factor on the features of all layers, of the teacher's too."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of our activations; PyTorch's are float32."""
     remat: Literal["none", "spikes", "full"] = "none"
     """What our backward pass computes again."""
-    repeats: int = 9
+    repeats: Annotated[int, at_least(1)] = 9
     """How many times each is measured."""
-    calls: int = 3
+    calls: Annotated[int, at_least(1)] = 3
     """How many steps a measurement lasts."""
     out: Path = RESULTS_DIR / "step.json"
     """Where the numbers go as JSON, and beside it the plot."""
@@ -120,8 +120,7 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
 
 def main(argv: list[str]) -> None:
     """Prints a table, and writes JSON and a plot."""
-    options = tyro.cli(StepOptions, prog="python -m train.benchmark step", args=argv, description=__doc__)
-    check(options)
+    options = read_options(StepOptions, __doc__, argv, "benchmark step")
     work, operations = ours(options)
     works = {f"sealkd-jax, {options.precision}": work}
     installed = find_spec("torch") and find_spec("spikingjelly")

@@ -10,19 +10,18 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.files import locked, sha256, write_json
 from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, needs_teacher
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
@@ -30,7 +29,8 @@ from sealkd_jax.programs.cli import FREE, check_out, environment, warn
 from sealkd_jax.programs.command_line import as_kind, check, parse
 from sealkd_jax.programs.comparison import REFERENCE, is_comparison, paired_difference, table_of, write_csv
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.options import DataOptions, DistillOptions
+from sealkd_jax.programs.option import options_of
+from sealkd_jax.programs.options import CompareOptions, DataOptions, DistillOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.programs.progress import Scalars, Show, say, watch
 from sealkd_jax.programs.teachers import Teacher, fingerprint, obtain_logits, own_logits, pick_teacher
@@ -52,30 +52,6 @@ FIXED = (
     "train_examples",
     "precision",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions(DistillOptions):
-    """What is compared, and how each student is distilled."""
-
-    methods: str = "none,uniform_kd,ela,sta,seal"
-    """Names of sealkd_jax.METHODS, separated by commas."""
-    seeds: int = 5
-    """How many seeds a method is trained with: --seed and those that follow it."""
-    sweep: tuple[str, ...] = ()
-    """Options and hyper-parameters to vary, NAME=VALUE,VALUE each, such as temperature=2,3,4; all combinations."""
-    seeds_at_once: int | None = None
-    """How many seeds are computed side by side; where not given, 1 on a CPU and all on an accelerator."""
-    method: tyro.conf.Suppress[str] = "none"
-    stream: tyro.conf.Suppress[bool] = False
-    seed: int = 0
-    """The first seed."""
-    hyper: tuple[str, ...] = ()
-    """Hyper-parameters, NAME=VALUE each, for every method that has them."""
-    out: Path | None = None
-    """Directory of the comparison; runs/<preset>-compare where not given."""
-    resume: bool = False
-    """Go on in --out: cells that are finished there are not run again."""
 
 
 class Cell(NamedTuple):
@@ -142,7 +118,8 @@ def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
     """
     methods = list(dict.fromkeys(options.methods.split(",")))
     if unknown := [method for method in methods if method not in METHODS]:
-        raise InputError(f"--methods {unknown[0]}: unknown; expected some of {','.join(METHODS)}")
+        nearest = did_you_mean(unknown[0], METHODS)
+        raise InputError(f"--methods {unknown[0]}: unknown; expected some of {','.join(METHODS)}{nearest}")
     varied = [field.name for field in fields(DistillOptions) if field.name not in FIXED]
     known = {name for method in methods for name in hyperparameters(method)}
     sweeps = {}
@@ -166,7 +143,9 @@ def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
             swept = dict(zip(names, values, strict=True))
             hyper = [item for item in options.hyper if item.partition("=")[0] in own]
             hyper += [f"{name}={text}" for name, text in swept.items() if name in own]
-            changes = {name: _read(name, text) for name, text in swept.items() if name not in own}
+            changes = {
+                name: options_of(DistillOptions)[name].read(text) for name, text in swept.items() if name not in own
+            }
             chosen = as_kind(DistillOptions, options)
             chosen = replace(chosen, method=method, hyper=tuple(hyper), **changes)
             check(chosen)
@@ -175,21 +154,6 @@ def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
             name = " ".join([method, *(f"{name}={text}" for name, text in swept.items())])
             cells.append(Cell(name, swept, chosen, make_plan(chosen, dataset), parallel))
     return cells
-
-
-def _read(name: str, text: str) -> Any:
-    """The text as a value of that option."""
-    kind = get_type_hints(DistillOptions)[name]
-    choices = ("True", "False") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
-    try:
-        if choices and text not in choices:
-            raise ValueError
-        if kind is bool:
-            return text == "True"
-        return text if choices else kind(text)
-    except ValueError as error:
-        expected = f"one of {', '.join(choices)}" if choices else f"a {kind.__name__}"
-        raise InputError(f"--sweep {name}={text}: expected {expected}") from error
 
 
 def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset) -> TeacherLogits | None:

@@ -4,21 +4,21 @@ Reads predictions.npz and summary.json of the run's directory; trains and comput
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zipfile import BadZipFile
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
 from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
+from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.comparison import is_comparison
+from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.report.predictions import sta_knobs
 
 WIDEST = 9  # timesteps in a row of 80 characters
@@ -28,7 +28,7 @@ WIDEST = 9  # timesteps in a row of 80 characters
 class EvaluateOptions:
     """A finished run."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, POSITIONAL]
     """Directory of the run."""
     json: bool = False
     """Print JSON."""
@@ -36,13 +36,8 @@ class EvaluateOptions:
 
 def main(argv: list[str] | None = None) -> None:
     """Prints the diagnostics."""
-    options = tyro.cli(
-        EvaluateOptions,
-        prog="python -m train.evaluate",
-        args=sys.argv[1:] if argv is None else argv,
-        description="What the timesteps of a finished run do, and whether SeAl-KD pays on this network.",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    about = "Shows what the timesteps of a finished run do, and whether SeAl-KD pays on this network."
+    options = read_options(EvaluateOptions, about, argv, "evaluate")
     found = diagnose(options.run)
     if options.json:
         print(json.dumps(found, indent=1, allow_nan=False))

@@ -4,19 +4,19 @@ Writes into RUN/export, always with the model card beside it; docs/export.md say
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.export.card import model_card
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.models import Network, Variables, create_student
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
 
@@ -27,7 +27,7 @@ FILES = {"nir": "student.nir", "stablehlo": "student.stablehlo", "safetensors": 
 class ExportOptions:
     """A finished run and a format."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, POSITIONAL]
     """Directory of the run."""
     to: Literal["nir", "stablehlo", "safetensors"]
     """A graph for neuromorphic tools; one compiled timestep, for any program with jax; or the weights."""
@@ -35,12 +35,8 @@ class ExportOptions:
 
 def main(argv: list[str] | None = None) -> None:
     """Prints what was written."""
-    options = tyro.cli(
-        ExportOptions,
-        prog="python -m train.export",
-        args=sys.argv[1:] if argv is None else argv,
-        description="Exports the student of a finished run, with a model card beside it.",
-    )
+    about = "Exports the student of a finished run, with a model card beside it."
+    options = read_options(ExportOptions, about, argv, "export")
     card = read_card(options.run)
     with jax.enable_x64(card["model"]["precision"] == "float64"):
         network, variables = read_student(options.run, card)

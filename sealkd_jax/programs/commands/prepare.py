@@ -4,22 +4,22 @@ Images are downloaded and prepared by TensorFlow Datasets (`pip install -e ".[pr
 downloaded by tonic (`pip install -e ".[events]"`). Training needs neither's downloader.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
+from typing import Annotated
 
 from sealkd_jax.data import DATA_DIR
 from sealkd_jax.data.loading import EVENTS, IMAGES
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.option import POSITIONAL
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
     """Which data set, and where it goes."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, POSITIONAL]
     """Name of the data set."""
     data_dir: Path = DATA_DIR
     """Where data sets are."""
@@ -29,12 +29,8 @@ class PrepareOptions:
 
 def main(argv: list[str] | None = None) -> None:
     """Prints where the data set is."""
-    options = tyro.cli(
-        PrepareOptions,
-        prog="python -m train.prepare",
-        args=sys.argv[1:] if argv is None else argv,
-        description=f"Gets a data set: one of {', '.join((*IMAGES, *EVENTS))}.",
-    )
+    about = f"Gets a data set: one of {', '.join((*IMAGES, *EVENTS))}."
+    options = read_options(PrepareOptions, about, argv, "prepare")
     name, data_dir = options.name, options.data_dir.expanduser()
     if name in IMAGES:
         from sealkd_jax.data.tfds import prepare
