@@ -1,28 +1,33 @@
-"""The losses: the paper's, the method card's, and those they are compared with. Pure functions that need
-JAX alone.
+"""The losses: the paper's, the method card's, and those they are compared with. Pure functions that need jax alone.
 
 Axes everywhere: student logits `[T, B, C]`, T timesteps first, B examples, C classes. In the equations s are the
 student's logits, t the teacher's, y the label, i and j timesteps, b an example, c a class, τ is the temperature;
 logarithms are natural, and argmax takes the lowest index on ties.
 """
 
-from sealkd_jax.losses.baselines import UNCONFIRMED
+from sealkd_jax.losses import methods  # registered first, and so listed first
+
+# isort: split
+from sealkd_jax.losses import baselines
+from sealkd_jax.losses._registry import METHODS, UNCONFIRMED, Method, Terms, hyperparameters, method, needs_teacher
 from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss
-from sealkd_jax.losses.methods import METHODS, hyperparameters, needs_teacher
-from sealkd_jax.losses.outcome import Method
 from sealkd_jax.losses.paper import ce_loss, ela_loss, mean_ce_loss, seal_kd_loss, sta_confidence, sta_loss, sta_weights
 
 __all__ = [
     "METHODS",
     "UNCONFIRMED",
     "Method",
+    "Terms",
+    "baselines",
     "card_seal_kd_loss",
     "ce_loss",
     "ela_loss",
     "hyperparameters",
     "mean_ce_loss",
     "mean_kd_loss",
+    "method",
+    "methods",
     "needs_teacher",
     "seal_kd_loss",
     "self_distillation_loss",

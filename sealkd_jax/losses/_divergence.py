@@ -1,6 +1,6 @@
-"""The Kullback-Leibler divergence that all distillation losses here are made of.
+"""Arithmetic that the losses share: the Kullback-Leibler divergence, and masks that single out one class.
 
-Axes: C classes, always last.
+Axes: T timesteps, B batch, C classes, always last.
 """
 
 import jax
@@ -24,14 +24,38 @@ def softened_kl(target: jax.Array, student: jax.Array, temperature: jax.Array) -
     The factor τ² keeps the size of the gradient, τ (q − p), the same for all τ (arXiv 1503.02531).
     """
     a, b = _from_highest(jax.lax.stop_gradient(target), temperature), _from_highest(student, temperature)
-    p, q = jnp.exp(a), jnp.exp(b)  # but for their sums
+    p, q = jnp.exp(a), jnp.exp(b)  # not yet divided by their sums
     p_sum, q_sum = p.sum(axis=-1), q.sum(axis=-1)
     return temperature**2 * (jnp.sum(p * (a - b), axis=-1) / p_sum - jnp.log(p_sum) + jnp.log(q_sum))
 
 
 def _from_highest(logits: jax.Array, temperature: jax.Array) -> jax.Array:
-    """(logits − max)/τ: in this order, equal logits stay exactly equal however the compiler fuses the two."""
+    """(logits − max)/τ. In this order, equal logits stay exactly equal however the compiler fuses the two."""
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    # A temperature for each row, NaN where its highest is. With one for all, XLA's CPU compiler joins the maximum, the
-    # difference and the quotient, and writes out what it needs for that, `[T, B, C]` each.
+    # A temperature for each row, NaN where its highest logit is NaN. With one scalar for all rows, XLA's CPU compiler
+    # fuses the maximum, the difference and the quotient, and writes out its intermediates, `[T, B, C]` each.
     return (logits - highest) / jnp.where(jnp.isnan(highest), highest, temperature)
+
+
+# Masks instead of gathers and scatters: they fuse with the operations around them.
+
+
+def predicted_mask(student: jax.Array) -> jax.Array:
+    """Mask `[T, B, C]` of the highest logit `[T, B, C]`; on ties the lowest index."""
+    # Two plain reductions of floats: on a CPU, argmax carries pairs and is half as fast; integers are slower too. The
+    # cast back keeps XLA from fusing the minimum with its use, as in `ela_loss`.
+    classes = jnp.arange(student.shape[-1])[None, None, :]
+    highest = student == student.max(axis=-1, keepdims=True)
+    first = jnp.min(jnp.where(highest, classes.astype(student.dtype), student.shape[-1]), axis=-1)
+    return classes == first.astype(classes.dtype)[..., None]
+
+
+def wrong_mask(student: jax.Array, is_label: jax.Array) -> jax.Array:
+    """Mask `[T, B]` of the timesteps whose prediction is not the label, `[1, B, C]`."""
+    return ~jnp.any(predicted_mask(student) & is_label, axis=-1)
+
+
+def value_at(mask: jax.Array, values: jax.Array) -> jax.Array:
+    """The entry of `values[T, B, C]` at which the mask is true, `[T, B]`; NaN where the mask is true nowhere."""
+    picked = jnp.sum(jnp.where(mask, values, 0), axis=-1)
+    return jnp.where(mask.any(axis=-1), picked, jnp.nan)

@@ -11,7 +11,6 @@ Where a formula could not be checked against the authors' code, its docstring sa
 `UNCONFIRMED` has its name; what is in doubt is a parameter.
 """
 
-from collections.abc import Hashable
 from typing import Literal
 
 import jax
@@ -19,26 +18,20 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sealkd_jax.losses._checks import as_choice, as_label_mask, as_scalar, as_share, as_student, as_teacher
-from sealkd_jax.losses._divergence import kl, softened
+from sealkd_jax.losses._divergence import kl, softened, value_at, wrong_mask
+from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
-from sealkd_jax.losses.masks import value_at, wrong_mask
-from sealkd_jax.losses.outcome import Outcome, outcome
 from sealkd_jax.losses.paper import Task, ce_loss, mean_ce_loss, task_loss
 
-UNCONFIRMED = frozenset({"tser", "hta_kl"})
-"""Methods whose formula rests on second-hand accounts of the paper; a table of results should mark them."""
 
-
+@method
 def tet(
     student_logits: ArrayLike,
-    teacher_logits: ArrayLike | None,
     labels: ArrayLike,
     *,
-    progress: ArrayLike = 1.0,
-    axis_name: Hashable | None = None,
     lam: float = 1e-3,
     phi: float = 1.0,
-) -> Outcome:
+) -> Terms:
     r"""Temporal efficient training: the cross-entropy of every timestep, and all logits drawn to one value.
 
     $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i, y)} + \lambda\, \overline{(s_{i,b,c} - \varphi)^2}$$
@@ -52,21 +45,20 @@ def tet(
     """
     student = as_student(student_logits)
     spread = (student - as_scalar("phi", phi, student)) ** 2
-    return outcome(student, labels, ce=(1 - lam, ce_loss(student, labels)), mse=(lam, spread))
+    return {"ce": (1 - lam, ce_loss(student, labels)), "mse": (lam, spread)}
 
 
+@method
 def twkd(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
     *,
-    progress: ArrayLike = 1.0,
-    axis_name: Hashable | None = None,
     alpha: float = 0.2,
     beta: float = 0.5,
     temperature: float = 3.0,
     target: Literal["correct_mean", "ensemble"] = "correct_mean",
-) -> Outcome:
+) -> Terms:
     r"""Temporal-wise distillation from the teacher and from the student's own output.
 
     $$\overline{\mathrm{CE}(s_i, y)} + \alpha\, \overline{\mathrm{KD}_\tau(s_i, t)}
@@ -89,21 +81,20 @@ def twkd(
     else:
         total, count = _correct_sum(student, labels)
         sd = uniform_kd_loss(student, total / jnp.maximum(count, 1), temperature=temperature)
-    return outcome(student, labels, ce=(1.0, ce_loss(student, labels)), kd=(alpha, kd), sd=(beta, sd))
+    return {"ce": (1.0, ce_loss(student, labels)), "kd": (alpha, kd), "sd": (beta, sd)}
 
 
+@method(unconfirmed=True)
 def tser(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
     *,
-    progress: ArrayLike = 1.0,
-    axis_name: Hashable | None = None,
     lam: float = 0.5,
     gamma: float = 0.1,
     temperature: float = 4.0,
     ce_temperature: float = 1.0,
-) -> Outcome:
+) -> Terms:
     r"""Temporal separation with entropy regularisation (unconfirmed).
 
     $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i/\tau_{ce}, y)} + \lambda\, \overline{\mathrm{KD}_\tau(s_i, t)}
@@ -128,22 +119,21 @@ def tser(
     log_q = softened(student, tau)
     entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
     ce = ce_loss(student / as_scalar("ce_temperature", ce_temperature, student, above=0), labels)
-    return outcome(student, labels, ce=(1 - lam, ce), kd=(lam, kd), entropy=(-gamma, entropy))
+    return {"ce": (1 - lam, ce), "kd": (lam, kd), "entropy": (-gamma, entropy)}
 
 
+@method(unconfirmed=True)
 def hta_kl(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
     *,
-    progress: ArrayLike = 1.0,
-    axis_name: Hashable | None = None,
     lam: float = 1.0,
     delta: float = 0.5,
     temperature: float = 4.0,
     head_inclusive: bool = False,
     task: Task = "mean",
-) -> Outcome:
+) -> Terms:
     r"""Head-tail aware distillation of the final output (unconfirmed).
 
     $$\overline{\mathrm{CE}} + \lambda \tau^2\, \overline{w_h\, \mathrm{KL}(P \,\Vert\, Q) +
@@ -180,21 +170,19 @@ def hta_kl(
     head = in_head / jnp.maximum(gap.sum(axis=-1), 1e-12)
 
     loss = tau**2 * (head * kl(log_p, log_q) + (1 - head) * kl(log_q, log_p))
-    ce = task_loss(student_logits, labels, task)
-    return outcome(student_logits, labels, ce=(1.0, ce), hta=(lam, loss))
+    return {"ce": (1.0, task_loss(student_logits, labels, task)), "hta": (lam, loss)}
 
 
+@method
 def tks(
     student_logits: ArrayLike,
-    teacher_logits: ArrayLike | None,
     labels: ArrayLike,
     *,
     progress: ArrayLike = 1.0,
-    axis_name: Hashable | None = None,
     alpha: float = 0.7,
     temperature: float = 3.0,
     detach_target: bool = False,
-) -> Outcome:
+) -> Terms:
     r"""Temporal knowledge sharing: the timesteps that are right teach all of them, more and more; no teacher.
 
     $$w\, \overline{\mathrm{CE}(z, y)} - (1 - w)\, \tau^2\, \overline{\sum_c \operatorname{softmax}(g/\tau)_c
@@ -218,21 +206,21 @@ def tks(
     shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
     share = as_share("progress", progress, student) * as_share("alpha", alpha, student)
     ce = mean_ce_loss(student, labels)
-    return outcome(student, labels, ce=(1 - share, ce), tks=(share, tau**2 * shared))
+    return {"ce": (1 - share, ce), "tks": (share, tau**2 * shared)}
 
 
+@method
 def dkd(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
     *,
     progress: ArrayLike = 1.0,
-    axis_name: Hashable | None = None,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
     warmup: float = 1 / 12,
-) -> Outcome:
+) -> Terms:
     r"""Decoupled distillation of the final output: the label against the rest, and the rest among themselves.
 
     $$\overline{\mathrm{CE}(z, y)} + \min\Big(\frac{\mathrm{progress}}{\mathrm{warmup}}, 1\Big)
@@ -258,13 +246,11 @@ def dkd(
 
     done, rise = as_share("progress", progress, student), as_share("warmup", warmup, student)
     warm = jnp.where(done < rise, done / jnp.where(rise > 0, rise, 1), 1)
-    return outcome(
-        student_logits,
-        labels,
-        ce=(1.0, ce_loss(student, labels)),
-        tckd=(warm * as_scalar("alpha", alpha, student), tau**2 * kl(target_p, target_q)),
-        nckd=(warm * as_scalar("beta", beta, student), tau**2 * kl(others_p, others_q)),
-    )
+    return {
+        "ce": (1.0, ce_loss(student, labels)),
+        "tckd": (warm * as_scalar("alpha", alpha, student), tau**2 * kl(target_p, target_q)),
+        "nckd": (warm * as_scalar("beta", beta, student), tau**2 * kl(others_p, others_q)),
+    }
 
 
 def _mean_logits(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple[jax.Array, jax.Array]:

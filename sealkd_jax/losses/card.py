@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sealkd_jax.losses._checks import as_label_mask, as_scalar, as_student, as_teacher
-from sealkd_jax.losses._divergence import kl, softened
-from sealkd_jax.losses.masks import predicted_mask, value_at, wrong_mask
+from sealkd_jax.losses._divergence import kl, predicted_mask, softened, value_at, wrong_mask
 
 ALIGNMENT_WEIGHT = 0.01
 NORM_FLOOR = 1e-8

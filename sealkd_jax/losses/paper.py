@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sealkd_jax.losses._checks import as_choice, as_count, as_label_mask, as_scalar, as_student, as_teacher
-from sealkd_jax.losses._divergence import softened_kl
-from sealkd_jax.losses.masks import predicted_mask, value_at
+from sealkd_jax.losses._divergence import predicted_mask, softened_kl, value_at
 
 Task = Literal["timestep", "mean"]
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from sealkd_jax import losses
-from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
+from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, method, needs_teacher
 from tests.helpers.devices import first_devices
 
 
@@ -46,6 +46,57 @@ def test_names():
         "confidence_threshold": 0.0,
         "task": "timestep",
     }
+
+
+@pytest.fixture
+def registry():
+    """What a test registers is gone after it."""
+    methods, unconfirmed = METHODS.copy(), UNCONFIRMED.copy()
+    yield
+    METHODS.clear()
+    METHODS.update(methods)
+    UNCONFIRMED.intersection_update(unconfirmed)
+
+
+def test_a_method_is_one_function(registry, float64):
+    """It declares the arguments it uses and its hyper-parameters; the registry knows the rest from that."""
+
+    @method(unconfirmed=True)
+    def growing(student_logits, labels, *, progress, lam=0.25):
+        return {"ce": (1.0, losses.ce_loss(student_logits, labels)), "size": (lam * progress, student_logits**2)}
+
+    @method
+    def imitate(student_logits, teacher_logits):
+        return {"kd": (1.0, losses.uniform_kd_loss(student_logits, teacher_logits))}
+
+    assert METHODS.keys() >= {"growing", "imitate"}
+    assert "growing" in UNCONFIRMED and "imitate" not in UNCONFIRMED
+    assert (needs_teacher("growing"), needs_teacher("imitate")) == (False, True)
+    assert (hyperparameters("growing"), hyperparameters("imitate")) == ({"lam": 0.25}, {})
+
+    s, t, y = problem()
+    loss, terms = METHODS["growing"](s, None, y, progress=0.5, lam=2.0)
+    assert terms.keys() == {"ce", "size", "wrong"}
+    np.testing.assert_allclose(loss, losses.ce_loss(s, y).mean() + (s**2).mean(), rtol=1e-12)
+    np.testing.assert_allclose(METHODS["imitate"](s, t, y)[0], losses.uniform_kd_loss(s, t).mean(), rtol=1e-12)
+    with pytest.raises(TypeError, match="lamb"):
+        METHODS["growing"](s, None, y, lamb=1.0)
+
+
+def test_a_function_with_the_whole_signature_is_a_method_too(registry):
+    def own(student_logits, teacher_logits, labels, *, progress=1.0, axis_name=None, alpha=0.6):
+        return student_logits.sum(), {}
+
+    METHODS["own"] = own
+    assert needs_teacher("own") and hyperparameters("own") == {"alpha": 0.6}
+
+
+def test_a_hyperparameter_needs_a_default(registry):
+    with pytest.raises(TypeError, match="method late: hyper-parameter alpha: expected a default value"):
+
+        @method
+        def late(student_logits, labels, *, alpha):
+            return {}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,0 +1,157 @@
+"""The registry of methods: each loss that training and comparison can run, by name and with one signature.
+
+Axes: T timesteps, B batch, C classes.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, overload
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sealkd_jax.losses._checks import as_choice, as_label_mask, as_scalar, as_student
+from sealkd_jax.losses._divergence import wrong_mask
+
+Terms = dict[str, tuple[ArrayLike, jax.Array]]
+"""The terms of a loss by name: the weight of each, and its loss, unreduced or a scalar."""
+
+Outcome = tuple[jax.Array, dict[str, jax.Array]]
+
+Method = Callable[..., Outcome]
+"""An entry of `METHODS`: logits, teacher logits and labels to a scalar and its terms."""
+
+METHODS: dict[str, Method] = {}
+"""Every method by its name.
+
+`METHODS[name](student_logits, teacher_logits, labels, *, progress=1.0, axis_name=None, **hyperparameters)` returns the
+scalar to minimise, Σ weight · mean(loss) over its terms, and a dict for plots: the unweighted mean of each term, and
+"wrong", the share of timesteps whose prediction is wrong.
+
+Args:
+  student_logits: logits of every timestep, `[T, B, C]`.
+  teacher_logits: `[B, C]` or `[T, B, C]`; may be None where `needs_teacher` is False.
+  labels: integer class indices, `[B]`.
+  progress: the share of training that is done, in [0, 1].
+  axis_name: the axis that the batch is split over. The results are then means over the local shard, for the caller to
+    average; a loss that needs the whole batch gathers it.
+
+Example:
+  >>> import jax
+  >>> from sealkd_jax.losses import METHODS
+  >>> student, teacher, labels = jax.numpy.zeros((4, 2, 10)), jax.numpy.zeros((2, 10)), jax.numpy.array([0, 1])
+  >>> loss, terms = METHODS["seal"](student, teacher, labels, beta=0.5)
+  >>> print(f"{loss:.3f} {terms['wrong']:.1f} {sorted(terms)}")
+  2.303 0.5 ['ce', 'ela', 'sta', 'wrong']
+"""
+
+UNCONFIRMED: set[str] = set()
+"""Methods whose formula rests on second-hand accounts of the paper; a table of results should mark them."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Terms])
+
+
+@overload
+def method(function: _Function) -> _Function: ...
+
+
+@overload
+def method(*, unconfirmed: bool = False) -> Callable[[_Function], _Function]: ...
+
+
+def method(function: _Function | None = None, *, unconfirmed: bool = False) -> Any:
+    """Decorator: register a function as the method of its name in `METHODS`.
+
+    The function declares those of the arguments of a method that it uses (`student_logits`, in float32 or wider,
+    `teacher_logits`, `labels`, `progress`, `axis_name`), and its hyper-parameters with their defaults. It returns its
+    terms: name -> (weight, loss), the loss unreduced or a scalar.
+
+    Args:
+      function: the function; it is returned unchanged.
+      unconfirmed: puts the name into `UNCONFIRMED`.
+
+    Raises:
+      TypeError: a hyper-parameter without a default.
+
+    Example:
+      >>> from sealkd_jax.losses import METHODS, hyperparameters, method, needs_teacher, uniform_kd_loss
+      >>> @method
+      ... def only_kd(student_logits, teacher_logits, *, alpha=0.6):
+      ...     return {"kd": (alpha, uniform_kd_loss(student_logits, teacher_logits))}
+      >>> needs_teacher("only_kd"), hyperparameters("only_kd")
+      (True, {'alpha': 0.6})
+      >>> del METHODS["only_kd"]
+    """
+    if function is None:
+        return functools.partial(method, unconfirmed=unconfirmed)
+    METHODS[function.__name__] = _complete(function)
+    if unconfirmed:
+        UNCONFIRMED.add(function.__name__)
+    return function
+
+
+def needs_teacher(name: str) -> bool:
+    """Whether the method of this name uses `teacher_logits`.
+
+    Example:
+      >>> from sealkd_jax.losses import needs_teacher
+      >>> needs_teacher("seal"), needs_teacher("sta")
+      (True, False)
+    """
+    return "teacher_logits" in inspect.signature(inspect.unwrap(_find(name))).parameters
+
+
+def hyperparameters(name: str) -> dict[str, Any]:
+    """The hyper-parameters of the method of this name, with their defaults.
+
+    Example:
+      >>> from sealkd_jax.losses import hyperparameters
+      >>> hyperparameters("uniform_kd")
+      {'alpha': 0.6, 'temperature': 3.0}
+    """
+    parameters = inspect.signature(_find(name)).parameters.values()
+    own = (p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("progress", "axis_name"))
+    return {p.name: p.default for p in own}
+
+
+def _find(name: str) -> Method:
+    return METHODS[as_choice("method", name, tuple(METHODS))]
+
+
+def _complete(function: Callable[..., Terms]) -> Method:
+    """The method that a function describes, with the signature that all methods share."""
+    declared = inspect.signature(function).parameters
+
+    def complete(
+        student_logits: ArrayLike,
+        teacher_logits: ArrayLike | None,
+        labels: ArrayLike,
+        *,
+        progress: ArrayLike = 1.0,
+        axis_name: Hashable | None = None,
+        **hyperparameters: Any,
+    ) -> Outcome:
+        student = as_student(student_logits)
+        arguments = dict(zip(shared, (student, teacher_logits, labels, progress, axis_name), strict=True))
+        used = {name: value for name, value in arguments.items() if name in declared}
+        return _outcome(student, labels, function(**used, **hyperparameters))
+
+    signature = inspect.signature(complete)
+    shared = {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
+    own = [p.replace(kind=p.KEYWORD_ONLY) for p in declared.values() if p.name not in shared]
+    if missing := [p.name for p in own if p.default is p.empty]:
+        raise TypeError(f"method {function.__name__}: hyper-parameter {missing[0]}: expected a default value")
+    parameters = [*shared.values(), *own]
+    functools.update_wrapper(complete, function)
+    complete.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    complete.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": signature.return_annotation}
+    return complete
+
+
+def _outcome(student: jax.Array, labels: ArrayLike, terms: Terms) -> Outcome:
+    means = {name: loss.mean() for name, (_, loss) in terms.items()}
+    weighted = (as_scalar(f"weight of {name}", weight, student) * means[name] for name, (weight, _) in terms.items())
+    wrong = wrong_mask(student, as_label_mask(labels, student))
+    return functools.reduce(jnp.add, weighted), means | {"wrong": wrong.mean(dtype=student.dtype)}
