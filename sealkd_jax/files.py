@@ -1,4 +1,4 @@
-"""Files that are whole or absent, facts that are as they were written, directories that one process writes to."""
+"""Files that are complete or absent, and directories that only one process writes to."""
 
 import fcntl
 import hashlib
@@ -17,7 +17,7 @@ from sealkd_jax.errors import InputError
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of writing say to which file: that of a full disk comes without a name."""
+    """Adds the file's name to errors of writing; the error of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -28,7 +28,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes `path` when the block ends well, and vanishes when it does not."""
+    """A temporary path to write to. It becomes `path` if the block succeeds and is removed if it fails."""
     partial = path.with_name(path.name + ".partial")
     try:
         with naming(path):
@@ -47,53 +47,43 @@ def sha256(path: Path) -> str:
 
 
 def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether columns come first, and dtype of an array in NumPy's `.npy` format; the numbers follow.
+    """Shape, Fortran order and dtype from the header of a `.npy` stream; the numbers follow it.
 
     Raises:
-        ValueError: if it is none; of damaged text NumPy lets through whatever tokenize and ast raise.
+        ValueError: if it is not such a header. For damaged headers NumPy also passes on the errors of tokenize and ast.
     """
     headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    headers[3, 0] = headers[2, 0]  # 3.0 is 2.0 with names of fields in UTF-8
+    headers[3, 0] = headers[2, 0]  # 3.0 is 2.0 with field names in UTF-8
     if (version := npy.read_magic(stream)) not in headers:
         raise ValueError(f"version {version} of the format .npy; expected 1.0 to 3.0")
     return headers[version](stream)
 
 
-def write_json(path: Path, facts: Any) -> None:
-    """Writes JSON that a person can read, all at once."""
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON. The file is complete or absent."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(facts, indent=1, allow_nan=False, default=str) + "\n")
+        partial.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
 
 
-def write_sealed(path: Path, facts: dict[str, Any]) -> None:
-    """`write_json` with a SHA-256 of the facts beside them, which `read_sealed` checks."""
-    facts = json.loads(json.dumps(facts, default=str))
-    write_json(path, facts | {"sha256": _seal(facts)})
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The facts that `write_sealed` wrote.
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is damaged, or was changed by hand.
+        ValueError: if it is not a JSON object.
     """
-    facts = json.loads(path.read_text())
-    if not isinstance(facts, dict) or facts.pop("sha256", None) != _seal(facts):
-        raise ValueError("its SHA-256 is another")
-    return facts
-
-
-def _seal(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a JSON object, found {type(found).__name__}")
+    return found
 
 
 @contextmanager
 def locked(directory: Path, *, wait: bool) -> Iterator[None]:
-    """Makes `directory` and holds it for this process; the lock ends with the process, however it ends.
+    """Creates `directory` and locks it for this process. The lock ends with the process, even if it is killed.
 
     Raises:
-        InputError: if the directory cannot be written to, or `wait` is False and another process holds it.
+        InputError: if the directory is not writable, or another process holds the lock and `wait` is False.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -104,5 +94,5 @@ def locked(directory: Path, *, wait: bool) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
-            raise InputError(f"{directory}: another process is writing to it; choose another --out") from error
+            raise InputError(f"{directory}: another process is writing to it; choose another directory") from error
         yield

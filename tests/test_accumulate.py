@@ -96,7 +96,7 @@ def test_parts_on_two_devices_are_those_on_one(float64, tmp_path):
 @pytest.mark.parametrize(
     ("batch_size", "devices", "accumulate", "words"),
     [
-        (64, 1, 3, "batch-size 64: accumulate 3 on 1 devices does not divide it; the nearest that fits is 63"),
+        (64, 1, 3, "batch_size 64: accumulate 3 on 1 devices does not divide it; the nearest that fits is 63"),
         (64, 2, 3, "the nearest that fits is 66"),
         (8, 8, 2, "the nearest that fits is 16"),
         (8, 1, 0, "accumulate 0: expected at least 1"),

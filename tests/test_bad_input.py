@@ -263,7 +263,7 @@ FUNCTIONS = [
     (lambda: create_optimizer("adam", lambda _: 0.1, weight_decay=0), "optimizer 'adam': unknown; expected one of sgd"),
     (lambda: Parallel("vmap", jax.devices()), "parallel 'vmap': unknown; expected one of jit, pmap"),
     (lambda: pick_devices(99, 99), "devices 99: expected 1 to 8"),
-    (lambda: check_batch(10, 4), "batch-size 10: 4 devices do not divide it; the nearest that fits is 8"),
+    (lambda: check_batch(10, 4), "batch_size 10: 4 devices do not divide it; the nearest that fits is 8"),
     (
         partial(TeacherLogits, Path("x.pt"), examples=3, classes=4, timesteps=2, views=1),
         "x.pt: expected a .safetensors",

@@ -203,7 +203,7 @@ def test_where_no_checkpoint_is_good_nothing_is_trained(trained, tmp_path):
     for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
         damage(checkpoint)
     before = sorted(path for path in tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=r"checkpoints/4: damaged, .*begin anew in another --out"):
+    with pytest.raises(InputError, match=r"checkpoints/4: damaged, .*start again in another directory"):
         train(make_plan(), make_dataset(), tmp_path / "run", one_device())
     assert sorted(path for path in tmp_path.rglob("*")) == before
 

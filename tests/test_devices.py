@@ -115,7 +115,7 @@ def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
     [
         (9, 72, "devices 9: expected 1 to 8"),
         (0, 8, "devices 0: expected 1 to 8"),
-        (3, 64, "batch-size 64: 3 devices do not divide it; the nearest that fits is 63"),
+        (3, 64, "batch_size 64: 3 devices do not divide it; the nearest that fits is 63"),
         (8, 3, "nearest that fits is 8"),
     ],
 )
@@ -128,6 +128,6 @@ def test_devices_that_do_not_fit_are_named(count, batch_size, words):
 def test_a_batch_that_the_devices_do_not_divide_is_refused_not_cut(tmp_path):
     parallel = Parallel("pmap", first_devices(3))
     plan = make_plan()
-    with pytest.raises(InputError, match="batch-size 8: 3 devices do not divide it"):
+    with pytest.raises(InputError, match="batch_size 8: 3 devices do not divide it"):
         train(plan, make_dataset(), tmp_path, parallel)
-    assert len(parallel.dividing(9).devices) == 3 and len(parallel.dividing(8).devices) == 1
+    assert len(parallel.for_batch_size(9).devices) == 3 and len(parallel.for_batch_size(8).devices) == 1

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, read_sealed, write_sealed
+from sealkd_jax.files import locked, read_json, write_json
 from sealkd_jax.programs import cli, presets
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
@@ -253,17 +253,17 @@ def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workpla
 def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
     shutil.copytree(made.parent, workplace / "other-teacher")
-    facts = read_sealed(workplace / "other-teacher" / "teacher.json")
-    write_sealed(workplace / "other-teacher" / "teacher.json", facts | {"data": "other"})
+    facts = read_json(workplace / "other-teacher" / "teacher.json")
+    write_json(workplace / "other-teacher" / "teacher.json", facts | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-teacher", *NEW], capsys)
     assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
 
 
 def test_a_student_of_other_data_is_no_teacher_and_not_gone_on_with(run, workplace, capsys):
     shutil.copytree(run, workplace / "other-student")
-    config = read_sealed(workplace / "other-student" / "config.json")
+    config = read_json(workplace / "other-student" / "config.json")
     assert config["data"] == load("digits").fingerprint
-    write_sealed(workplace / "other-student" / "config.json", config | {"data": "other"})
+    write_json(workplace / "other-student" / "config.json", config | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)
     assert "other-student: a student of other data" in said and not (workplace / "new").exists()
     said = refusal([*SMALL, "--out", "other-student", "--resume"], capsys)
@@ -277,7 +277,7 @@ def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, cap
     np.savez(workplace / "few.npz", **arrays, **{f"y_{name}": split.labels for name, split in splits.items()})
     said = refusal([*SMALL, "--dataset", "npz:few.npz", "--batch-size", "20", *NEW], capsys)
     assert said == (
-        "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with train.teacher and "
+        "error: the teacher's batch_size 64: expected 1 to 60, the training examples; make it with train.teacher and "
         "give its directory as --teacher"
     )
     frames = {name: np.repeat(array[:, None], 3, 1).repeat(2, -1) for name, array in arrays.items()}

@@ -13,12 +13,11 @@ import contextlib, io, json, subprocess, sys
 from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
-from sealkd_jax.checkpoints import Checkpoints
 from sealkd_jax.data import load
 from sealkd_jax.files import locked
-from sealkd_jax.teacher_logits import write_teacher_logits
-from train import program
-from train.distill import check_out
+from sealkd_jax.programs import cli
+from sealkd_jax.training.checkpoints import Checkpoints
+from sealkd_jax.training.teacher_logits import write_teacher_logits
 
 place, said = Path(sys.argv[1]), {}
 records = [{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.6}]
@@ -30,7 +29,7 @@ pixels, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
 def program_says(name, main):
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         try:
-            program.run(main)
+            cli.run(main)
             status = 0
         except SystemExit as exit:
             status = exit.code
@@ -51,7 +50,7 @@ with Checkpoints(place / "c") as checkpoints:
 program_says("logits", lambda: write_teacher_logits(place / "logits.safetensors", noise.__getitem__, 1, {}))
 said["left"] = sorted(path.name for path in [*place.iterdir(), *(place / "c").iterdir()])
 subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-program_says("out", lambda: check_out(place / "run", resume=False))
+program_says("out", lambda: cli.check_out(place / "run", resume=False))
 program_says("lock", lambda: locked(place / "run", wait=False).__enter__())
 program_says("read", lambda: load(f"npz:{place}/mine.npz"))
 print(json.dumps(said))
@@ -82,7 +81,7 @@ def said(tmp_path_factory):
 def test_a_checkpoint_that_does_not_fit_is_an_error_and_the_one_before_is_intact(said):
     status, (line,) = said["checkpoint"]
     assert status == 2 and line.startswith(f"error: {said['place']}/c: a checkpoint cannot be written (")
-    assert "make room, and go on with --resume" in line
+    assert "earlier ones are kept: free some space and resume" in line
     assert said["kept"] and "damaged" not in said
     assert "Traceback" not in said["stderr"]  # nor from the thread that wrote
 

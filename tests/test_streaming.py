@@ -155,7 +155,7 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_pie
             assert checkpoints.epochs == done
         if done == [1]:
             assert (tmp_path / "parts" / "metrics.jsonl").read_text() == ""
-    with pytest.raises(InputError, match="parts: stopped within an epoch of streamed data; go on with --stream"):
+    with pytest.raises(InputError, match="parts: stopped within an epoch of streamed data; stream the data to go on"):
         run("parts", way=make_dataset())
     parts = run("parts")
     assert len(calls) == 2 * 4  # no piece was trained on twice

@@ -168,7 +168,7 @@ def not_finite(value):
         (VIEWS[0, 0], r"got \[3\]"),
         (VIEWS[0, :5], r"got \[5, 3\]"),
         (np.zeros((4, N, T + 1, C), np.float32), r"got \[4, 6, 3, 3\]"),
-        (VIEWS[:3], "expected 1 or 4 views, got 3; see --views"),
+        (VIEWS[:3], "expected 1 or 4 views, got 3; give as many"),
         (VIEWS.astype(np.float64), "expected float16 or float32, got float64"),
         (VIEWS.astype(np.int64), "got int64"),
         (not_finite(np.nan), "view 2, example 4 is NaN or infinite"),
@@ -196,7 +196,7 @@ def test_one_view_of_ours_does_not_stand_for_all_views(tmp_path):
     path = tmp_path / "logits.safetensors"
     write_teacher_logits(path, VIEWS.__getitem__, 1, PRINTS)
     assert read(path, fingerprints=PRINTS, views=1).views == 1
-    with pytest.raises(InputError, match="expected 4 views, got 1; see --views"):
+    with pytest.raises(InputError, match="expected 4 views, got 1; give as many"):
         read(path, fingerprints=PRINTS)
 
 

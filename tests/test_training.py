@@ -306,6 +306,6 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path):
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     plan = make_plan()
     plan = replace(plan, recipe=plan.recipe._replace(batch_size=41))
-    with pytest.raises(InputError, match="--batch-size 41: expected 1 to 40"):
+    with pytest.raises(InputError, match="batch_size 41: expected 1 to 40"):
         train(plan, make_dataset(), tmp_path, one_device())
     assert list(tmp_path.iterdir()) == []

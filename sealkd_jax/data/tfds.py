@@ -3,6 +3,7 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
+import logging
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from sealkd_jax.advice import leave_out_advice
 from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
 from sealkd_jax.errors import InputError
 
 BUILDERS = {"cifar10": "cifar10", "cifar100": "cifar100", "fashion-mnist": "fashion_mnist"}
 FILE_FORMAT = "array_record"  # TFDS' format that is read in any order, and without TensorFlow
 CHUNK = 1000  # records asked for at once: nearly three times as fast as one by one
+
+# TFDS advises to install OpenCV, which our decoding does not need.
+logging.getLogger("absl").addFilter(lambda line: not str(line.msg).startswith("OpenCV is not installed"))
 
 
 def load_tfds(name: str, data_dir: Path, *, on_demand: bool = False) -> Dataset:
@@ -70,7 +73,6 @@ def _read_split(builder: Any, split: str, on_demand: bool, remedy: str) -> Split
     """Labels int32 `[N]`, and images. Every record is read for its label, so damage shows at once."""
     import tensorflow_datasets as tfds
 
-    leave_out_advice()
     try:
         images = Records(builder, split)
         encoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})

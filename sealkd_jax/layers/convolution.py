@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec
 
 from sealkd_jax.layers import _winograd
 from sealkd_jax.models.in_cache import summed
-from sealkd_jax.parallel.sharding import DATA_AXIS, on_own_part
+from sealkd_jax.parallel.sharding import DATA_AXIS, per_shard
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _EXAMPLES, _ALL = PartitionSpec(DATA_AXIS), PartitionSpec()
@@ -63,7 +63,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: P
     by_jax = partial(_by_jax, strides=strides, pads=pads)
     if not _winograd.suits(x, kernel, strides, pads):
         return by_jax(x, kernel)
-    own = on_own_part(_winograd.convolve, [_EXAMPLES, _ALL], _EXAMPLES, batch=len(x))
+    own = per_shard(_winograd.convolve, [_EXAMPLES, _ALL], _EXAMPLES, batch=len(x))
     return lax.platform_dependent(x, kernel, cpu=own, default=by_jax)
 
 
@@ -97,7 +97,7 @@ def _gradients(
         dx = _input_gradient(strides, pads, x.shape, kernel, dy)
         return dx, _kernel_gradient(strides, pads, kernel.shape, x, dy)[None]
 
-    parts = on_own_part(own, [_EXAMPLES, _ALL, _EXAMPLES], (_EXAMPLES, _EXAMPLES), batch=len(x))
+    parts = per_shard(own, [_EXAMPLES, _ALL, _EXAMPLES], (_EXAMPLES, _EXAMPLES), batch=len(x))
     dx, dkernel = parts(x, kernel, dy)
     return dx, dkernel.sum(0).astype(kernel.dtype)
 

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 from sealkd_jax.layers.batch_norm import BatchNorm, Statistics, batch_statistics, gradients, normalised
 from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, Neuron, hold
 from sealkd_jax.neurons import UNROLL, lif_step
-from sealkd_jax.parallel.sharding import on_own_part
+from sealkd_jax.parallel.sharding import per_shard
 
 BLOCK = 512
 """Numbers of one timestep that a program of a kernel handles. 1,024 and 2,048 were no faster on an H200."""
@@ -151,7 +151,7 @@ def _on_devices(function: Callable[..., Any], vectors: list[jax.Array], arrays: 
 
     own = [PartitionSpec()] * len(vectors) + [BY_TIME] * len(arrays)
     results = (BY_TIME, *[IN_A_ROW] * sums)
-    return on_own_part(run, own, results, batch=arrays[0].shape[1])(*vectors, *arrays)
+    return per_shard(run, own, results, batch=arrays[0].shape[1])(*vectors, *arrays)
 
 
 def _at_once(function: Callable[..., Any], _sums: int, *args: jax.Array) -> tuple[jax.Array, ...]:

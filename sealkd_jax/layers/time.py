@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 
 from sealkd_jax.layers.convolution import conv_general_dilated
 from sealkd_jax.neurons import iaf, lif
-from sealkd_jax.parallel.sharding import DATA_AXIS, on_own_part
+from sealkd_jax.parallel.sharding import DATA_AXIS, per_shard
 
 NEURONS = ("lif", "iaf", "plif")
 """The kinds of `Neuron`."""
@@ -59,13 +59,13 @@ def per_timestep(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.A
     Over several devices, each has its own T·B/n in a row.
     """
     timesteps, batch = x.shape[:2]
-    join = on_own_part(lambda x: x.reshape(-1, *x.shape[2:]), [BY_TIME], IN_A_ROW, batch=batch)
+    join = per_shard(lambda x: x.reshape(-1, *x.shape[2:]), [BY_TIME], IN_A_ROW, batch=batch)
     return parted(layer(join(x)), timesteps)
 
 
 def parted(y: jax.Array, timesteps: int) -> jax.Array:
     """What a layer in `per_timestep` sees or gives, `[T·B, ...]`, as `[T, B, ...]`."""
-    part = on_own_part(
+    part = per_shard(
         lambda y: y.reshape(timesteps, -1, *y.shape[1:]), [IN_A_ROW], BY_TIME, batch=y.shape[0] // timesteps
     )
     return part(y)

@@ -1,4 +1,4 @@
-"""Which devices a program runs on: the same step under `jit` on a mesh, or under `pmap`, in one process or several.
+"""Data parallelism: the same step under `jit` on a mesh or under `pmap`, in one process or several.
 
 Axis legend: B batch.
 """
@@ -19,29 +19,30 @@ DATA_AXIS = "data"
 
 
 def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:
-    """Complains of a batch that so many devices, taking it in `accumulate` parts, do not divide.
+    """Checks that `devices` times `accumulate` divides the batch size.
 
     Raises:
-        InputError: which names the nearest that they do.
+        InputError: if it does not; the message names the nearest batch size that fits.
     """
     if accumulate < 1:
         raise InputError(f"accumulate {accumulate}: expected at least 1")
-    shares = devices * accumulate
-    if batch_size % shares:
-        nearest = max(1, round(batch_size / shares)) * shares
+    shards = devices * accumulate
+    if batch_size % shards:
+        nearest = max(1, round(batch_size / shards)) * shards
         by = f"{devices} devices" if accumulate == 1 else f"accumulate {accumulate} on {devices} devices"
         verb = "do" if accumulate == 1 else "does"
-        raise InputError(f"batch-size {batch_size}: {by} {verb} not divide it; the nearest that fits is {nearest}")
+        raise InputError(f"batch_size {batch_size}: {by} {verb} not divide it; the nearest that fits is {nearest}")
 
 
 def pick_devices(count: int | None, batch_size: int, accumulate: int = 1) -> list[jax.Device]:
-    """The first `count` devices of this machine (None: all) that will share every batch, or part of it.
+    """The first `count` devices; None: all. Several processes contribute equally many each.
 
-    Several processes have equal shares of `count`: the first devices of each, the first process's first. None: as
-    many of each as the one with the fewest has.
+    The devices of a process stand together, in the order of the processes. With None, each process contributes as
+    many as the process with the fewest has.
 
     Raises:
-        InputError: if there are not so many, or they do not divide the batch, see `check_batch`.
+        InputError: if there are fewer devices, `count` is not a multiple of the number of processes, or the devices
+            do not divide the batch (see `check_batch`).
     """
     available = [jax.local_devices(process_index=process) for process in range(jax.process_count())]
     processes, platform = len(available), available[0][0].platform
@@ -50,52 +51,59 @@ def pick_devices(count: int | None, batch_size: int, accumulate: int = 1) -> lis
     if not processes <= count <= most or count % processes:
         which = f"the {platform} devices of this machine"
         if processes > 1:
-            which = f"a multiple of {processes}: as many {platform} devices of each of the {processes} processes"
+            which = f"a multiple of {processes}: equally many {platform} devices of each of the {processes} processes"
         raise InputError(f"devices {count}: expected {processes} to {most}, {which}")
     check_batch(batch_size, count, accumulate)
     return [device for of_process in available for device in of_process[: count // processes]]
 
 
 def place(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """The array with this sharding; where that spans several processes, each of them has the whole array already."""
+    """The array with this sharding. If the sharding spans several processes, each must have the whole array."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
-    # `device_put` would send every array to every process, to see that they are the same.
+    # `device_put` would send every array to every process to check that they are equal.
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def on_own_part(
+def per_shard(
     function: Callable[..., Any],
-    parts: Sequence[PartitionSpec],
-    result: PartitionSpec | tuple[PartitionSpec, ...],
+    in_specs: Sequence[PartitionSpec],
+    out_specs: PartitionSpec | tuple[PartitionSpec, ...],
     *,
     batch: int,
 ) -> Callable[..., Any]:
-    """`function` on each device's part of a batch, where `Parallel` has laid one out over devices under `jit`.
+    """`function`, applied by each device to its own shard of a batch that `Parallel` has laid out under `jit`.
 
-    For what the compiler would bring all parts together for, though each device could do its own. Elsewhere, and
-    where the devices do not divide `batch`, it is `function` itself.
+    Use it where the compiler would gather the batch although each device could work on its own shard. Outside of
+    such a program, or if the devices do not divide `batch`, it returns `function` itself.
 
     Args:
         function: of arrays.
-        parts: for each of them, which axis is the batch's: `PartitionSpec(None, DATA_AXIS)` for the second.
-        result: the same of what it returns: an array that has all devices' results along that axis.
-        batch: how many examples there are.
+        in_specs: the batch axis of each argument: `PartitionSpec(None, DATA_AXIS)` for the second axis.
+        out_specs: the axis of each result along which the devices' results are joined.
+        batch: the number of examples.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if DATA_AXIS not in mesh.auto_axes or batch % mesh.shape[DATA_AXIS]:
         return function
-    return jax.shard_map(function, in_specs=tuple(parts), out_specs=result, check_vma=False)
+    return jax.shard_map(function, in_specs=tuple(in_specs), out_specs=out_specs, check_vma=False)
 
 
 class Parallel:
-    """Compiles programs for a list of devices. Arguments and results are replicated; each batch is split.
+    """Compiles functions for a list of devices. Arguments and results are replicated; batches are sharded.
 
-    The devices may be those of several processes, equally many of each, one process's after another's.
+    The devices may belong to several processes: equally many each, and those of a process together.
+
+    Args:
+        mode: a name in `PARALLEL`.
+        devices: see `pick_devices`.
 
     Attributes:
-        axis_name: what collectives of a step are to name: `data` under `pmap`, None under `jit`.
-        processes: how many processes have the devices.
+        axis_name: the axis for collectives in a step: `data` under `pmap`, None under `jit`.
+        processes: the number of processes that have these devices.
+
+    Raises:
+        InputError: for an unknown mode.
     """
 
     def __init__(self, mode: str, devices: Sequence[jax.Device]):
@@ -106,38 +114,41 @@ class Parallel:
         self._mesh = Mesh(self.devices, (DATA_AXIS,))
         self.replicated = NamedSharding(self._mesh, PartitionSpec())
         self.processes = len({device.process_index for device in self.devices})
-        if jax.process_count() > 1 and self.processes > 1:  # not where devices are only described, to compile for
-            self._meet()
+        if jax.process_count() > 1 and self.processes > 1:  # not for devices that are only described, to compile for
+            self._first_collective()
 
-    def _meet(self) -> None:
-        """A first collective of these devices: CPUs that come to it more than 30 s apart give up, to later ones not."""
+    def _first_collective(self) -> None:
+        """Runs one collective: on CPU the first times out if processes arrive more than 30 s apart."""
         wait_for_all()
         ones = place(np.ones(len(self.devices), np.float32), NamedSharding(self._mesh, PartitionSpec(DATA_AXIS)))
         jax.block_until_ready(jax.jit(lambda x: x.sum(), out_shardings=self.replicated)(ones))
 
-    def dividing(self, batch_size: int) -> "Parallel":
-        """The same on as many of these devices as divide `batch_size`.
+    def for_batch_size(self, batch_size: int) -> "Parallel":
+        """The same mode on as many of these devices as divide `batch_size`.
 
         Raises:
-            InputError: if the processes do not.
+            InputError: if the processes do not divide it.
         """
         of_process = len(self.devices) // self.processes
         if batch_size % self.processes:
             raise InputError(
-                f"batch-size {batch_size}: {self.processes} processes do not divide it; start as many as do"
+                f"batch_size {batch_size}: {self.processes} processes do not divide it; start a number that does"
             )
-        share = math.gcd(of_process, batch_size // self.processes)
-        if share == of_process:
+        count = math.gcd(of_process, batch_size // self.processes)
+        if count == of_process:
             return self
-        return Parallel(self.mode, [device for k, device in enumerate(self.devices) if k % of_process < share])
+        return Parallel(self.mode, [device for k, device in enumerate(self.devices) if k % of_process < count])
 
-    def alone(self) -> "Parallel":
-        """This process's first device, for what every process computes by itself."""
+    def single_device(self) -> "Parallel":
+        """This process's first device, for what every process computes on its own."""
         rank = jax.process_index() % self.processes
         return Parallel("jit", self.devices[rank * len(self.devices) // self.processes :][:1])
 
-    def own_part(self, array: np.ndarray) -> np.ndarray:
-        """What of an array `[..., B]` is for this process's devices: equal parts, the last element filling up."""
+    def process_shard(self, array: np.ndarray) -> np.ndarray:
+        """The part of an array `[..., B]` for the devices of this process.
+
+        Parts are equal; if B does not divide, the last element is repeated.
+        """
         size = -(-array.shape[-1] // self.processes)
         places = jax.process_index() % self.processes * size + np.arange(size)
         return array[..., np.minimum(places, array.shape[-1] - 1)]
@@ -147,17 +158,17 @@ class Parallel:
         return jax.tree.map(lambda array: place(array, self.replicated), tree)
 
     def constrain_batch(self, index: jax.Array) -> jax.Array:
-        """Under `jit`: lays a batch's indices `[B]` out over the devices; all that is made from them follows."""
+        """Under `jit`: shards the indices `[B]` of a batch over the devices. All that is computed from them follows."""
         return jax.lax.with_sharding_constraint(index, NamedSharding(self._mesh, PartitionSpec(DATA_AXIS)))
 
     def split_batch(self, index: jax.Array) -> jax.Array:
-        """The indices `[B]` of a batch that this device handles: `constrain_batch`, or under `pmap` its own part."""
+        """The indices `[B]` of a batch, sharded: by `constrain_batch`, or under `pmap` cut to this device's shard."""
         if self.mode == "jit":
             return self.constrain_batch(index)
-        share, rest = divmod(len(index), len(self.devices))
+        size, rest = divmod(len(index), len(self.devices))
         if rest:
-            raise InputError(f"batch-size {len(index)}: {len(self.devices)} devices do not divide it")
-        return jax.lax.dynamic_slice_in_dim(index, jax.lax.axis_index(DATA_AXIS) * share, share)
+            raise InputError(f"batch_size {len(index)}: {len(self.devices)} devices do not divide it")
+        return jax.lax.dynamic_slice_in_dim(index, jax.lax.axis_index(DATA_AXIS) * size, size)
 
     def compile_epoch(self, epoch_fn: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles (state, ...) -> (state, metrics), written with `axis_name` and `split_batch` of this object."""
@@ -172,7 +183,7 @@ class Parallel:
     def put_batches(self, batches: Any) -> Any:
         """Lays batches `[P, B, ...]` out for `compile_piece`, to every device its own part of each batch.
 
-        Of each batch, a process brings its `own_part`.
+        Of each batch, a process brings its `process_shard`.
         """
         axis = PartitionSpec(None, DATA_AXIS) if self.mode == "jit" else PartitionSpec(DATA_AXIS)
         sharding, own = NamedSharding(self._mesh, axis), len(self.devices) // self.processes
@@ -213,7 +224,7 @@ class Parallel:
         return jax.jit(self._on_mesh(function), out_shardings=self.replicated)
 
     def _on_mesh(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, traced where `on_own_part` finds the mesh."""
+        """The same, traced where `per_shard` finds the mesh."""
         if len(self.devices) == 1:
             return function
 

@@ -3,12 +3,14 @@
 import logging
 import os
 import platform
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ import jax
 from sealkd_jax.errors import InputError
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.programs import cluster
+from sealkd_jax.programs.options import DistillProgramOptions, TeacherProgramOptions
 from sealkd_jax.programs.stopping import Stopped, terminable
 
+_OPTIONS = {field.name for kind in (DistillProgramOptions, TeacherProgramOptions) for field in fields(kind)}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -36,7 +40,7 @@ def run(main: Callable[[], Any]) -> None:
         with terminable():
             main()
     except (InputError, FloatingPointError) as error:
-        status, words = 2, f"error: {' '.join(str(error).split())}"
+        status, words = 2, f"error: {with_flag(' '.join(str(error).split()))}"
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         status, words = 2, f"error: {' '.join(message.split())}"
@@ -48,6 +52,12 @@ def run(main: Callable[[], Any]) -> None:
             raise
         status, words = cluster.CRASHED, traceback.format_exc()  # seldom seen: another's end is mostly heard of first
     cluster.leave(status, words)
+
+
+def with_flag(message: str) -> str:
+    """`batch_size 7: …` as `--batch-size 7: …`: the library begins a message with the argument's name."""
+    name = re.split(r"[ :]", message, maxsplit=1)[0]
+    return f"--{name.replace('_', '-')}{message[len(name) :]}" if name in _OPTIONS else message
 
 
 def _keep_compiled_programs() -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.parallel.processes import largest, wait_for_all
+from sealkd_jax.parallel.processes import max_across_processes, wait_for_all
 from sealkd_jax.programs.options import ProcessOptions
 from sealkd_jax.programs.relay import relay
 
@@ -72,7 +72,7 @@ def join(options: ProcessOptions) -> None:
     _joined = True
     same = replace(options, coordinator=None, num_processes=None, process_id=None, data_dir=None)
     digest = zlib.crc32(repr(same).encode()) // 2  # fits into an int32
-    if largest(digest) != -largest(-digest):
+    if max_across_processes(digest) != -max_across_processes(-digest):
         raise InputError(
             f"process {place.number} of {place.processes}: the processes have different options; start all with the "
             "same but --process-id and --data-dir, or give --num-processes 1 to each that is a run by itself"

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sealkd_jax.parallel.processes import is_main_process, largest
+from sealkd_jax.parallel.processes import is_main_process, max_across_processes
 from sealkd_jax.programs.options import WatchOptions
 from sealkd_jax.programs.stopping import SAVED, stopping
 
@@ -42,7 +42,11 @@ def watch(
     """
     shows = {"json": _lines_of_json, "quiet": _nothing, "auto": _bar if Console(stderr=True).is_terminal else _log}
     way = shows[options.log] if is_main_process() else _nothing
-    with stopping(largest, when) as stop_if_asked, way(stage, total) as show, _scalars(options, directory) as write:
+    with (
+        stopping(max_across_processes, when) as stop_if_asked,
+        way(stage, total) as show,
+        _scalars(options, directory) as write,
+    ):
 
         def both(record: Record | None = None) -> None:
             if record is not None:

@@ -13,10 +13,10 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, read_sealed, write_sealed
+from sealkd_jax.files import locked, read_json, write_json
 from sealkd_jax.keys import random_key
 from sealkd_jax.models import TEACHERS, Network, Variables
-from sealkd_jax.parallel.processes import is_main_process, largest, locked_by_main_process
+from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.cli import environment, warn
 from sealkd_jax.programs.command_line import as_kind
@@ -96,9 +96,9 @@ def obtain_teacher(options: TeacherOptions, plan: Plan, dataset: Dataset, parall
     recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
-    parallel = parallel.dividing(options.batch_size)
-    with jax.enable_x64(options.precision == "float64"), locked_by_main_process(directory, wait=True):
-        if largest(is_main_process() and not (directory / "teacher.json").exists()):
+    parallel = parallel.for_batch_size(options.batch_size)
+    with jax.enable_x64(options.precision == "float64"), lock_across_processes(directory, wait=True):
+        if max_across_processes(is_main_process() and not (directory / "teacher.json").exists()):
             _make_teacher(directory, options, plan, dataset, parallel)
     return load_teacher(directory, dataset, parallel)
 
@@ -110,7 +110,7 @@ def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset:
     if is_main_process():
         save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
         made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
-        write_sealed(directory / "teacher.json", made | environment())
+        write_json(directory / "teacher.json", made | environment())
 
 
 def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -120,7 +120,7 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         InputError: if there is none, it is damaged, or it was trained on other data.
     """
     try:
-        made = read_sealed(directory / "teacher.json")
+        made = read_json(directory / "teacher.json")
         options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
         if scale not in (None, *SCALES):
             raise ValueError(f"scale {scale!r}")
@@ -160,7 +160,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
         with locked(directory, wait=True):
             save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
             made = {"options": asdict(plain), "data": dataset.fingerprint, "scale": scale, "imported": options.weights}
-            write_sealed(directory / "teacher.json", made | environment())
+            write_json(directory / "teacher.json", made | environment())
     return teacher
 
 
@@ -175,7 +175,7 @@ def examine(
     parallel: Parallel,
 ) -> Teacher:
     """The network as a teacher, with what it says to the test split."""
-    parallel, float64 = parallel.dividing(options.batch_size), options.precision == "float64"
+    parallel, float64 = parallel.for_batch_size(options.batch_size), options.precision == "float64"
     recipe = Recipe(pick_augmentation(options, dataset), 0, 1, options.batch_size, 1)
     with jax.enable_x64(float64):
         variables, seen = parallel.put(variables), rescaled(dataset, scale)
@@ -239,7 +239,7 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
         InputError: if the run is damaged, or of other data.
     """
     try:
-        config = read_sealed(directory / "config.json")
+        config = read_json(directory / "config.json")
         chosen, data = config["options"], config.get("data", dataset.fingerprint)  # an earlier version had no data
         known = {field.name for field in fields(DistillOptions)} & chosen.keys()  # an earlier version had fewer
         options = DistillOptions(**{name: chosen[name] for name in known})
@@ -268,9 +268,9 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
         )
     fingerprints = _view_fingerprints(options, dataset) | {"teacher": teacher.digest}
     path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
-    with locked_by_main_process(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
-        if largest(is_main_process() and not path.exists()):
-            parallel = parallel.dividing(teacher.batch_size)
+    with lock_across_processes(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
+        if max_across_processes(is_main_process() and not path.exists()):
+            parallel = parallel.for_batch_size(teacher.batch_size)
             recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
             seen = teacher.sees(dataset)
             evaluate = compile_evaluation(teacher.network, recipe, teacher.timesteps, parallel, seen, seen.train)

@@ -8,6 +8,7 @@ because Orbax returns flipped bits as if nothing were wrong.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sealkd_jax.advice import leave_out_advice
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import sha256, write_json
 from sealkd_jax.parallel.processes import is_main_process
@@ -26,6 +26,9 @@ from sealkd_jax.parallel.sharding import place
 SCORE = "val_accuracy"
 KEPT = 2  # newest ones: where the last is damaged, the one before it is gone on from
 MANIFEST = "manifest.json"
+
+# Orbax advises to save less often if a checkpoint takes longer than an epoch, which our users cannot do.
+logging.getLogger("absl").addFilter(lambda line: not str(line.msg).startswith("Waiting for previous save"))
 
 Records = list[dict[str, Any]]
 
@@ -42,7 +45,6 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path):
-        leave_out_advice()
         self._directory = directory.absolute()
         self._records: Records = []
         self._manager = ocp.CheckpointManager(
@@ -96,14 +98,14 @@ class Checkpoints:
         on_host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(on_host), facts=ocp.args.JsonRestore())
         if wrong := _first_wrong(directory):
-            raise InputError(f"{directory}: damaged, {wrong}; begin anew in another --out")
+            raise InputError(f"{directory}: damaged, {wrong}; start again in another directory")
         try:
             found = self._manager.restore(epochs_done, args=items)
             jax.tree.map_with_path(_expect_alike, found.state, like)
         except Exception as error:  # Orbax raises almost anything
             raise InputError(
                 f"{directory}: not a checkpoint of this network and optimiser ({_first_line(error)}); "
-                "begin anew in another --out"
+                "start again in another directory"
             ) from error
         records = found.facts["records"]
         if len(records) != epochs_done:
@@ -154,7 +156,7 @@ class Checkpoints:
         except Exception as error:  # of a full disk it says so in OSError, ValueError or JaxRuntimeError
             raise InputError(
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
-                "the ones before are kept: make room, and go on with --resume"
+                "earlier ones are kept: free some space and resume"
             ) from error
 
 

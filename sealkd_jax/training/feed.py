@@ -51,7 +51,7 @@ def pieces(dataset: Dataset, split: Split, parallel: Parallel, batch_size: int) 
     def read() -> Iterable[DeviceData]:
         examples, size = len(split.labels), piece_size(split, batch_size)
         starts = range(0, examples, size)
-        own = [parallel.own_part(np.arange(start, min(start + size, examples))) for start in starts]
+        own = [parallel.process_shard(np.arange(start, min(start + size, examples))) for start in starts]
         blocks = stream(split, np.concatenate(own), len(own[0]))
         for start, (images, labels, _) in zip(starts, blocks, strict=True):
             if parallel.processes > 1:
@@ -120,7 +120,7 @@ def compile_epoch(program: Any, dataset: Dataset, parallel: Parallel) -> Callabl
     ) -> Iterator[tuple[Any, list[Any]]]:
         parts = list(begun)
         first = count_steps(parts)
-        order = parallel.own_part(np.asarray(order_of(key, epoch)))[first:]  # [steps, own part of B]
+        order = parallel.process_shard(np.asarray(order_of(key, epoch)))[first:]  # [steps, own part of B]
         share = order.shape[1]
         for images, labels, index in stream(train, order.reshape(-1), steps_of_piece * share):
             teacher = None if teacher_logits is None else np.asarray(teacher_logits[index], np.float32)

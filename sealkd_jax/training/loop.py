@@ -86,7 +86,7 @@ def steps_per_epoch(recipe: Recipe, dataset: Dataset) -> int:
     """
     examples = len(dataset.train.labels)
     if not 1 <= recipe.batch_size <= examples:
-        raise InputError(f"--batch-size {recipe.batch_size}: expected 1 to {examples}, the training examples")
+        raise InputError(f"batch_size {recipe.batch_size}: expected 1 to {examples}, the training examples")
     return examples // recipe.batch_size
 
 
@@ -209,7 +209,7 @@ def train(
     validation = dataset.validation
     evaluate = compile_evaluation(plan.network, recipe, plan.timesteps, parallel, dataset, validation)
     example = Split(take(dataset.train.images, [0]), dataset.train.labels[:1])
-    state, order_key = program.begin(on_devices(dataset, example, parallel.alone()), plan.seed)
+    state, order_key = program.begin(on_devices(dataset, example, parallel.single_device()), plan.seed)
     state = parallel.put(state)
 
     metrics_file = directory / "metrics.jsonl"
@@ -217,7 +217,7 @@ def train(
         state, records = checkpoints.restore_newest(state, on_damage)
         begun, seconds = _take_unfinished(records)
         if begun and isinstance(dataset.train.images, np.ndarray):
-            raise InputError(f"{directory}: stopped within an epoch of streamed data; go on with --stream")
+            raise InputError(f"{directory}: stopped within an epoch of streamed data; stream the data to go on")
         if is_main_process():
             with replacing(metrics_file) as partial:  # its records are the checkpoint's
                 partial.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -239,7 +239,7 @@ def train(
                 kept = f"the checkpoint of epoch {epoch} in {directory}" if epoch else "no checkpoint"
                 raise FloatingPointError(
                     f"epoch {epoch + 1}, {bad}; training stopped with {kept}; "
-                    "try a lower --learning-rate in another --out"
+                    "try a lower learning_rate in another directory"
                 )
             logits, rates = evaluate(state.variables)
             score = accuracy_by_timestep(logits, validation.labels)[-1]

@@ -99,7 +99,7 @@ def train_seeds(
         for k, seed in enumerate(seeds):
             of_seed, fired = jax.tree.map(lambda x: x[k], (metrics, rates))  # noqa: B023
             if bad := first_not_finite(of_seed):
-                raise FloatingPointError(f"seed {seed}, epoch {epoch + 1}, {bad}; try a lower --learning-rate")
+                raise FloatingPointError(f"seed {seed}, epoch {epoch + 1}, {bad}; try a lower learning_rate")
             records[k].append(program.record(epoch, of_seed, scores[k], fired, seconds))
         on_epoch([of_seed[-1] for of_seed in records])
     best = jax.tree.map(np.asarray, best)

@@ -111,7 +111,9 @@ class TeacherLogits:
             )
         if self.views != views and not (self.own and self.views == 1):
             expected = f"1 or {views}" if self.own else views
-            raise InputError(f"{path}: logits: expected {expected} views, got {self.views}; see --views")
+            raise InputError(
+                f"{path}: logits: expected {expected} views, got {self.views}; give as many as the student sees"
+            )
         for key, value in {}.items() if self.own else fingerprints.items():
             if header.get(key) != value:
                 raise InputError(

@@ -14,9 +14,9 @@ import numpy as np
 from rich.table import Table
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import read_sealed, write_sealed
+from sealkd_jax.files import read_json, write_json
 from sealkd_jax.losses import needs_teacher
-from sealkd_jax.parallel.processes import is_main_process, locked_by_main_process
+from sealkd_jax.parallel.processes import is_main_process, lock_across_processes
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cli import FREE, check_out, environment, warn
 from sealkd_jax.programs.cluster import join
@@ -55,13 +55,13 @@ def main(argv: list[str] | None = None) -> None:
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
-        with locked_by_main_process(out, wait=False):
+        with lock_across_processes(out, wait=False):
             config = _config(out, name, options, source, whole.fingerprint) if is_main_process() else None
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             if is_main_process():
-                write_sealed(out / "config.json", config)
+                write_json(out / "config.json", config)
             with watch("student", options.epochs, options, out) as show:
                 calls = {"on_epoch": show, "on_piece": show, "on_damage": warn}
                 trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, **calls)
@@ -83,7 +83,7 @@ def _config(out: Path, preset: str, options: DistillOptions, source: str | None,
     config = {"options": chosen, "source": source, "data": data, **environment(), "resumed": []}
     if path.exists():
         try:
-            config = read_sealed(path)
+            config = read_json(path)
             before, source_before = config["options"], config["source"]
             config["resumed"].append(environment())
         except (ValueError, TypeError, KeyError, AttributeError) as error:
