@@ -160,7 +160,7 @@ PROGRAMS = [
     (evaluate, ["run"], "run: not finished; go on with it by train.distill --resume --out run"),
     (prepare, ["digits"], "digits: nothing to prepare; expected one of cifar10"),
     (prepare, ["nmnist", "--manual-dir", "other"], "--manual-dir: for images; put the archives of nmnist into"),
-    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, growth, imagenet, data, startup"),
+    (benchmark, [], "nothing to measure: expected one of loss, lif, step, memory, imagenet, data"),
     (benchmark, ["speed"], "speed: expected one of loss, lif"),
     (benchmark, ["loss", "--repeats", "0"], "--repeats 0: expected at least 1"),
     (benchmark, ["loss", "--calls", "0"], "--calls 0: expected at least 1"),
@@ -171,7 +171,6 @@ PROGRAMS = [
     (benchmark, ["memory", "--size", "4"], "--size 4: expected at least 8"),
     (benchmark, ["imagenet", "--shares", "2", "0"], "--shares 2 0: expected at least 1"),
     (benchmark, ["imagenet", "--topology", "nowhere"], "--topology nowhere: expected one that libtpu knows"),
-    (benchmark, ["startup", "--method", "seel"], "--method seel: unknown"),
     (benchmark, ["data", "--repeats", "0"], "--repeats 0: expected at least 1"),
 ]
 WITH_OUT = (distill, compare, benchmark)

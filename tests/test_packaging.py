@@ -79,4 +79,4 @@ def test_the_installed_wheel_has_its_losses_where_jax_alone_is(built, tmp_path):
     run("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", tmp_path, built[1])
     absent = ("flax", "optax", "orbax", "safetensors", "sklearn", "tensorflow_datasets", "grain", "PIL", "matplotlib")
     vector = ROOT / "tests/golden/seal_random_T4_B16_C10.npz"
-    run("-c", LOSS, tmp_path, vector, *absent, "rich", "tyro", "train", JAX_ENABLE_X64="1")
+    run("-c", LOSS, tmp_path, vector, *absent, "rich", "train", JAX_ENABLE_X64="1")

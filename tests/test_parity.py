@@ -1,6 +1,6 @@
 """The networks against PyTorch and SpikingJelly in float64: stored results, and PyTorch itself where it is installed.
 
-`train/benchmark/torch_networks.py` says what is compared and writes the stored results.
+`helpers/torch_reference.py` says what is compared and writes the stored results.
 """
 
 import re
@@ -83,7 +83,7 @@ def reference():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of SpikingJelly's import
         return pytest.importorskip(
-            "train.benchmark.torch_networks", reason="without PyTorch and SpikingJelly: see the extra parity"
+            "tests.helpers.torch_reference", reason="without PyTorch and SpikingJelly: see the extra parity"
         )
 
 

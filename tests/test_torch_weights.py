@@ -1,6 +1,6 @@
 """Weights from and to PyTorch: three formats, names, and files that are not what they should be.
 
-`parity/resnet20.pth` and `parity/resnet20.safetensors` hold the same weights: see `train/benchmark/torch_networks.py`.
+`parity/resnet20.pth` and `parity/resnet20.safetensors` hold the same weights: see `helpers/torch_reference.py`.
 """
 
 import re

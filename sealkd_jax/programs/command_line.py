@@ -3,7 +3,7 @@
 import shutil
 import sys
 import textwrap
-from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, HelpFormatter
+from argparse import SUPPRESS, ArgumentParser, HelpFormatter
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from sealkd_jax.programs.presets import DEFAULT, PRESETS
 
 Kind = TypeVar("Kind")
 WIDEST = 100  # characters; longer lines are hard to read
+MOST_NAMES = 40  # characters of names that stand beside the flag; more stand in the help
 
 # What other programs call it -> what it is here.
 SLIPS = {
@@ -110,7 +111,11 @@ def read_options(kind: type[Kind], description: str, argv: list[str] | None, pro
     argv = list(sys.argv[1:] if argv is None else argv)
     found = options_of(kind)
     defaults = {name: option.default for name, option in found.items() if option.default is not MISSING}
-    places = [option.name.upper() for option in found.values() if option.spelling.positional]
+    places = [
+        option.name.upper() if option.default is MISSING else f"[{option.name.upper()}]"
+        for option in found.values()
+        if option.spelling.positional
+    ]
     return _read(
         kind, defaults, argv, " ".join([f"python -m train.{program}", *places, "[--option value …]"]), description
     )
@@ -201,12 +206,25 @@ def _parser(kind: type, values: Mapping[str, Any], usage: str, description: str)
     for title, options in _groups(kind):
         group = parser.add_argument_group(title)
         for option in options:
-            group.add_argument(
-                *([option.name] if option.spelling.positional else option.flags),
-                help=_help(option, values.get(option.name)),
-                **_form(option, required=option.name not in values),
-            )
+            _add(group, option, values)
     return parser
+
+
+def _add(group: Any, option: Option, values: Mapping[str, Any]) -> None:
+    """Add an option to a group of the parser, with its help."""
+    required, help = option.name not in values, _help(option, values.get(option.name))
+    if option.kind is bool:
+        flag, negative = option.flags[0], option.flags[0].replace("--", "--no-")
+        help += f" [on; {negative} turns it off]" * bool(values.get(option.name))
+        group.add_argument(flag, dest=option.name, action="store_true", help=help)
+        group.add_argument(negative, dest=option.name, action="store_false", help=SUPPRESS)
+    elif option.spelling.positional:
+        group.add_argument(option.name, metavar=option.name.upper(), help=help, nargs=None if required else "?")
+    else:
+        nargs = "*" if option.many else None
+        group.add_argument(
+            *option.flags, dest=option.name, metavar=_metavar(option), help=help, nargs=nargs, required=required
+        )
 
 
 def _groups(kind: type) -> Iterable[tuple[str, list[Option]]]:
@@ -219,27 +237,20 @@ def _groups(kind: type) -> Iterable[tuple[str, list[Option]]]:
     return [group for group in (("options", list(left.values())), *groups) if group[1]]
 
 
-def _form(option: Option, required: bool) -> dict[str, Any]:
-    """How argparse takes an option."""
-    if option.kind is bool:
-        return {"action": BooleanOptionalAction, "dest": option.name}
+def _metavar(option: Option) -> str:
+    """What stands for the value: the names if they are few."""
     names = option.choices or (tuple(option.names.known) if option.names and not option.names.open else ())
     few = "{" + ",".join(names) + "}"
     usual = {int: "N", float: "X"}.get(option.kind, option.name.upper())
-    form: dict[str, Any] = {"metavar": option.spelling.metavar or (few if 2 < len(few) < 40 else usual)}
-    if option.many:
-        form["nargs"] = "*"
-    return form if option.spelling.positional else form | {"dest": option.name, "required": required}
+    return option.spelling.metavar or (few if 2 < len(few) < MOST_NAMES else usual)
 
 
 def _help(option: Option, value: Any) -> str:
     """The option's help with the names that it takes and its value."""
     names = ", ".join(option.names.known) if option.names else ""
-    listed = f" Names: {names}." if len(names) > 40 or (option.names and option.names.open) else ""
-    shown = "on" if value is True else f"{value:g}" if isinstance(value, float) else value
-    if isinstance(value, tuple):
-        shown = " ".join(map(str, value))
-    default = "" if shown in (None, "") or shown is False else f" [{shown}]"
+    listed = f" Names: {names}." if len(names) > MOST_NAMES or (option.names and option.names.open) else ""
+    shown = f"{value:g}" if isinstance(value, float) else " ".join(map(str, value)) if option.many else value
+    default = "" if shown in (None, "") or option.kind is bool else f" [{shown}]"
     return (option.help + listed + default).replace("%", "%%")
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from sealkd_jax.errors import InputError
 from sealkd_jax.programs.cli import run
 
-SUBJECTS = ("loss", "lif", "step", "memory", "growth", "imagenet", "data", "startup")
+SUBJECTS = ("loss", "lif", "step", "memory", "imagenet", "data")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,17 +1,11 @@
-"""Residual networks in PyTorch, spiking ones with SpikingJelly's neurons, to compare with: written from the published
-structure, with the names of modules that the published weights have.
+"""Residual networks in PyTorch, spiking ones with SpikingJelly's neurons, to compare with.
 
-Needs the extra `parity`. From the root of the repository, this writes again what the tests read:
-
-    python -m train.benchmark.torch_networks tests/parity
+They are written from the published structure and name their modules as the published weights do. The extra `parity` has
+what they need.
 
 Axis legend: T timesteps, B batch. Layers see `[T*B, C, H, W]`, neurons `[T, B, ...]`.
 """
 
-import sys
-from pathlib import Path
-
-import safetensors.torch
 import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
@@ -194,42 +188,3 @@ def make(name: str, width: float, timesteps: int | None, large: bool = False, se
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.3, 0.9)
     return network.double()
-
-
-def observe(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What is compared: logits of both modes, gradients of the mean of squared logits, statistics after the step."""
-    found = {f"state/{name}": value.clone() for name, value in network.state_dict().items()}
-    network.eval()
-    with torch.no_grad():
-        found["eval"] = network(images)
-    network.train()
-    logits = network(images)
-    logits.square().mean().backward()
-    found |= {"images": images, "train": logits.detach()}
-    found |= {f"grad/{name}": parameter.grad for name, parameter in network.named_parameters()}
-    found |= {f"after/{name}": value for name, value in network.state_dict().items() if "running_" in name}
-    return found
-
-
-def main(out: Path) -> None:
-    images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-    for name, width, timesteps in (
-        ("spiking-resnet18", 1 / 32, 4),
-        ("spiking-resnet19", 1 / 32, 4),
-        ("resnet20", 1 / 8, None),
-    ):
-        found = observe(make(name, width, timesteps), images)
-        for key, value in found.items():
-            found[key] = value.float() if key.startswith("state/") and value.is_floating_point() else value
-        safetensors.torch.save_file({k: v.contiguous() for k, v in found.items()}, out / f"{name}.safetensors")
-    teacher = make("resnet20", 1 / 8, None).float().to(memory_format=torch.channels_last)
-    weights = nn.DataParallel(teacher).state_dict()
-    bias = weights["module.linear.bias"]
-    weights["module.linear.bias"] = torch.cat([torch.ones(3), bias])[3:]  # is saved with all it is a part of
-    optimizer = torch.optim.SGD(teacher.parameters(), 0.1).state_dict()
-    checkpoint = {"best_acc": 91.5, "best_epoch": 3, "best_net": weights, "optimizer": optimizer}
-    torch.save(checkpoint, out / "resnet20.pth")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

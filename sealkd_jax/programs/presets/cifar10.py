@@ -1,12 +1,12 @@
-"""CIFAR-10 (32x32 RGB, 10 classes) by the paper's recipe: spiking ResNet-18 at T = 4 from a ResNet-34, 300 epochs.
+"""CIFAR-10 (32x32 RGB, 10 classes) by the paper's recipe: a spiking ResNet-18 at T = 4 from a ResNet-34.
 
-python -m train.distill cifar10 --precision bfloat16
+    python -m train.distill cifar10 --precision bfloat16
 
-For an accelerator: 2.1 s an epoch of the student on an H200, by the steps that were timed there, so 11 minutes, and
-the teacher's 300 epochs on top, which were not. To expect: 97.23 % is the paper's best on CIFAR-10 (it does not say
-of which network; its commands name this one). Not run to the end here; docs/comparisons.md says what was. What
-differs from the authors' code: 45,000 images to learn from and 5,000 to choose the epoch, which they choose on the
-test set; views that come again after 16 epochs, so that the teacher's logits can be stored (--views 300: never).
+Time: on an H200, 2.1 s per epoch of the student by the time of its steps, so 11 minutes for 300 epochs; the teacher's
+300 epochs were not timed. Expected: 97.23 %, the paper's best on CIFAR-10 (the paper does not name the network; its
+commands name this one). Not run to the end; docs/comparisons.md has what was run. Differences from the authors' code:
+45,000 images to learn from and 5,000 to choose the epoch on, where the authors choose it on the test set; and views
+that repeat after 16 epochs, so that the teacher's logits can be stored (with --views 300 none repeats).
 """
 
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions

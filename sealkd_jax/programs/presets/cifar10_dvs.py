@@ -1,11 +1,11 @@
-"""CIFAR10-DVS (events of a 128x128 sensor at 48x48, 10 classes), on the split that is published in this package.
+"""CIFAR10-DVS (events of a 128x128 sensor at 48x48, 10 classes): a spiking ResNet-18 at T = 10 from a ResNet-19.
 
-python -m train.distill cifar10-dvs --data-dir DIR
+    python -m train.distill cifar10-dvs --data-dir DIR
 
-By the paper's recipe: a spiking ResNet-18 at T = 10 from a ResNet-19 on the mean frame, 300 epochs. --student
-spiking-vgg is the network of Deng et al., ICLR 2022. To expect: 86.7 % is the paper's, its epoch chosen on the test
-set. Not run here for want of the data. What differs from the authors' code: events are counted at 48x48, not resized
-bilinearly.
+The paper's recipe of 300 epochs, with a teacher that sees the mean frame, on the split that this package publishes.
+--student spiking-vgg is the network of Deng et al., ICLR 2022. Expected: 86.7 %, the paper's accuracy at the epoch that
+is best on the test set. Not run: the data were not available. Difference from the authors' code: events are counted at
+48x48, not resized bilinearly.
 """
 
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions

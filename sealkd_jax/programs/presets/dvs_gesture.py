@@ -1,9 +1,9 @@
-"""DVS128 Gesture (events of a 128x128 sensor, 11 gestures): a spiking VGG at T = 16.
+"""DVS128 Gesture (events of a 128x128 sensor, 11 gestures): a spiking VGG at T = 16 from a ResNet-18.
 
-python -m train.distill dvs-gesture --data-dir DIR [--frame-size 64]
+    python -m train.distill dvs-gesture --data-dir DIR [--frame-size 64]
 
-To expect on the official recordings: 95 % and more (99.08 % is the best reported). Seen: six recordings, no accuracy.
-Nothing is mirrored: left and right hand are different gestures.
+Expected on the official recordings: 95 % and more (99.08 % is the best reported). Seen: six recordings only, no
+accuracy. Nothing is mirrored: a gesture of the left hand and one of the right are two classes.
 """
 
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions

@@ -1,11 +1,10 @@
 """ImageNet (224x224 RGB, 1000 classes) by the paper's recipe: a PreAct spiking ResNet-34 at T = 4 from a ResNet-34.
 
-python -m train.distill imagenet --data-dir DIR --precision bfloat16
+    python -m train.distill imagenet --data-dir DIR --precision bfloat16
 
-Expects DIR/imagenet/train/CLASS/*.JPEG and DIR/imagenet/val/CLASS/*.JPEG, and streams them. 72.11 % is the paper's
-accuracy; this preset has not been run on the whole of ImageNet. What differs from the authors' code: the crop is taken
-out of the picture's middle 224x224 pixels, and every epoch sees one of 10 views, so that the teacher's logits can be
-stored (51 GB).
+Streams DIR/imagenet/train/CLASS/*.JPEG and DIR/imagenet/val/CLASS/*.JPEG. Expected: 72.11 %, as in the paper. Not run
+on the whole of ImageNet. Differences from the authors' code: the crop is taken from the middle 224x224 pixels of a
+picture; and every epoch sees one of 10 views, so that the teacher's logits can be stored (51 GB).
 """
 
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
