@@ -1,5 +1,7 @@
 """Augmentation of images and what makes a view of them. Frequencies are checked to five standard deviations."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sealkd_jax.data import augment, compose, load, normalise, pad_and_crop
-from sealkd_jax.data.augmentation import _draw_part, _enlarge, cutout, flip, resized_crop
+from sealkd_jax.data import augment, compose, crop, load, normalise
+from sealkd_jax.data.augmentation import STEPS, augmentation_step, canonical_augmentation, parse_augmentation
+from sealkd_jax.data.image_augmentation import _draw_part, _enlarge, cutout, flip, resized_crop
+from sealkd_jax.errors import InputError
 
 
 def test_normalise_gives_zero_mean_and_unit_deviation():
@@ -23,7 +27,7 @@ def test_normalise_gives_zero_mean_and_unit_deviation():
 @settings(max_examples=20, deadline=None)
 def test_pad_and_crop_is_a_window_of_the_padded_image(padding, seed, height, width):
     image = np.arange(1, height * width + 1, dtype=np.uint8).reshape(height, width, 1)
-    out = np.asarray(pad_and_crop(padding)(jax.random.key(seed), jnp.asarray(image)))
+    out = np.asarray(crop(padding)(jax.random.key(seed), jnp.asarray(image)))
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     places = range(2 * padding + 1)
     windows = [padded[r : r + height, c : c + width] for r in places for c in places]
@@ -33,7 +37,7 @@ def test_pad_and_crop_is_a_window_of_the_padded_image(padding, seed, height, wid
 def test_pad_and_crop_reaches_every_place_equally_often():
     image = jnp.zeros((3, 3, 1), jnp.uint8).at[1, 1, 0].set(1)
     keys = jax.random.split(jax.random.key(0), 9000)
-    counts = np.asarray(jax.vmap(pad_and_crop(1), (0, None))(keys, image)).sum(0, dtype=np.int64)[..., 0]
+    counts = np.asarray(jax.vmap(crop(1), (0, None))(keys, image)).sum(0, dtype=np.int64)[..., 0]
     assert counts.sum() == 9000
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 8 / 9)  # five standard deviations
 
@@ -113,7 +117,7 @@ def test_cutout_takes_the_square_around_each_pixel_equally_often():
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 19 / 20)
 
 
-@given(size=st.integers(0, 9), seed=st.integers(0, 99), height=st.integers(1, 6), width=st.integers(1, 6))
+@given(size=st.integers(0, 5), seed=st.integers(0, 99), height=st.integers(5, 8), width=st.integers(5, 8))
 @settings(max_examples=20, deadline=None)
 def test_cutout_is_a_square_of_its_size_that_the_borders_may_cut(size, seed, height, width):
     out = np.asarray(cutout(size)(jax.random.key(seed), jnp.ones((height, width, 1), jnp.uint8)))[..., 0]
@@ -131,12 +135,12 @@ def test_a_view_depends_on_seed_view_and_index_alone():
     index = jnp.arange(6)
 
     def view(images, index, seed=0, k=3):
-        return np.asarray(augment(pad_and_crop(2), images, seed=seed, view=k, index=index))
+        return np.asarray(augment(crop(2), images, seed=seed, view=k, index=index))
 
     whole = view(images, index)
     order = jnp.array([4, 1, 5])
     np.testing.assert_array_equal(view(images[order], order), whole[order])
-    jitted = jax.jit(lambda k: augment(pad_and_crop(2), images, seed=0, view=k, index=index))
+    jitted = jax.jit(lambda k: augment(crop(2), images, seed=0, view=k, index=index))
     np.testing.assert_array_equal(jitted(3), whole)
     with jax.default_prng_impl("rbg"):
         np.testing.assert_array_equal(view(images, index), whole)
@@ -146,9 +150,9 @@ def test_a_view_depends_on_seed_view_and_index_alone():
 
 def test_view_zero_is_the_image_itself():
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1)), jnp.uint8)
-    jitted = jax.jit(lambda k: augment(pad_and_crop(2), images, seed=0, view=k, index=jnp.arange(6)))
+    jitted = jax.jit(lambda k: augment(crop(2), images, seed=0, view=k, index=jnp.arange(6)))
     np.testing.assert_array_equal(jitted(0), images)
-    np.testing.assert_array_equal(augment(pad_and_crop(2), images, seed=0, view=0, index=jnp.arange(6)), images)
+    np.testing.assert_array_equal(augment(crop(2), images, seed=0, view=0, index=jnp.arange(6)), images)
 
 
 def test_compose_gives_each_augmentation_a_key_of_its_own():
@@ -175,9 +179,74 @@ def test_a_view_is_the_same_where_64_bit_types_are_on(float64):
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
 
     def view():
-        augmentation = compose(pad_and_crop(2), flip(), cutout(4))
+        augmentation = compose(crop(2), flip(), cutout(4))
         return np.asarray(jax.jit(lambda x: augment(augmentation, x, seed=0, view=1, index=jnp.arange(4)))(images))
 
     wide = view()
     with jax.enable_x64(False):
         np.testing.assert_array_equal(wide, view())
+
+
+IMAGE = jnp.asarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3)), jnp.uint8)
+
+
+@pytest.mark.parametrize("text", ["crop(2)|flip|cutout(4)", " crop( 2 ) | flip|cutout(0.5) "])
+def test_a_text_is_its_steps_in_the_order_written(text):
+    keys = jax.random.split(jax.random.key(0), 20)
+    for got, steps in ((text, (crop(2), flip(), cutout(4))), ("cutout(4) | flip", (cutout(4), flip()))):
+        views = jax.vmap(parse_augmentation(got, (8, 8, 3)), (0, None))(keys, IMAGE)
+        np.testing.assert_array_equal(views, jax.vmap(compose(*steps), (0, None))(keys, IMAGE))
+
+
+@pytest.mark.parametrize("text", ["", "none", "  "])
+def test_no_steps_leave_the_image_as_it_is(text):
+    np.testing.assert_array_equal(parse_augmentation(text, (8, 8, 3))(jax.random.key(0), IMAGE), IMAGE)
+    assert canonical_augmentation(text) == "none"
+
+
+def test_a_new_step_is_known_by_its_name_alone(monkeypatch):
+    monkeypatch.delitem(STEPS, "invert", raising=False)
+
+    @augmentation_step("images")
+    def invert():
+        return lambda key, image: 255 - image
+
+    np.testing.assert_array_equal(parse_augmentation("invert", (8, 8, 3))(jax.random.key(0), IMAGE), 255 - IMAGE)
+    for text, words in (("invrt", "for images .*invert;.*; did you mean invert[?]"), ("invert(1)", "expected invert$")):
+        with pytest.raises(InputError, match=f"^augment {re.escape(text)}: .*{words}"):
+            parse_augmentation(text)
+    with pytest.raises(InputError, match=r"^augment invert: for images; the data are events"):
+        parse_augmentation("invert", (3, 8, 8, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "words"),
+    [
+        ("crop", None, "crop: expected crop(padding)"),
+        ("crop(x)", None, "crop(x): expected a whole number of pixels"),
+        ("crop(-1)", None, "crop(-1): expected a whole number of pixels"),
+        ("crop(1", None, "crop(1: unknown; expected, for images "),
+        ("flip | ", None, "an empty step: unknown; expected, for images "),
+        ("flip | rol(2)", None, "rol(2): unknown; expected, for images "),
+        ("resized_crop(0)", None, "resized_crop(0): expected a number above 0, at most 1"),
+        ("cutout(1.5)", None, "cutout(1.5): expected a whole number of pixels, or a fraction"),
+        ("autoaugment(svhn)", None, "autoaugment(svhn): expected cifar10 or imagenet"),
+        ("autoaugment(imagenet)", (8, 8, 1), "autoaugment(imagenet): expected RGB images, uint8 [H, W, 3]; got"),
+        ("cutout(7)", (8, 6, 3), "cutout(7): larger than the images, of 6 pixels; half of that is usual"),
+        ("cutout(112)", (3, 8, 8, 2), "cutout(112): larger than the images, of 8 pixels"),
+        ("flip | roll(2)", (8, 8, 3), "roll(2): for events; the data are images"),
+        ("crop(1)", (3, 8, 8, 2), "crop(1): for images; the data are events"),
+        ("event_drop(1.5)", None, "event_drop(1.5): expected a number from 0 to 1"),
+        ("roll(0.5)", None, "roll(0.5): expected a whole number of pixels"),
+    ],
+)
+def test_wrong_steps_are_one_line_that_names_them(text, shape, words):
+    with pytest.raises(InputError, match=f"^augment {re.escape(words)}") as refused:
+        parse_augmentation(text, shape)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_step_that_changes_an_images_dtype_is_refused(monkeypatch):
+    monkeypatch.setitem(STEPS, "halve", STEPS["flip"]._replace(make=lambda: lambda key, image: image / 2))
+    with pytest.raises(InputError, match=r"augment halve: returns float32 \[8, 8, 3\]; expected uint8"):
+        parse_augmentation("halve", (8, 8, 3))

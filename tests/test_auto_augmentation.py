@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from sealkd_jax.data.augmentation import augment
-from sealkd_jax.data.auto_augmentation import POLICIES, _draw, auto_augment
+from sealkd_jax.data.auto_augmentation import POLICIES, _draw, autoaugment
 from sealkd_jax.data.image_operations import apply_setting, setting
 from sealkd_jax.errors import InputError
 
@@ -134,7 +134,7 @@ def test_policies_are_the_published_ones_but_for_what_the_authors_of_seal_kd_hav
 def policy(request):
     """Its name, 200 images, their keys, what it makes of them and what it drew."""
     images, keys = pictures(200, 2), jax.random.split(jax.random.key(0), 200)
-    out = jax.jit(jax.vmap(auto_augment(request.param)))(keys, images)
+    out = jax.jit(jax.vmap(autoaugment(request.param)))(keys, images)
     return request.param, images, keys, np.asarray(out), draws(request.param, keys)
 
 
@@ -153,7 +153,7 @@ def test_the_policy_is_the_drawn_operations_one_after_the_other(policy):
 
 def test_the_policy_does_the_same_to_an_image_alone_and_where_64_bit_types_are_on(policy, float64):
     of, images, keys, out, drawn = policy
-    alone = jax.jit(jax.vmap(auto_augment(of)))
+    alone = jax.jit(jax.vmap(autoaugment(of)))
     for number in range(0, 200, 8):
         np.testing.assert_array_equal(alone(keys[number : number + 1], images[number : number + 1])[0], out[number])
     for wide, narrow in zip(draws(of, keys), drawn, strict=True):
@@ -195,10 +195,10 @@ def test_small_images_have_no_inside_to_be_smoothed(height, width):
 @pytest.mark.parametrize("shape, dtype", [((8, 8, 1), jnp.uint8), ((8, 8), jnp.uint8), ((8, 8, 3), jnp.uint16)])
 def test_an_image_of_another_kind_is_named(shape, dtype):
     images = jnp.zeros((2, *shape), dtype)
-    with pytest.raises(InputError, match=r"AutoAugment: expected images uint8 \[H, W, 3\]; got "):
-        augment(auto_augment("cifar10"), images, seed=0, view=1, index=jnp.arange(2))
+    with pytest.raises(InputError, match=r"autoaugment\(cifar10\): expected RGB images, uint8 \[H, W, 3\]; got "):
+        augment(autoaugment("cifar10"), images, seed=0, view=1, index=jnp.arange(2))
 
 
 def test_a_policy_that_there_is_not_is_named():
-    with pytest.raises(InputError, match="no policy 'svhn'; there are cifar10 and imagenet"):
-        auto_augment("svhn")
+    with pytest.raises(InputError, match=r"autoaugment\(svhn\): expected cifar10 or imagenet"):
+        autoaugment("svhn")

@@ -67,7 +67,7 @@ def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tm
 @pytest.mark.slow
 def test_a_step_of_imagenets_size_says_what_it_takes_and_exchanges(tmp_path):
     """The gradients, and little else; no example goes to another device."""
-    student = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--cutout", "4", "--devices", "2"]
+    student = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--devices", "2"]
     main(["imagenet", *student, "--shares", "1", "8", "--out", str(tmp_path / "numbers.json")])
     one, eight = json.loads((tmp_path / "numbers.json").read_text())["of a device"].values()
     network = create_student("spiking-conv", 1000, width=0.25)

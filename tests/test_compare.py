@@ -97,6 +97,13 @@ def test_a_sweep_is_every_combination_for_the_methods_that_have_it():
     assert made[2].plan.method.keywords == {"alpha": 0.5, "temperature": 2.0}
 
 
+def test_augmentations_can_be_swept():
+    none, some = cells("--methods", "none", "--sweep", "augment=none,crop(2)|cutout(4)")
+    assert none.options.augment == "none" and some.options.augment == "crop(2) | cutout(4)"
+    with pytest.raises(InputError, match="augment roll"):
+        cells("--methods", "none", "--sweep", "augment=none,roll(2)")
+
+
 def test_what_decides_a_cell_changes_its_fingerprint_and_nothing_else_does():
     def decided(*arguments, seeds=(0, 1), dataset=None):
         (cell,) = cells("--methods", "none", *arguments)

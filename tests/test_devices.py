@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sealkd_jax.data import pad_and_crop
+from sealkd_jax.data import crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import create_student
@@ -36,7 +36,7 @@ def numbered(number):
 def trained_by_each(parallel: Parallel) -> dict:
     """What every method makes of one network with BatchNorm in an epoch of `STEPS` steps, in float64."""
     dataset = make_dataset(examples=16 * STEPS)
-    recipe = Recipe(pad_and_crop(1), view_seed=0, views=2, batch_size=16, epochs=1)
+    recipe = Recipe(crop(1), view_seed=0, views=2, batch_size=16, epochs=1)
     plan = replace(make_plan(), network=make_network(dtype=jnp.float64, param_dtype=jnp.float64), recipe=recipe)
     data = on_devices(dataset, dataset.train, parallel)
     teacher = jnp.asarray(2 * np.random.default_rng(0).normal(size=(16 * STEPS, CLASSES)))

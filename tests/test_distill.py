@@ -151,7 +151,7 @@ def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
     assert read(workplace / "by-directory" / "summary.json")["params_digest"] == digest
     assert read(workplace / "by-file" / "summary.json")["params_digest"] == digest
     assert read(workplace / "by-file" / "summary.json")["teacher_accuracy"] is None
-    words = refusal([*SMALL, "--teacher-logits", str(path), "--crop", "2", "--out", "new"], capsys)
+    words = refusal([*SMALL, "--teacher-logits", str(path), "--augment", "crop(2)", "--out", "new"], capsys)
     assert "made for another augmentation" in words and not (workplace / "new").exists()
 
 
@@ -277,15 +277,15 @@ def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, cap
     np.savez(workplace / "few.npz", **arrays, **{f"y_{name}": split.labels for name, split in splits.items()})
     said = refusal([*SMALL, "--dataset", "npz:few.npz", "--batch-size", "20", *NEW], capsys)
     assert said == (
-        "error: the teacher's batch_size 64: expected 1 to 60, the training examples; make it with train.teacher and "
+        "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with train.teacher and "
         "give its directory as --teacher"
     )
     frames = {name: np.repeat(array[:, None], 3, 1).repeat(2, -1) for name, array in arrays.items()}
     labels = {f"y_{name}": split.labels for name, split in splits.items()}
     np.savez(workplace / "frames.npz", **frames, **labels)
-    said = refusal([*SMALL, "--dataset", "npz:frames.npz", "--batch-size", "20", "--crop", "0", *NEW], capsys)
+    said = refusal([*SMALL, "--dataset", "npz:frames.npz", "--batch-size", "20", "--augment", "none", *NEW], capsys)
     assert said.startswith(
-        "error: the teacher's --crop 1: for images, which frames has not; make it with train.teacher"
+        "error: the teacher's --augment crop(1): for images; the data are events; make it with train.teacher"
     )
     distill.check_out(workplace / "new", resume=False)  # is free
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sealkd_jax.data import pad_and_crop
+from sealkd_jax.data import crop
 from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
 from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
 from sealkd_jax.parallel.sharding import Parallel
@@ -46,7 +46,7 @@ def surveyed():
     """A network of two blocks, its 17 test images, and what it does with them all at once."""
     network = Network(SpikingNet(3, features=(4, 5), pool=(True, False)))
     dataset = make_dataset()
-    recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=8, epochs=1)
+    recipe = Recipe(crop(1), view_seed=0, views=1, batch_size=8, epochs=1)
     test = on_devices(dataset, dataset.test, Parallel("jit", first_devices(1)))
     images = view_batch(recipe, test, jnp.arange(17), 0)
     variables = network.init(jax.random.key(0), images)

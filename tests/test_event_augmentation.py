@@ -8,23 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sealkd_jax.data.event_augmentation import (
-    _turned,
-    event_cutout,
-    event_drop,
-    event_flip,
-    nda,
-    roll,
-    rotate,
-    time_shift,
-)
+from sealkd_jax.data.event_augmentation import _turned, event_drop, nda, roll, rotate, time_shift
+from sealkd_jax.data.image_augmentation import cutout, flip
 from sealkd_jax.errors import InputError
 
 FRAMES = np.random.default_rng(0).integers(1, 2**16, (3, 4, 5, 2)).astype(np.uint16)  # no empty cell
 NOTHING = {
     "roll": roll(0),
     "rotate": rotate(0),
-    "event_cutout": event_cutout(0),
+    "cutout": cutout(0),
     "time_shift": time_shift(0),
     "event_drop": event_drop(0),
 }
@@ -43,8 +35,8 @@ def equally_often(out, outcomes):
     assert np.abs(counts - mean).max() <= 5 * np.sqrt(mean * (1 - 1 / len(outcomes)))
 
 
-def test_event_flip_mirrors_x_half_of_the_time():
-    equally_often(many(event_flip(), 2000), [FRAMES, FRAMES[:, :, ::-1]])
+def test_flip_mirrors_x_half_of_the_time():
+    equally_often(many(flip(), 2000), [FRAMES, FRAMES[:, :, ::-1]])
 
 
 def test_roll_takes_each_shift_of_both_axes_equally_often():
@@ -117,13 +109,13 @@ def test_time_shift_may_leave_nothing():
     assert any(not frames.any() for frames in out)
 
 
-def test_event_cutout_empties_one_square_in_all_frames():
+def test_cutout_empties_one_square_in_all_frames():
     corners = [(y, x) for y in range(4) for x in range(5)]  # the pixel below and to the right of the centre
     outcomes = []
     for y, x in corners:
         outcomes.append(FRAMES.copy())
         outcomes[-1][:, max(y - 1, 0) : y + 1, max(x - 1, 0) : x + 1] = 0
-    equally_often(many(event_cutout(2), 10000), outcomes)
+    equally_often(many(cutout(2), 10000), outcomes)
 
 
 @pytest.mark.parametrize("name", NOTHING)
@@ -178,7 +170,7 @@ def test_event_drop_is_the_same_where_64_bit_types_are_on(float64):
 @settings(max_examples=20, deadline=None)
 def test_shape_and_dtype_stay(shape, dtype, strength, rate):
     frames = jax.ShapeDtypeStruct((*shape, 2), dtype)
-    kinds = event_flip(), event_cutout(strength), roll(strength), time_shift(strength), event_drop(rate)
+    kinds = flip(), cutout(min(strength, *shape[1:])), roll(strength), time_shift(strength), event_drop(rate)
     kinds += rotate(strength), nda(strength)
     for augmentation in kinds:
         out = jax.eval_shape(augmentation, jax.random.key(0), frames)
@@ -187,5 +179,5 @@ def test_shape_and_dtype_stay(shape, dtype, strength, rate):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.01, float("nan")])
 def test_a_rate_that_is_no_share_is_named(rate):
-    with pytest.raises(InputError, match=r"event_drop: rate .*expected a number from 0 to 1"):
+    with pytest.raises(InputError, match=r"event_drop\(.*\): expected a number from 0 to 1"):
         event_drop(rate)

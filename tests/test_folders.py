@@ -152,7 +152,7 @@ def test_a_student_learns_from_streamed_pictures(flowers, tmp_path, monkeypatch,
         "epochs": "12",
         "timesteps": "2",
         "views": "2",
-        "cutout": "0",
+        "augment": "resized_crop(0.08) | flip | autoaugment(imagenet)",
         "optimizer": "adamw",
         "learning-rate": "0.03",
         "devices": "1",
@@ -161,17 +161,16 @@ def test_a_student_learns_from_streamed_pictures(flowers, tmp_path, monkeypatch,
     assert "100.00%" in capsys.readouterr().out
 
 
-def test_the_teacher_of_small_pictures_has_a_smaller_cutout(flowers, tmp_path, monkeypatch):
-    """The preset blanks 112 of 224 pixels, which would leave nothing of these."""
+def test_the_presets_cutout_is_half_of_small_pictures_too(flowers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     preset = PRESETS["imagenet"]
-    quick = replace(preset.teacher, epochs=1, batch_size=6, resized_crop=0, auto_augment="none", learning_rate=0.01)
+    quick = replace(preset.teacher, epochs=1, batch_size=6, augment="cutout(0.5)", learning_rate=0.01)
     monkeypatch.setitem(PRESETS, "imagenet", preset._replace(teacher=quick))
     options = f"--dataset folder:{flowers} --image-size 8 --teacher convnet --student spiking-mlp --width 0.1"
     options += " --batch-size 6 --epochs 1 --timesteps 1 --views 1 --devices 1"
-    with pytest.raises(InputError, match="--cutout 112: larger than the images, of 8 pixels"):
-        distill.main(["imagenet", *options.split()])
+    with pytest.raises(InputError, match=r"augment cutout\(112\): larger than the images, of 8 pixels"):
+        distill.main(["imagenet", *options.split(), "--augment", "cutout(112)"])
     assert not Path("runs").exists()
-    distill.main(["imagenet", *options.split(), "--cutout", "3"])
+    distill.main(["imagenet", *options.split()])
     (path,) = Path("runs/teachers").glob("*/teacher.json")
-    assert json.loads(path.read_text())["options"]["cutout"] == 4
+    assert json.loads(path.read_text())["options"]["augment"] == "cutout(0.5)"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from sealkd_jax.data import pad_and_crop
+from sealkd_jax.data import crop
 from sealkd_jax.layers import gpu_kernels
 from sealkd_jax.layers.batch_norm import BatchNorm
 from sealkd_jax.layers.time import Neuron
@@ -184,7 +184,7 @@ def trained(student, parallel, remat):
     dataset = make_dataset(examples=32)
     network = create_student(student, CLASSES, remat=remat)
     module = network.module.clone(depths=(1, 1), features=(64, 32), dtype=jnp.float64, param_dtype=jnp.float64)
-    recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=16, epochs=1)
+    recipe = Recipe(crop(1), view_seed=0, views=1, batch_size=16, epochs=1)
     plan = replace(make_plan(), network=replace(network, module=module), recipe=recipe)
     data, program = on_devices(dataset, dataset.train, parallel), prepare(plan, dataset, parallel)
     state, key = program.begin(data, 0)

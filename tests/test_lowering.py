@@ -35,7 +35,12 @@ def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 255, (32, 8, 8, 3)).astype(np.uint8), np.arange(32, dtype=np.int32) % 10)
     dataset = Dataset("small", split, split, split, tuple("0123456789"))
-    small = {"batch_size": 16, "width": 1 / 16, "timesteps": 2, "cutout": 4}
+    small = {
+        "batch_size": 16,
+        "width": 1 / 16,
+        "timesteps": 2,
+        "augment": "crop(4) | flip | autoaugment(cifar10) | cutout(4)",
+    }
     plan = make_plan(replace(PRESETS["cifar10"].distill, **small, **options), dataset)
     shallow = plan.network.module.clone(depths=(1, 1), features=plan.network.module.features[:2])
     plan = replace(plan, network=replace(plan.network, module=shallow))
@@ -79,6 +84,6 @@ def test_an_epoch_under_pmap_is_lowered_for_tpus_and_cuda():
 
 @pytest.mark.skipif(not find_spec("libtpu"), reason="libtpu, which compiles for TPUs without one, is not installed")
 def test_a_step_is_compiled_for_tpus_of_several_hosts(tmp_path, capsys):
-    small = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--cutout", "4"]
+    small = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8"]
     benchmark(["imagenet", "--topology", "v5e:4x4", *small, "--shares", "1", "--out", str(tmp_path / "numbers.json")])
     assert "16 × TPU v5 lite" in " ".join(capsys.readouterr().out.split())

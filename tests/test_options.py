@@ -17,7 +17,7 @@ from sealkd_jax.programs.presets import PRESETS
 
 SPOKEN = [
     ("--epochs 3 --learning-rate 1e-3", {"epochs": 3, "learning_rate": 1e-3}),
-    ("--batch_size=32 --flip --no-resume", {"batch_size": 32, "flip": True, "resume": False}),
+    ("--batch_size=32 --stream --no-resume", {"batch_size": 32, "stream": True, "resume": False}),
     ("--out runs/x --data-dir None", {"out": "runs/x", "data_dir": None}),
     ("--hyper alpha=0.9 temperature=4", {"hyper": {"alpha": 0.9, "temperature": 4}}),
     ("--hyper alpha=0.9", {"hyper": ["alpha=0.9"]}),

@@ -10,14 +10,12 @@ import pytest
 from sklearn.datasets import load_digits
 
 from sealkd_jax.data import Dataset, Split, augment, load
-from sealkd_jax.errors import InputError
 from sealkd_jax.models import STUDENTS, TEACHERS, create_teacher
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs import cli
 from sealkd_jax.programs.command_line import check
 from sealkd_jax.programs.commands import distill, teacher
 from sealkd_jax.programs.data import pick_augmentation
-from sealkd_jax.programs.options import AugmentationOptions
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.training import params_digest
 from sealkd_jax.training.teacher_logits import TeacherLogits
@@ -58,30 +56,6 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
         assert (views.shape, views.dtype) == (dataset.train.images.shape, np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("options", "shape", "words"),
-    [
-        ({"roll": 2}, (8, 8, 3), "--roll 2: for recordings of events"),
-        ({"time_shift": 1}, (8, 8, 3), "--time-shift 1: for recordings of events"),
-        ({"event_drop": 0.1}, (8, 8, 3), "--event-drop 0.1: for recordings of events"),
-        ({"crop": 1}, (3, 8, 8, 2), "--crop 1: for images"),
-        ({"auto_augment": "cifar10"}, (3, 8, 8, 2), "--auto-augment cifar10: for images"),
-        ({"auto_augment": "imagenet"}, (8, 8, 1), "--auto-augment: for RGB images"),
-        ({"cutout": 7}, (8, 6, 3), "--cutout 7: larger than the images, of 6 pixels"),
-        ({"cutout": 112}, (3, 8, 8, 2), "--cutout 112: larger than the images, of 8 pixels"),
-    ],
-)
-def test_augmentation_that_does_not_fit_is_refused(options, shape, words):
-    with pytest.raises(InputError, match=words):
-        pick_augmentation(AugmentationOptions(**options), blank(shape))
-
-
-def test_each_augmentation_can_be_switched_off():
-    images = jnp.asarray(blank((8, 8, 3)).train.images)
-    nothing = pick_augmentation(AugmentationOptions(), blank((8, 8, 3)))
-    np.testing.assert_array_equal(augment(nothing, images, seed=0, view=1, index=jnp.arange(4)), images)
-
-
 @pytest.fixture
 def own_images(tmp_path, monkeypatch):
     """The digits as colour images of 16x16, in a file of one's own."""
@@ -112,7 +86,7 @@ def test_the_cifar_preset_runs_on_ones_own_images(own_images):
     )
     assert summary["dataset"] == "own" and summary["n_test"] == 100 and summary["timesteps"] == 2
     config = json.loads(Path("run/config.json").read_text())["options"]
-    assert config["auto_augment"] == "cifar10" and config["flip"] and (config["crop"], config["cutout"]) == (4, 16)
+    assert config["augment"] == "crop(4) | flip | autoaugment(cifar10) | cutout(16)"
 
 
 @pytest.mark.parametrize("sees", ["mean", "each"])
@@ -151,9 +125,8 @@ def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch, real_data):
         (["cifar10", "--data-dir", "nowhere"], "no cifar10 there; get it"),
         (["nmnist", "--data-dir", "nowhere", "--devices", "1"], "train.prepare nmnist --data-dir nowhere"),
         (["cifar10", "--dataset", "npz:nowhere.npz"], "nowhere.npz: no such file"),
-        (["digits", "--roll", "1"], "--roll 1: for recordings of events"),
-        (["digits", "--cutout", "-1"], "--cutout -1: expected at least 0"),
-        (["digits", "--event-drop", "1.5"], "--event-drop 1.5: expected a number from 0 to 1"),
+        (["digits", "--augment", "roll(1)"], "--augment roll(1): for events; the data are images"),
+        (["digits", "--augment", "cutout(-1)"], "--augment cutout(-1): expected a whole number of pixels"),
         (["nmnist", "--frame-size", "0"], "--frame-size 0: expected at least 1"),
     ],
 )
@@ -182,7 +155,7 @@ def test_a_student_can_be_the_teacher(own_images, capsys):
     """It then has logits at each of its timesteps, and its test accuracy is that of its own run."""
     arguments = ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20", "--devices", "1"]
     arguments += ["--epochs", "1", "--student", "spiking-mlp", "--width", "0.1", "--views", "2"]
-    arguments += ["--auto-augment", "none"]
+    arguments += ["--augment", "crop(4) | flip | cutout(16)"]
     distill.main([*arguments, "--method", "none", "--out", "first"])
     distill.main([*arguments, "--teacher", "first", "--out", "second"])
     first, second = (json.loads(Path(run, "summary.json").read_text()) for run in ("first", "second"))

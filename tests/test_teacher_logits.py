@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sealkd_jax.data import load, pad_and_crop
+from sealkd_jax.data import crop, load
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import ConvNet, Network, SpikingNet
@@ -60,7 +60,7 @@ def variables_of_stored_and_online(directory):
     digits, parallel = load("digits"), Parallel("jit", first_devices(1))
     teacher = Network(ConvNet(10, features=(4, 8), pool=(True, True)))
     student = Network(SpikingNet(10, features=(4, 8), pool=(True, True)))
-    recipe = Recipe(pad_and_crop(1), view_seed=3, views=4, batch_size=64, epochs=4)
+    recipe = Recipe(crop(1), view_seed=3, views=4, batch_size=64, epochs=4)
     optimizer = create_optimizer("sgd", 0.1, weight_decay=1e-4)
     step = make_step(student, METHODS["seal"], optimizer, timesteps=2)
     data = on_devices(digits, digits.train, parallel)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sealkd_jax.data import pad_and_crop
+from sealkd_jax.data import crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.training import (
@@ -166,7 +166,7 @@ def test_every_method_trains(method):
 def test_an_epoch_shows_each_example_at_most_once_in_an_order_of_its_own():
     """The step is replaced by one that writes down what it is given."""
     dataset = make_dataset(examples=21)
-    recipe = Recipe(pad_and_crop(1), view_seed=5, views=3, batch_size=4, epochs=10)
+    recipe = Recipe(crop(1), view_seed=5, views=3, batch_size=4, epochs=10)
     data = on_devices(dataset, dataset.train, one_device())
 
     def write_down(state, batch, progress):
@@ -189,7 +189,7 @@ def test_an_epoch_shows_each_example_at_most_once_in_an_order_of_its_own():
 
 def test_logits_per_timestep_reach_the_loss_time_first():
     dataset = make_dataset(examples=8)
-    recipe = Recipe(pad_and_crop(0), view_seed=0, views=1, batch_size=4, epochs=1)
+    recipe = Recipe(crop(0), view_seed=0, views=1, batch_size=4, epochs=1)
     teacher = np.random.default_rng(0).normal(size=(8, 5, CLASSES)).astype(np.float32)
     run = jax.jit(make_epoch(lambda state, batch, _: (state, batch), recipe))
     data = on_devices(dataset, dataset.train, one_device())._replace(labels=jnp.arange(8))
@@ -200,7 +200,7 @@ def test_logits_per_timestep_reach_the_loss_time_first():
 @pytest.mark.parametrize("batch_size", [4, 16, 40])
 def test_evaluation_counts_every_example_once(batch_size):
     dataset, network = make_dataset(), make_network()
-    recipe = Recipe(pad_and_crop(1), view_seed=0, views=1, batch_size=batch_size, epochs=1)
+    recipe = Recipe(crop(1), view_seed=0, views=1, batch_size=batch_size, epochs=1)
     test = on_devices(dataset, dataset.test, one_device())
     images = view_batch(recipe, test, jnp.arange(17), 0)
     variables = network.init(jax.random.key(0), images)

@@ -3,17 +3,16 @@
 from sealkd_jax.data.augmentation import (
     Augmentation,
     augment,
+    augmentation_step,
     compose,
-    cutout,
-    flip,
     normalise,
-    pad_and_crop,
-    resized_crop,
+    parse_augmentation,
 )
-from sealkd_jax.data.auto_augmentation import auto_augment
+from sealkd_jax.data.auto_augmentation import autoaugment
 from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
-from sealkd_jax.data.event_augmentation import event_cutout, event_drop, event_flip, nda, roll, rotate, time_shift
+from sealkd_jax.data.event_augmentation import event_drop, nda, roll, rotate, time_shift
 from sealkd_jax.data.events import Framing
+from sealkd_jax.data.image_augmentation import crop, cutout, flip, resized_crop
 from sealkd_jax.data.loading import DATA_DIR, DATASETS, load
 from sealkd_jax.data.streaming import stream
 
@@ -26,18 +25,18 @@ __all__ = [
     "OnDemand",
     "Split",
     "augment",
-    "auto_augment",
+    "augmentation_step",
+    "autoaugment",
     "compose",
+    "crop",
     "cutout",
-    "event_cutout",
     "event_drop",
-    "event_flip",
     "flip",
     "hold_out",
     "load",
     "nda",
     "normalise",
-    "pad_and_crop",
+    "parse_augmentation",
     "resized_crop",
     "roll",
     "rotate",

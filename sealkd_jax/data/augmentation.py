@@ -1,110 +1,157 @@
 """Augmentation as pure functions of (key, image), on the device, the same for the teacher and the student.
 
-An augmentation takes a key and one image, uint8 `[H, W, C]`, or one recording of events, uint8 or uint16
-`[T, H, W, 2]`, and returns one of the same shape and dtype. Image n in view k is a pure function of (seed, k, n), so
-the logits that a teacher gave for it can be stored and the very same image made again when the student trains. View 0
-is the image as it is.
+An augmentation takes a key and one image, uint8 `[H, W, C]`, or one recording of events as frames, uint8 or uint16
+`[T, H, W, 2]`, and returns one of the same shape and dtype. View k of image n is a pure function of (seed, k, n), so a
+teacher's logits for it can be stored and the student still trains on the very same view. View 0 is the image itself.
 
 Axis legend: B batch, T timesteps, H height, W width, C channels.
 """
 
-import math
+import inspect
+import re
 from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from sealkd_jax.keys import random_key
+from sealkd_jax.errors import InputError, did_you_mean
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image) -> image."""
+Kind = Literal["images", "events", "images and events"]
+"""The data that a step is for."""
 
 
-def pad_and_crop(padding: int) -> Augmentation:
-    """Pads every side with `padding` zero pixels, then crops back to size at a uniformly random place."""
+class Step(NamedTuple):
+    """A function of at most one argument that returns an augmentation."""
 
-    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
-        padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-        row, column = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
-        return jax.lax.dynamic_slice(padded, (row, column, jnp.int32(0)), image.shape)
-
-    return apply
+    make: Callable[..., Augmentation]
+    kind: Kind
 
 
-def resized_crop(least: float) -> Augmentation:
-    """Scales a random part of the image to the whole of it: the crop of Inception, Szegedy et al., CVPR 2015.
+STEPS: dict[str, Step] = {}
+"""The steps that `parse_augmentation` knows."""
+_Make = TypeVar("_Make", bound=Callable[..., Augmentation])
 
-    The part's area is uniform in [`least`, 1] of the image's, its width over its height log-uniform in [3/4, 4/3]; a
-    side that would be longer than the image's is as long. Bilinear, smoothed where it shrinks, as Pillow's `resize`.
 
-    Args:
-        least: the smallest share of the area, in (0, 1]; 0.08 is usual for ImageNet.
+def augmentation_step(kind: Kind) -> Callable[[_Make], _Make]:
+    """Decorator that makes a function a step of `parse_augmentation`, under its own name.
 
-    Returns:
-        An augmentation of uint8 `[H, W, C]`.
+    `name(argument)` calls the function with an int, a float or, where the argument is no number, a string. The
+    function raises `InputError` if the argument is not one that it takes.
+
+    Examples:
+        >>> @augmentation_step("images")
+        ... def invert():
+        ...     return lambda key, image: 255 - image
+        >>> augmentation = parse_augmentation("flip | invert", (8, 8, 3))
+        >>> int(augmentation(jax.random.key(0), jnp.zeros((8, 8, 3), jnp.uint8)).min())
+        255
+        >>> del STEPS["invert"]
     """
 
-    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
-        return _enlarge(image, *_draw_part(key, least, *image.shape[:2]))
+    def register(make: _Make) -> _Make:
+        STEPS[make.__name__] = Step(make, kind)
+        return make
 
-    return apply
-
-
-def _draw_part(key: jax.Array, least: float, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Top and left of a part of an image, and its height and width, in pixels: `[2]` each."""
-    area_key, ratio_key, place_key = jax.random.split(key, 3)
-    area = jax.random.uniform(area_key, (), jnp.float32, least, 1)
-    ratio = jnp.exp(jax.random.uniform(ratio_key, (), jnp.float32, -1, 1) * math.log(4 / 3))
-    image, shape = jnp.array([height, width], jnp.float32), jnp.stack([ratio**-0.5, ratio**0.5])
-    part = jnp.minimum(image, jnp.sqrt(area * height * width) * shape)
-    return jax.random.uniform(place_key, (2,), jnp.float32) * (image - part), part
+    return register
 
 
-def _enlarge(image: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
-    """A part of an image, scaled to the size of the image."""
-    scale = jnp.array(image.shape[:2], jnp.float32) / part
-    scaled = jax.image.scale_and_translate(
-        image.astype(jnp.float32), image.shape, (0, 1), scale, -start * scale, "linear"
-    )
-    return jnp.clip(jnp.round(scaled), 0, 255).astype(image.dtype)
-
-
-def flip() -> Augmentation:
-    """Mirrors left and right with probability 1/2."""
-
-    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
-        return jnp.where(jax.random.bits(key, dtype=jnp.uint8) < 128, jnp.flip(image, -2), image)
-
-    return apply
-
-
-def cutout(size: int, fill: int | Sequence[int] = 0) -> Augmentation:
-    """Fills a square with one colour: Cutout, DeVries & Taylor 2017 (arXiv 1708.04552).
-
-    The square's centre is a uniformly random pixel, so that the borders may cut it. SeAl-KD's training on CIFAR takes
-    size 16 and black, the default (its Cutout stands before the normalisation). Where Cutout stands after it, zero is
-    the mean: give the rounded mean of the channels.
+def parse_augmentation(text: str, shape: Sequence[int] | None = None) -> Augmentation:
+    """The augmentation that a text describes: steps in the order in which they are applied, see `compose`.
 
     Args:
-        size: side of the square, in pixels.
-        fill: the colour, 0 to 255, one number or one for each channel.
+        text: such as "crop(4) | flip | autoaugment(cifar10) | cutout(16)". Empty or "none": every image as it is.
+        shape: of one example, `[H, W, C]`, or `[T, H, W, 2]` of a recording. Steps that do not fit it are refused.
 
-    Returns:
-        An augmentation of uint8 `[H, W, C]`.
+    Raises:
+        InputError: for an unknown step, a wrong argument, or a step that does not fit such examples.
     """
+    text = canonical_augmentation(text)
+    try:
+        return compose(*(_parse_step(step, shape) for step in text.split(" | ") if text != "none"))
+    except InputError as error:
+        raise InputError(f"augment {error}") from error
 
-    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
-        sides = image.shape[-3:-1]
-        centres = jax.random.randint(key, (2,), 0, jnp.array(sides, jnp.int32), jnp.int32)
-        distances = [jnp.arange(side, dtype=jnp.int32) - at for side, at in zip(sides, centres, strict=True)]
-        row, column = [(d >= -(size // 2)) & (d < size - size // 2) for d in distances]
-        return jnp.where((row[:, None] & column)[..., None], jnp.array(fill, image.dtype), image)
 
-    return apply
+def canonical_augmentation(text: str) -> str:
+    """The text with the same spaces however it was written; "none" for an empty one.
+
+    Examples:
+        >>> canonical_augmentation("crop( 4 )|flip"), canonical_augmentation("")
+        ('crop(4) | flip', 'none')
+    """
+    return " | ".join("".join(step.split()) for step in text.split("|")) or "none"
+
+
+def _known_steps() -> str:
+    """The names and arguments of all steps, by the data that they are for."""
+    kinds: dict[str, list[str]] = {}
+    for name, step in STEPS.items():
+        kinds.setdefault(step.kind, []).append(_usage(name, step))
+    return "; ".join(f"for {kind} {', '.join(usages)}" for kind, usages in kinds.items())
+
+
+def _usage(name: str, step: Step) -> str:
+    parameters = list(inspect.signature(step.make).parameters)
+    return f"{name}({parameters[0]})" if parameters else name
+
+
+def _parse_step(text: str, shape: Sequence[int] | None) -> Augmentation:
+    match = re.fullmatch(r"(\w+)(?:\(([^()]*)\))?", text)
+    if match is None or match[1] not in STEPS:
+        nearest = did_you_mean(text.partition("(")[0], STEPS)
+        raise InputError(f"{text or 'an empty step'}: unknown; expected, {_known_steps()}{nearest}")
+    step, arguments = STEPS[match[1]], () if match[2] is None else (_read(match[2]),)
+    try:
+        inspect.signature(step.make).bind(*arguments)
+    except TypeError as error:
+        raise InputError(f"{text}: expected {_usage(match[1], step)}") from error
+    augmentation = step.make(*arguments)
+    if shape is not None:
+        _check_fit(text, step.kind, augmentation, tuple(shape))
+    return augmentation
+
+
+def _read(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _check_fit(text: str, kind: Kind, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
+    """Traces the step for such an example, for the errors that it raises itself."""
+    given = "images" if len(shape) == 3 else "events"
+    if given not in kind:
+        raise InputError(f"{text}: for {kind}; the data are {given}")
+    out = jax.eval_shape(lambda image: augmentation(random_key(0), image), jax.ShapeDtypeStruct(shape, jnp.uint8))
+    if (out.shape, out.dtype) != (shape, jnp.uint8):
+        raise InputError(f"{text}: returns {out.dtype} {list(out.shape)}; expected uint8 {list(shape)}, as its input")
+
+
+def expect(holds: bool, call: str, expected: str) -> None:
+    """Refuses a step's argument unless `holds`."""
+    if not holds:
+        raise InputError(f"{call}: expected {expected}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer from 0."""
+    return isinstance(value, (int, np.integer)) and value >= 0
+
+
+def random_key(seed: jax.typing.ArrayLike) -> jax.Array:
+    """A key of the generator that all views and runs use, whatever `JAX_DEFAULT_PRNG_IMPL` says."""
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def compose(*augmentations: Augmentation) -> Augmentation:
-    """One after the other, each with a key of its own; of none, the image as it is."""
+    """Applies one after the other, each with a key of its own; returns the image as it is if there are none."""
 
     def apply(key: jax.Array, image: jax.Array) -> jax.Array:
         for position, augmentation in enumerate(augmentations):
@@ -117,17 +164,17 @@ def compose(*augmentations: Augmentation) -> Augmentation:
 def augment(
     augmentation: Augmentation, images: jax.Array, *, seed: int, view: jax.typing.ArrayLike, index: jax.Array
 ) -> jax.Array:
-    """View `view` of each image, or of each recording; view 0 is the image as it is.
+    """View `view` of each image or recording; view 0 is the image itself.
 
     Args:
-        augmentation: what makes a view of one image or recording.
+        augmentation: makes a view of one image or recording.
         images: uint8 `[B, H, W, C]`, or frames of events, uint8 or uint16 `[B, T, H, W, 2]`.
-        seed: of all views of this data set.
-        view: scalar k, which of the views.
+        seed: seed of all views of this data set.
+        view: scalar k, the number of the view.
         index: `[B]` integers n, the images' places in the training split.
 
     Returns:
-        As `images`: the same shape and dtype.
+        Views of the same shape and dtype as `images`.
     """
     if isinstance(view, int) and view == 0:
         return images
@@ -137,5 +184,8 @@ def augment(
 
 
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """uint8 `[..., C]` to zero mean and unit deviation, in the dtype of `mean` and `std` `[C]` (pixels in [0, 1])."""
+    """Maps uint8 `[..., C]` to zero mean and unit deviation.
+
+    The result has the dtype of `mean` and `std`, both `[C]` and for pixels in [0, 1].
+    """
     return (images.astype(mean.dtype) / 255 - mean) / std

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sealkd_jax.data.augmentation import Augmentation
+from sealkd_jax.data.augmentation import Augmentation, augmentation_step, expect
 from sealkd_jax.data.image_operations import Setting, apply_setting, setting
 from sealkd_jax.errors import InputError
 
@@ -77,7 +77,8 @@ IMAGENET_POLICY: Policy = (
 POLICIES = {"cifar10": CIFAR10_POLICY, "imagenet": IMAGENET_POLICY}
 
 
-def auto_augment(policy: str) -> Augmentation:
+@augmentation_step("images")
+def autoaugment(policy: str) -> Augmentation:
     """AutoAugment, Cubuk et al., CVPR 2019 (arXiv 1805.09501), by its policy for one data set.
 
     One of the sub-policies is drawn; each of its two operations is applied with its own probability, and in either
@@ -96,13 +97,13 @@ def auto_augment(policy: str) -> Augmentation:
     Raises:
         InputError: for another policy; at trace time, if the image is anything else.
     """
-    if policy not in POLICIES:
-        raise InputError(f"AutoAugment: no policy {policy!r}; there are {' and '.join(POLICIES)}")
+    expect(policy in POLICIES, f"autoaugment({policy})", " or ".join(POLICIES))
     pairs = POLICIES[policy]
 
     def apply(key: jax.Array, image: jax.Array) -> jax.Array:
         if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != jnp.uint8:
-            raise InputError(f"AutoAugment: expected images uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
+            shape = f"{image.dtype} {list(image.shape)}"
+            raise InputError(f"autoaugment({policy}): expected RGB images, uint8 [H, W, 3]; got {shape}")
         settings, numbers = jax.tree.map(jnp.asarray, _settings(pairs, *image.shape[:2]))
 
         def step(image: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:

@@ -1,34 +1,28 @@
-"""Augmentation of recordings of events that were counted into frames, uint8 or uint16 `[T, H, W, 2]`.
+"""Steps of augmentation for recordings of events, counted into frames uint8 or uint16 `[T, H, W, 2]`.
 
-Pure functions of (key, frames) like those of images: one draw holds for all timesteps and both polarities, so that
-what moved together still does. Shape and dtype stay, and no count is invented, but rotation may read a cell twice.
+One draw holds for all timesteps and both polarities, so that events that moved together still do. No count is
+invented, but rotation may read a cell twice. `flip` and `cutout` serve recordings, too.
 
 Axis legend: T timesteps, H height, W width, 2 polarities; M = T * H * W * 2 cells.
 """
 
+from numbers import Real
+
 import jax
 import jax.numpy as jnp
 
-from sealkd_jax.data.augmentation import Augmentation, cutout, flip
-from sealkd_jax.errors import InputError
+from sealkd_jax.data.augmentation import Augmentation, augmentation_step, expect, is_whole
+from sealkd_jax.data.image_augmentation import blank_square
 
 
-def event_flip() -> Augmentation:
-    """Mirrors x with probability 1/2: NDA, Li et al., ECCV 2022 (arXiv 2203.06145)."""
-    return flip()
-
-
-def event_cutout(size: int) -> Augmentation:
-    """Empties one square of side `size`, in pixels, as `cutout` does: NDA, Li et al., ECCV 2022 (arXiv 2203.06145)."""
-    return cutout(size)
-
-
+@augmentation_step("events")
 def roll(max_shift: int) -> Augmentation:
-    """Rolls y and x by up to `max_shift` pixels either way, what leaves on one side entering on the other.
+    """Rolls y and x of a recording by up to `max_shift` pixels either way; events that leave enter on the other side.
 
     Each shift is uniform in [-max_shift, max_shift]. NDA, Li et al., ECCV 2022 (arXiv 2203.06145); TET, Deng et al.,
     ICLR 2022 (arXiv 2202.11946), takes 5 at 48 x 48 pixels.
     """
+    expect(is_whole(max_shift), f"roll({max_shift})", "a whole number of pixels")
 
     def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
         return jnp.roll(frames, jax.random.randint(key, (2,), -max_shift, max_shift + 1, jnp.int32), (-3, -2))
@@ -36,11 +30,13 @@ def roll(max_shift: int) -> Augmentation:
     return apply
 
 
+@augmentation_step("events")
 def rotate(max_degrees: float) -> Augmentation:
-    """Turns about the centre by up to `max_degrees` either way, uniform; each cell takes the nearest source's count.
+    """Turns a recording about its centre by up to `max_degrees` either way, uniform; nearest cell, empty outside.
 
-    What comes from outside is empty. NDA, Li et al., ECCV 2022 (arXiv 2203.06145).
+    NDA, Li et al., ECCV 2022 (arXiv 2203.06145).
     """
+    expect(isinstance(max_degrees, Real) and max_degrees >= 0, f"rotate({max_degrees})", "degrees, at least 0")
 
     def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
         return _turned(frames, jax.random.uniform(key, (), jnp.float32, -max_degrees, max_degrees))
@@ -60,16 +56,23 @@ def _turned(frames: jax.Array, degrees: jax.Array) -> jax.Array:
     return jnp.where(inside[..., None], frames[:, row, column], 0)
 
 
+@augmentation_step("events")
 def nda(strength: int) -> Augmentation:
-    """Rolls, turns or cuts out, each a third of the time: NDA, Li et al., ECCV 2022 (arXiv 2203.06145), with M = 1.
+    """Neuromorphic data augmentation for recordings: rolls, turns or empties a square, each a third of the time.
 
-    Rolled by up to 2N + 1 pixels, turned by up to 15 N degrees, a square of 8 N pixels emptied. SeAl-KD's training on
-    CIFAR10-DVS takes N = 2 at 48 x 48 pixels, after `event_flip`. The paper's shear is not among its operations.
+    Rolls by up to 2N + 1 pixels, turns by up to 15 N degrees, empties a square of 8 N pixels: Li et al., ECCV 2022
+    (arXiv 2203.06145), with M = 1 and without shear. SeAl-KD's training on CIFAR10-DVS takes N = 2 at 48 x 48 pixels,
+    after `flip`.
 
     Args:
         strength: N.
     """
-    operations = [roll(2 * strength + 1), rotate(15 * strength), event_cutout(8 * strength)]
+    expect(is_whole(strength), f"nda({strength})", "a whole number")
+
+    def empty(key: jax.Array, frames: jax.Array) -> jax.Array:
+        return blank_square(key, frames, 8 * strength)
+
+    operations = [roll(2 * strength + 1), rotate(15 * strength), empty]
 
     def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
         choice_key, operation_key = jax.random.split(key)
@@ -79,11 +82,13 @@ def nda(strength: int) -> Augmentation:
     return apply
 
 
+@augmentation_step("events")
 def time_shift(max_shift: int) -> Augmentation:
-    """Shifts the frames along T by up to `max_shift` timesteps, uniform, either way; empty frames enter.
+    """Shifts a recording's frames along T by up to `max_shift` timesteps, uniform, either way; empty frames enter.
 
-    What `roll` is in space; EventDrift (Shen et al. 2022, arXiv 2207.11659) moves parts of a recording so.
+    The counterpart of `roll` in time; EventDrift (Shen et al. 2022, arXiv 2207.11659) shifts parts of a recording.
     """
+    expect(is_whole(max_shift), f"time_shift({max_shift})", "a whole number of frames")
 
     def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
         padded = jnp.pad(frames, ((max_shift, max_shift), (0, 0), (0, 0), (0, 0)))
@@ -93,14 +98,15 @@ def time_shift(max_shift: int) -> Augmentation:
     return apply
 
 
+@augmentation_step("events")
 def event_drop(rate: float) -> Augmentation:
-    """Drops each event with one probability u, drawn anew for each recording from U(0, rate).
+    """Drops each event of a recording with probability u, drawn once for each recording from U(0, rate).
 
-    The "random drop" of EventDrop, Gu et al., IJCAI 2021 (arXiv 2106.05836). What is left of a count n is exactly
-    Binomial(n, 1 - u), u being a multiple of 2**-16.
+    The "random drop" of EventDrop, Gu et al., IJCAI 2021 (arXiv 2106.05836). A count n becomes exactly
+    Binomial(n, 1 - u); u is a multiple of 2**-16.
 
     Args:
-        rate: the largest share of events to be dropped on average, 0 to 1.
+        rate: the largest fraction of events to drop on average, 0 to 1.
 
     Returns:
         An augmentation of frames with at most 2**30 events.
@@ -108,13 +114,12 @@ def event_drop(rate: float) -> Augmentation:
     Raises:
         InputError: if rate is not in [0, 1].
     """
-    if not 0 <= rate <= 1:
-        raise InputError(f"event_drop: rate {rate}: expected a number from 0 to 1")
+    expect(isinstance(rate, Real) and 0 <= rate <= 1, f"event_drop({rate})", "a number from 0 to 1")
 
     def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
-        # All events stand in a row, cell after cell. Each is kept or not by a draw of its own; a cell keeps as many as
-        # were kept up to its end, less those up to its start. M draws at a time: the mean count decides how many
-        # rounds there are, where a draw of one event for each cell at a time would be decided by the fullest cell.
+        # All events stand in a row, cell after cell, and each has its own draw. A cell keeps as many events as were
+        # kept up to its end, less those kept up to its start. A round makes M draws, so the mean count decides the
+        # number of rounds; with one event of each cell per round the fullest cell would.
         rate_key, event_key = jax.random.split(key)
         dropped = (jax.random.uniform(rate_key, (), jnp.float32) * jnp.float32(rate * 2**16)).astype(jnp.uint16)
         end = jnp.cumsum(frames.ravel(), dtype=jnp.int32)

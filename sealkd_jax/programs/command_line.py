@@ -9,6 +9,7 @@ from dataclasses import MISSING, fields
 from importlib.util import find_spec
 from typing import Any, Literal, NoReturn, TypeVar
 
+from sealkd_jax.data import parse_augmentation
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.losses import METHODS, hyperparameters
 from sealkd_jax.programs.option import Option, options_of
@@ -36,6 +37,7 @@ SLIPS = {
     "--decay": "tau",
     "--dataset": "data ds",
     "--data-dir": "data-path root data-root",
+    "--augment": "aug aa augmentation auto-augment crop flip cutout",
     "--out": "output output-dir out-dir save-dir log-dir logdir o",
     "--resume": "ckpt checkpoint continue load",
     "--devices": "gpus gpu num-gpus ngpu num-devices",
@@ -135,6 +137,7 @@ def check(options: Any) -> None:
     """
     for name, option in options_of(type(options)).items():
         option.check(getattr(options, name))
+    parse_augmentation(getattr(options, "augment", ""))
     if getattr(options, "tensorboard", False) and find_spec("tensorboardX") is None:
         raise InputError('--tensorboard: needs tensorboardX: pip install -e ".[tensorboard]"')
 

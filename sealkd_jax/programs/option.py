@@ -31,7 +31,6 @@ def at_least(least: int) -> Range:
 
 POSITIVE = Range("a positive number", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Range("0 or a positive number", lambda value: 0 <= value < math.inf)
-FRACTION = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
 INNER_FRACTION = Range("a number between 0 and 1", lambda value: 0 < value < 1)
 SEED = Range("0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from sealkd_jax.data.augmentation import STEPS, canonical_augmentation
 from sealkd_jax.data.loading import DATASETS
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import NEURONS, PRECISIONS, REMAT, SEES, STUDENTS, TEACHERS
 from sealkd_jax.parallel.sharding import PARALLEL
 from sealkd_jax.programs.option import (
-    FRACTION,
     HIDDEN,
     INNER_FRACTION,
     NOT_NEGATIVE,
@@ -128,26 +128,15 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
-    """How a view of a training example is made; 0, none and no switch each off."""
+    """How a view of a training example is made."""
 
-    crop: Annotated[int, at_least(0)] = 0
-    """Zero pixels padded to every side before cropping back."""
-    resized_crop: Annotated[float, FRACTION] = 0.0
-    """A random part of the image, at least this fraction of its area, is scaled to the whole of it."""
-    flip: bool = False
-    """Half of the images, or recordings, are mirrored."""
-    auto_augment: Literal["none", "cifar10", "imagenet"] = "none"
-    """AutoAugment's policy for one of these data sets; RGB images alone."""
-    cutout: Annotated[int, at_least(0)] = 0
-    """Side of a square that is blanked, in pixels."""
-    roll: Annotated[int, at_least(0)] = 0
-    """Recordings: furthest shift along either axis, in pixels; what leaves comes in again at the other side."""
-    nda: Annotated[int, at_least(0)] = 0
-    """Recordings: rolled, turned by 15 degrees or a square of 8 pixels emptied, each times this strength."""
-    time_shift: Annotated[int, at_least(0)] = 0
-    """Recordings: furthest shift in time, in frames."""
-    event_drop: Annotated[float, FRACTION] = 0.0
-    """Recordings: at most this fraction of the events is left out."""
+    augment: Annotated[str, Names(STEPS, open=True), Spelling(metavar="STEPS")] = "none"
+    """Steps in the order in which they are applied, such as "crop(4) | flip | cutout(16)"; none leaves images as they
+    are."""
+
+    def __post_init__(self) -> None:
+        # One spelling, so that spaces change no fingerprint and a run can be resumed.
+        object.__setattr__(self, "augment", canonical_augmentation(self.augment))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,18 +11,17 @@ import jax
 import numpy as np
 
 from sealkd_jax.data import Dataset
+from sealkd_jax.data.augmentation import random_key
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, read_json, write_json
-from sealkd_jax.keys import random_key
 from sealkd_jax.models import TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
-from sealkd_jax.programs.cli import environment, warn
+from sealkd_jax.programs.cli import environment, warn, with_flag
 from sealkd_jax.programs.command_line import as_kind
-from sealkd_jax.programs.data import facts_of, pick_augmentation
+from sealkd_jax.programs.data import pick_augmentation, select_fields
 from sealkd_jax.programs.options import (
-    AugmentationOptions,
     DataOptions,
     DistillOptions,
     Preset,
@@ -91,8 +90,8 @@ def fingerprint(*parts: Any) -> str:
 
 def obtain_teacher(options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> Teacher:
     """The teacher of these options, by their `plan_teacher`: trained now, or found where an earlier run left it."""
-    elsewhere = {"parallel", "devices", *facts_of(WatchOptions, options)}
-    elsewhere |= facts_of(DataOptions, options).keys()  # the data's fingerprint stands for the data
+    elsewhere = {"parallel", "devices", *select_fields(WatchOptions, options)}
+    elsewhere |= select_fields(DataOptions, options).keys()  # the data's fingerprint stands for the data
     recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
     name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     directory = TEACHERS_DIR / name
@@ -204,14 +203,13 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
         return teacher
     network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
-    # The preset's square may be larger than these images are.
-    network["cutout"] = min(preset.teacher.cutout, min(dataset.train.images.shape[-3:-1]) // 2)
-    recipe = replace(preset.teacher, **facts_of(DataOptions, student), **facts_of(WatchOptions, student), **network)
+    shared = select_fields(DataOptions, student) | select_fields(WatchOptions, student)
+    recipe = replace(preset.teacher, **shared, **network)
     try:
         plan = plan_teacher(recipe, dataset)
     except InputError as error:
         remedy = "make it with train.teacher and give its directory as --teacher"
-        raise InputError(f"the teacher's {error}; {remedy}") from error
+        raise InputError(f"the teacher's {with_flag(str(error))}; {remedy}") from error
     return obtain_teacher(recipe, plan, dataset, parallel)
 
 
@@ -295,7 +293,7 @@ def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, s
     """What the views are views of: the data, how it is augmented, the seed, and what JAX draws, as it is set."""
     return {
         "data": dataset.fingerprint,
-        "augmentation": fingerprint(facts_of(AugmentationOptions, options)),
+        "augmentation": fingerprint(options.augment),
         "view seed": str(options.view_seed),
         "random generator": fingerprint(jax.random.bits(random_key(0), (4,), "uint32").tolist()),
     }

@@ -17,10 +17,10 @@ import numpy as np
 import optax
 
 from sealkd_jax.data import Dataset, Split, take
+from sealkd_jax.data.augmentation import random_key
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import naming, replacing
-from sealkd_jax.keys import random_key
 from sealkd_jax.losses import Method
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.parallel.processes import is_main_process

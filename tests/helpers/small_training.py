@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sealkd_jax.data import Dataset, Split, pad_and_crop
+from sealkd_jax.data import Dataset, Split, crop
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, SpikingNet
 from sealkd_jax.parallel.sharding import Parallel
@@ -32,7 +32,7 @@ def make_network(**kwargs) -> Network:
 
 def make_plan(method="none", **kwargs) -> Plan:
     method = METHODS[method] if isinstance(method, str) else method
-    recipe = Recipe(pad_and_crop(1), view_seed=0, views=2, batch_size=8, epochs=4)
+    recipe = Recipe(crop(1), view_seed=0, views=2, batch_size=8, epochs=4)
     return Plan(make_network(), method, recipe, 2, seed=0, **{**RECIPE, **kwargs})
 
 

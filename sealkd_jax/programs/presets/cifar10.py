@@ -18,8 +18,6 @@ RECIPE = {
     "optimizer": "sgd",
     "learning_rate": 0.1,
     "weight_decay": 5e-4,
-    "crop": 4,
-    "flip": True,
 }
 
 PRESET = Preset(
@@ -29,9 +27,8 @@ PRESET = Preset(
         teacher="resnet34",
         timesteps=4,
         views=16,
-        auto_augment="cifar10",
-        cutout=16,
+        augment="crop(4) | flip | autoaugment(cifar10) | cutout(16)",
         **RECIPE,
     ),
-    teacher=TeacherOptions(dataset="cifar10", teacher="resnet34", **RECIPE),
+    teacher=TeacherOptions(dataset="cifar10", teacher="resnet34", augment="crop(4) | flip", **RECIPE),
 )

@@ -16,8 +16,7 @@ RECIPE = {
     "learning_rate": 3e-3,
     "weight_decay": 1e-2,
     "warmup_epochs": 1,
-    "crop": 4,
-    "flip": True,
+    "augment": "crop(4) | flip",
 }
 
 PRESET = Preset(

@@ -17,8 +17,7 @@ RECIPE = {
     "weight_decay": 5e-4,
     "timesteps": 10,
     "frame_by": "count",
-    "flip": True,
-    "nda": 2,
+    "augment": "flip | nda(2)",
 }
 
 PRESET = Preset(

@@ -16,9 +16,7 @@ RECIPE = {
     "learning_rate": 0.2,
     "weight_decay": 5e-4,
     "warmup_epochs": 2,
-    "crop": 4,
-    "flip": True,
-    "cutout": 8,
+    "augment": "crop(4) | flip | cutout(0.25)",
     "precision": "bfloat16",
 }
 

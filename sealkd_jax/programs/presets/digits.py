@@ -16,7 +16,7 @@ RECIPE = {
     "learning_rate": 3e-3,
     "weight_decay": 1e-2,
     "warmup_epochs": 2,
-    "crop": 1,
+    "augment": "crop(1)",
 }
 
 PRESET = Preset(

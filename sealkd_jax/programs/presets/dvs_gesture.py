@@ -16,9 +16,7 @@ RECIPE = {
     "weight_decay": 1e-2,
     "warmup_epochs": 5,
     "timesteps": 16,
-    "roll": 8,
-    "time_shift": 2,
-    "event_drop": 0.2,
+    "augment": "roll(8) | time_shift(2) | event_drop(0.2)",
 }
 
 PRESET = Preset(

@@ -13,8 +13,7 @@ RECIPE = {
     "learning_rate": 3e-3,
     "weight_decay": 1e-2,
     "warmup_epochs": 1,
-    "crop": 2,
-    "flip": True,
+    "augment": "crop(2) | flip",
 }
 
 PRESET = Preset(

@@ -15,10 +15,7 @@ RECIPE = {
     "epochs": 100,
     "batch_size": 512,
     "optimizer": "sgd",
-    "resized_crop": 0.08,
-    "flip": True,
-    "auto_augment": "imagenet",
-    "cutout": 112,
+    "augment": "resized_crop(0.08) | flip | autoaugment(imagenet) | cutout(0.5)",
 }
 
 PRESET = Preset(

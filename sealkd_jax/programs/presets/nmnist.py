@@ -16,7 +16,7 @@ RECIPE = {
     "weight_decay": 1e-2,
     "warmup_epochs": 2,
     "timesteps": 5,
-    "roll": 2,
+    "augment": "roll(2)",
 }
 
 PRESET = Preset(
