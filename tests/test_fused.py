@@ -17,7 +17,7 @@ from jax.sharding import AbstractDevice, AbstractMesh
 from sealkd_jax.data import crop
 from sealkd_jax.layers import gpu_kernels
 from sealkd_jax.layers.batch_norm import BatchNorm
-from sealkd_jax.layers.time import Neuron
+from sealkd_jax.layers.neurons import IAF, LIF, PLIF
 from sealkd_jax.models import create_student
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import Recipe, on_devices, prepare, train_seeds
@@ -31,15 +31,16 @@ class Layer(nn.Module):
     together: bool
     timesteps: int
     decay: float = 0.5
-    kind: str = "lif"
+    kind: type = LIF
     train: bool = True
     dtype: object = jnp.float64
+    more: tuple = ()
 
     @nn.compact
     def __call__(self, x, skip=None):
         wide = jnp.promote_types(self.dtype, jnp.float32)
         normalise = BatchNorm(self.train, None, self.dtype, wide, name="normalise")
-        neuron = Neuron(self.kind, self.decay, name="neuron")
+        neuron = self.kind(self.decay, name="neuron", **dict(self.more))
         if self.together:
             return gpu_kernels.fire(normalise, neuron, x, self.timesteps, *[] if skip is None else [skip])
         y = normalise(x)
@@ -149,8 +150,11 @@ def test_in_bfloat16_the_currents_are_rounded_as_the_layers_round_them(kernels):
 @pytest.mark.parametrize(
     "layer",
     [
-        {"kind": "iaf"},
-        {"kind": "plif"},
+        {"kind": IAF},
+        {"kind": PLIF},
+        {"more": (("threshold", 0.5),)},
+        {"more": (("v_reset", None),)},
+        {"more": (("detach_reset", True),)},
         {"train": False},
         {"shape": (9, 4, 8, 8, 32)},  # a loop
         {"shape": (2, 4, 8, 8, 24)},  # eight features in a row are too few

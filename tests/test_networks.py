@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.models import STUDENTS, TEACHERS, Network, create_student, create_teacher
+from sealkd_jax.models import LIF, STUDENTS, TEACHERS, Network, create_student, create_teacher
 from sealkd_jax.models.resnets import Block, Bottleneck, PaddedBlock, PreActBlock, ResNet, SEWBlock
 from sealkd_jax.weights.own import flatten
 from tests.helpers.compiling import optimised_jit
@@ -20,7 +20,7 @@ IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 2))
 FRAMES = jax.random.normal(jax.random.key(2), (2, *IMAGES.shape))
 
 
-def small(block, neuron="lif", **kwargs) -> Network:
+def small(block, neuron=LIF, **kwargs) -> Network:
     """One stage with the shape of its input, one that changes it."""
     return Network(ResNet(5, block, depths=(1, 1), features=(4, 6), neuron=neuron, **kwargs))
 
@@ -137,7 +137,7 @@ def test_gradients_reach_every_weight_and_recomputing_changes_no_value(block):
 @pytest.mark.usefixtures("float64")  # a GPU rounds the operands of float32 convolutions to fewer bits
 def test_an_ann_sees_the_mean_of_the_frames_or_each(block):
     double = {"neuron": None, "dtype": jnp.float64, "param_dtype": jnp.float64}
-    mean, each, frames = small(block, **double), small(block, sees="each", **double), FRAMES.astype(jnp.float64)
+    mean, each, frames = small(block, **double), small(block, frame_mode="each", **double), FRAMES.astype(jnp.float64)
     variables = mean.init(jax.random.key(0), frames[0])
     alone = jnp.concatenate([mean.predict(variables, frame, timesteps=1) for frame in frames])
     of_mean = mean.predict(variables, frames.mean(0), timesteps=1)

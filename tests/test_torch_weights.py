@@ -98,8 +98,8 @@ def test_all_that_differs_is_told_in_one_line(tmp_path):
     with pytest.raises(InputError) as caught:
         import_torch(tmp_path / "weights.npz", NETWORK, LIKE)
     assert str(caught.value) == (
-        f"{tmp_path}/weights.npz: of another network than this one. missing: bn1.bias, linear.bias; not expected: "
-        "fc.a, fc.b, fc.c, fc.d, 2 more; of another shape: conv1.weight (expected [2, 3, 3, 3], got [2, 1, 3, 3])"
+        f"{tmp_path}/weights.npz: the file belongs to another network. missing: bn1.bias, linear.bias; not expected: "
+        "fc.a, fc.b, fc.c, fc.d, 2 more; another shape: conv1.weight (expected [2, 3, 3, 3], got [2, 1, 3, 3])"
     )
 
 

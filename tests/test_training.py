@@ -13,6 +13,7 @@ import pytest
 from sealkd_jax.data import crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
+from sealkd_jax.models import PLIF
 from sealkd_jax.training import (
     Batch,
     Recipe,
@@ -37,7 +38,7 @@ from tests.helpers.small_training import CLASSES, Interrupted, make_dataset, mak
 
 
 def test_weight_decay_is_on_kernels_only():
-    params = make_network(neuron="plif").init(jax.random.key(0), jnp.zeros((1, 6, 6, 1))).params
+    params = make_network(neuron=PLIF).init(jax.random.key(0), jnp.zeros((1, 6, 6, 1))).params
     assert jax.tree.map(bool, kernels(params)) == {
         "block_0": {
             "Conv_0": {"kernel": True},

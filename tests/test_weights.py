@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.models import Network, SpikingNet
+from sealkd_jax.models import PLIF, Network, SpikingNet
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
 
@@ -33,7 +33,7 @@ def test_weights_are_read_back_bit_for_bit_and_those_of_another_network_are_refu
     path = tmp_path / "weights.safetensors"
     save_weights(path, variables, {"note": "x"})
     assert params_digest(load_weights(path, variables)) == params_digest(variables)
-    plif = make_network(neuron="plif").init(jax.random.key(0), image)
+    plif = make_network(neuron=PLIF).init(jax.random.key(0), image)
     with pytest.raises(InputError, match="decay_logit is missing; the file belongs to another network"):
         load_weights(path, plif)
     wider = Network(SpikingNet(CLASSES, features=(5,), pool=(True,))).init(jax.random.key(0), image)

@@ -36,12 +36,12 @@ import numpy as np
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.layers.batch_norm import EPSILON
+from sealkd_jax.layers.neurons import LIF
 from sealkd_jax.models import Network, SpikingNet, Variables
 from sealkd_jax.models.resnets import LARGE, Block, PreActBlock, ResNet, SEWBlock
 
 DT = 1e-4
 """Length of a timestep, in seconds."""
-THRESHOLD = 1.0
 Value = tuple[str, ...]  # the nodes whose sum it is
 
 
@@ -90,7 +90,7 @@ class _Builder:
 
     def __init__(self, variables: Variables, image_shape: tuple[int, ...], module: Any):
         height, width, channels = image_shape
-        self.variables, self.kind, self.decay = variables, module.neuron, module.decay
+        self.variables, self.neurons = variables, module.neuron()
         self.dtype = np.dtype(module.param_dtype)
         self.nodes: dict[str, Any] = {"input": nir.Input({"input": np.array([channels, height, width])})}
         self.shapes: dict[str, tuple[int, ...]] = {"input": (channels, height, width)}
@@ -147,31 +147,14 @@ class _Builder:
 
     def neuron(self, path: tuple[str, ...], value: Value) -> Value:
         shape = self.shape(value)
-        if self.kind == "iaf":
-            node = nir.IF(
-                np.ones(shape, self.dtype), self.full(shape, self.below(THRESHOLD)), np.zeros(shape, self.dtype)
-            )
-        else:
-            decay = self.decay
-            if self.kind == "plif":
-                decay = 1 / (1 + np.exp(-np.float64(_at(self.variables.params, path)["decay_logit"])))
-            node = self.lif(shape, float(decay), THRESHOLD)
-        return self.add("_".join(path), node, value, shape)
+        kind, arguments = self.neurons.nir(_at(self.variables.params, path), DT)
+        return self.add("_".join(path), self.node(kind, arguments, shape), value, shape)
 
-    def lif(self, shape: tuple[int, ...], decay: float, threshold: float) -> nir.LIF:
-        return nir.LIF(
-            tau=self.full(shape, DT / (1 - decay)),
-            r=self.full(shape, 1 / (1 - decay)),
-            v_leak=self.full(shape, 0),
-            v_threshold=self.full(shape, self.below(threshold)),
-            v_reset=self.full(shape, 0),
-        )
-
-    def full(self, shape: tuple[int, ...], value: float) -> np.ndarray:
-        return np.full(shape, value, self.dtype)
-
-    def below(self, threshold: float) -> float:
-        return np.nextafter(self.dtype.type(threshold), self.dtype.type(0))
+    def node(self, kind: str, arguments: dict[str, float], shape: tuple[int, ...]) -> nir.NIRNode:
+        """A layer of neurons. NIR fires above the threshold: the largest number below ours."""
+        below = np.nextafter(self.dtype.type(arguments["v_threshold"]), self.dtype.type(0))
+        values = arguments | {"v_threshold": below}
+        return getattr(nir, kind)(**{name: np.full(shape, value, self.dtype) for name, value in values.items()})
 
     def mean(self, name: str, value: Value, size: tuple[int, int], stride: tuple[int, int], padding: int = 0) -> Value:
         channels, *image = self.shape(value)
@@ -182,7 +165,8 @@ class _Builder:
     def any(self, name: str, value: Value, size: int, padding: int = 0) -> Value:
         """Max-pooling of stride 2 of spikes: the mean of a window with one spike is 1/size², twice what is needed."""
         mean = self.mean(f"{name}_mean", value, (size, size), (2, 2), padding)
-        return self.add(name, self.lif(self.shape(mean), 0.0, 0.5 / size**2), mean, self.shape(mean))
+        neuron = LIF(decay=0.0, threshold=0.5 / size**2).nir({}, DT)
+        return self.add(name, self.node(*neuron, self.shape(mean)), mean, self.shape(mean))
 
     def graph(self) -> nir.NIRGraph:
         self.add("output", nir.Output({"output": np.array(self.shape(("readout",)))}), ("readout",), ())
@@ -191,7 +175,7 @@ class _Builder:
 
 def _at(tree: Any, path: tuple[str, ...]) -> dict[str, Any]:
     for name in path:
-        tree = tree[name]
+        tree = tree.get(name, {})  # neurons without parameters
     return dict(tree)
 
 

@@ -23,7 +23,8 @@ from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec
 
 from sealkd_jax.layers.batch_norm import BatchNorm, Statistics, batch_statistics, gradients, normalised
-from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, Neuron, hold
+from sealkd_jax.layers.neurons import LIF, Neuron
+from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, repeat_over_time
 from sealkd_jax.neurons import UNROLL, lif_step
 from sealkd_jax.parallel.sharding import per_shard
 
@@ -41,7 +42,7 @@ def fire(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *sk
     if runs_here() and _has_kernels(normalise, neuron, x, timesteps, skips):
         spikes = normalise(x, lambda *args: _normalise_and_fire(skips, neuron.decay, *args))
         return checkpoint_name(spikes, "spikes")
-    return neuron(hold(sum(skips, normalise(x)), timesteps))
+    return neuron(repeat_over_time(sum(skips, normalise(x)), timesteps))
 
 
 def runs_here() -> bool:
@@ -57,7 +58,8 @@ def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: 
     known = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
     return (
         normalise.train
-        and neuron.kind == "lif"
+        and type(neuron) is LIF
+        and (neuron.threshold, neuron.v_reset, neuron.detach_reset) == (1.0, 0.0, False)  # as in `lif_step`
         and not known  # nobody gives membranes, or reads them or spikes
         and len(x) == timesteps <= UNROLL
         and jnp.dtype(normalise.dtype) == x.dtype

@@ -4,28 +4,33 @@ Axis legend: T timesteps, B batch, C classes.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.layers.time import NEURONS, Neuron
-from sealkd_jax.models.network import Network, Observed, Variables
+from sealkd_jax.layers.neurons import IAF, LIF, NEURONS, PLIF, Neuron, NeuronFactory
+from sealkd_jax.models.network import Activity, Network, Variables
 from sealkd_jax.models.observe import Synapses
 from sealkd_jax.models.students import STUDENTS, SpikingNet
 from sealkd_jax.models.teachers import TEACHERS, ConvNet
 
 __all__ = [
+    "FRAME_MODES",
+    "IAF",
+    "LIF",
     "NEURONS",
+    "PLIF",
     "PRECISIONS",
     "REMAT",
-    "SEES",
     "STUDENTS",
     "TEACHERS",
+    "Activity",
     "ConvNet",
     "Network",
     "Neuron",
-    "Observed",
+    "NeuronFactory",
     "SpikingNet",
     "Synapses",
     "Variables",
@@ -36,9 +41,9 @@ __all__ = [
 PRECISIONS = ("float32", "bfloat16", "float64")
 """Of activations, see `create_student`."""
 REMAT = ("none", "spikes", "full")
-"""What the backward pass finds in memory, see `create_student`."""
-SEES = ("mean", "each")
-"""What a teacher sees of frames, see `create_teacher`."""
+"""What the backward pass recomputes, see `create_student`."""
+FRAME_MODES = ("mean", "each")
+"""What a teacher makes of frames, see `create_teacher`."""
 
 
 def create_student(
@@ -48,6 +53,9 @@ def create_student(
     width: float = 1.0,
     neuron: str = "lif",
     decay: float = 0.5,
+    threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = False,
     precision: str = "float32",
     remat: str = "none",
 ) -> Network:
@@ -55,43 +63,46 @@ def create_student(
 
     Args:
         name: a key of `STUDENTS`.
-        classes: how many.
+        classes: number of logits.
         width: factor on the features of every layer but the last, such as 0.25 for a network small enough for a CPU.
-        neuron: `lif`, `iaf` or `plif` (see `Neuron`).
-        decay: share of the membrane that a timestep keeps, in (0, 1).
-        precision: of activations; parameters, BatchNorm statistics, membranes and losses are float32, or float64.
-        remat: what the backward pass finds in memory: `none` everything, `spikes` the spikes of every layer, `full`
-            what enters each block, spikes as one byte each; it computes the rest again.
+        neuron: a key of `NEURONS`.
+        decay: share of the membrane that is left after a timestep, in (0, 1); `iaf` has none.
+        threshold: of the membrane, above 0 and `v_reset`; a neuron fires there.
+        v_reset: the membrane after a spike and at rest; None: soft reset, which subtracts the threshold.
+        detach_reset: no gradient through the spike in the reset.
+        precision: of activations. Parameters, BatchNorm statistics, membranes and losses are float32, or float64.
+        remat: what the forward pass keeps in memory: `none` everything, `spikes` the spikes of every layer, `full` the
+            input of each block; spikes as one byte each. The backward pass computes the rest again.
 
     Raises:
-        InputError: for a name or choice that does not exist, or a width or decay out of its range.
+        InputError: for an unknown name or choice, or a number out of its range.
     """
     _expect("student", name, STUDENTS)
     _expect("neuron", neuron, NEURONS)
     _expect("remat", remat, REMAT)
     if not 0 < decay < 1:
         raise InputError(f"decay {decay}: expected a number between 0 and 1, such as 0.5")
-    module = STUDENTS[name](
-        classes=classes,
-        width=_positive_width(width),
-        neuron=neuron,
-        decay=decay,
-        remat=remat,
-        **_dtypes(precision),
-    )
-    return Network(module)
+    if v_reset is not None and not math.isfinite(v_reset):
+        raise InputError(f"v_reset {v_reset}: expected a number, such as 0, or None for a soft reset")
+    if not max(0, v_reset or 0) < threshold < math.inf:
+        raise InputError(f"threshold {threshold}: expected a number above 0 and v_reset, such as 1")
+    make = partial(NEURONS[neuron], decay=decay, threshold=threshold, v_reset=v_reset, detach_reset=detach_reset)
+    kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
+    return Network(STUDENTS[name](neuron=make, remat=remat, **kwargs))
 
 
 def create_teacher(
-    name: str, classes: int, *, width: float = 1.0, precision: str = "float32", sees: str = "mean"
+    name: str, classes: int, *, width: float = 1.0, precision: str = "float32", frame_mode: str = "mean"
 ) -> Network:
-    """An ANN teacher from `TEACHERS`; arguments and errors as `create_student`.
+    """An ANN teacher from `TEACHERS`; arguments and errors as in `create_student`.
 
-    Of frames it sees the `mean`, or `each` and then has logits at every timestep.
+    `frame_mode` is for event recordings: the teacher takes the `mean` of the frames, or `each` frame and then gives
+    logits at every timestep.
     """
     _expect("teacher", name, TEACHERS)
-    _expect("sees", sees, SEES)
-    return Network(TEACHERS[name](classes=classes, width=_positive_width(width), sees=sees, **_dtypes(precision)))
+    _expect("frame_mode", frame_mode, FRAME_MODES)
+    kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
+    return Network(TEACHERS[name](frame_mode=frame_mode, **kwargs))
 
 
 def _dtypes(precision: str) -> dict[str, Any]:

@@ -70,14 +70,14 @@ class Network:
         """Logits as `predict`, and the spikes `[T, B, ...]` of every layer of neurons by its name; an ANN has none."""
         return self.observe(variables, images, timesteps=timesteps)[:2]
 
-    def observe(self, variables: Variables, images: jax.Array, *, timesteps: int) -> "Observed":
+    def observe(self, variables: Variables, images: jax.Array, *, timesteps: int) -> "Activity":
         """Logits and what the layers do, for images `[B, H, W, C]` or frames `[T, B, H, W, C]`."""
         synapses: dict[str, Synapses] = {}
         with nn.intercept_methods(watch(images.shape[-4], synapses)):
             logits, sown = self.module.apply(
                 _collections(variables), images, timesteps=timesteps, mutable=["spikes", INPUTS]
             )
-        return Observed(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})), synapses)
+        return Activity(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})), synapses)
 
     def step(self, variables: Variables, membranes: Any, images: jax.Array) -> tuple[jax.Array, Any]:
         """One timestep of a student: logits `[B, C]` of images, or one frame each, `[B, H, W, C]`, and the membranes.
@@ -104,7 +104,7 @@ class Network:
         return found
 
 
-class Observed(NamedTuple):
+class Activity(NamedTuple):
     """What a network does with a batch.
 
     Attributes:
@@ -119,6 +119,11 @@ class Observed(NamedTuple):
     spikes: dict[str, jax.Array]
     inputs: dict[str, jax.Array]
     synapses: dict[str, Synapses]
+
+
+def scale_features(features: int, width: float) -> int:
+    """Number of features of a layer in a network of this `width`: a share, of 1 or more, of its usual number."""
+    return max(1, round(features * width))
 
 
 def _by_layer(sown: Any) -> dict[str, jax.Array]:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.layers.time import Neuron, parted
+from sealkd_jax.layers.neurons import Neuron
+from sealkd_jax.layers.time import split_time
 
 INPUTS = "inputs"
 
@@ -46,7 +47,7 @@ def watch(batch: int, found: dict[str, Synapses]) -> Callable[..., Any]:
             macs = kernel.size * math.prod(out.shape[1:-1])
             spikes = bool(neurons_before) and module.name not in getattr(module.parent, "currents", ())
             found["/".join(module.path)] = Synapses(macs, spikes)
-            share = parted((x != 0).reshape(x.shape[0], -1).mean(-1, dtype=jnp.float32), x.shape[0] // batch)
+            share = split_time((x != 0).reshape(x.shape[0], -1).mean(-1, dtype=jnp.float32), x.shape[0] // batch)
             module.sow(INPUTS, "share", share, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         return out
 

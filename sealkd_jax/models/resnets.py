@@ -1,7 +1,7 @@
 """Residual networks, spiking and not: one skeleton, five kinds of block.
 
-All layers see `[T, B, H, W, C]`. What comes before the first neuron sees T = 1 of a static image. An ANN has ReLU in
-the place of neurons and sees its frames, one or many, as timesteps.
+All layers take `[T, B, H, W, C]`. For a static image T is 1 before the first neuron. An ANN has ReLU in the place of
+neurons and takes its frames, one or many, as timesteps.
 
 Axis legend: T timesteps, B batch, H height, W width, C channels.
 """
@@ -18,12 +18,14 @@ from flax import linen as nn
 from sealkd_jax.layers import gpu_kernels
 from sealkd_jax.layers.batch_norm import BatchNorm
 from sealkd_jax.layers.convolution import conv_general_dilated
+from sealkd_jax.layers.neurons import NeuronFactory
 from sealkd_jax.layers.recomputation import recomputed
-from sealkd_jax.layers.time import Neuron, hold, over_time, per_timestep, scaled
+from sealkd_jax.layers.time import add_time_axis, per_timestep, repeat_over_time, select_frames
+from sealkd_jax.models.network import scale_features
 
 LARGE = 96
-"""Images with both sides of at least so many pixels get the stem of ImageNet's networks: a 7x7 convolution of stride 2
-and 3x3 max-pooling of stride 2. Smaller ones get a 3x3 convolution, which keeps every pixel."""
+"""Images with both sides of this many pixels or more get the stem of ImageNet's networks: a 7x7 convolution of stride 2
+and 3x3 max-pooling of stride 2. Smaller images get a 3x3 convolution of stride 1."""
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2, "fan_out", "normal")
 HE_FAN_IN = nn.initializers.variance_scaling(2, "fan_in", "normal")
@@ -33,22 +35,21 @@ PYTORCH = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the layers of one network; to be called inside `nn.compact`.
+    """Makes the layers of one network; for use inside `nn.compact`.
 
     Attributes:
-        timesteps: of what neurons see.
-        train: BatchNorm by the statistics of the batch, that of all devices of `axis_name`.
-        neuron: see `layers.Neuron`; None: ReLU.
-        kernel_init, conv_bias: of convolutions. A bias before BatchNorm does nothing; it is there for the weights
-            of networks that have one.
+        timesteps: that neurons see.
+        train: BatchNorm uses the statistics of the batch, over all devices of `axis_name`.
+        neuron: makes a layer of neurons; None: ReLU.
+        kernel_init, conv_bias: of convolutions. A bias before BatchNorm has no effect; it takes the weights of
+            networks that have one.
         remat: see `ResNet`.
     """
 
     timesteps: int
     train: bool
     axis_name: str | None
-    neuron: str | None
-    decay: float
+    neuron: NeuronFactory | None
     kernel_init: Callable[..., jax.Array]
     conv_bias: bool
     remat: str
@@ -58,18 +59,20 @@ class Layers:
     def from_spikes(
         self, module: nn.Module, function: Callable[..., jax.Array], *arrays: jax.Array, unit: float | None = 1.0
     ) -> jax.Array:
-        """`function(module, *arrays)`; with `remat` spikes, the arrays alone are kept (see `recomputed`)."""
-        return (recomputed(function, unit=unit) if self.remat == "spikes" else function)(module, *arrays)
+        """`function(module, *arrays)`. With `remat` spikes, the backward pass keeps the arrays alone."""
+        if self.remat == "spikes":
+            function = recomputed(function, unit=unit)
+        return function(module, *arrays)
 
     def conv(
         self, x: jax.Array, name: str, features: int, size: int = 3, stride: int = 1, spikes: bool = True
     ) -> jax.Array:
-        """Convolution, padded as PyTorch's, and BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`.
+        """Convolution with PyTorch's padding, then BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`.
 
-        `spikes`: in a network of neurons x is their spikes, or sums of them below 128.
+        `spikes`: in a spiking network, x holds spikes or sums of spikes below 128.
         """
-        y, normalise = self._convolved(x, name, features, size, stride, spikes)
-        return normalise(y)
+        y, batch_norm = self._convolve(x, name, features, size, stride, spikes)
+        return batch_norm(y)
 
     def fire(
         self,
@@ -81,17 +84,17 @@ class Layers:
         stride: int = 1,
         spikes: bool = True,
     ) -> jax.Array:
-        """`conv`, plus `skips`, one array or none, then `activate`; `names` are those of the two."""
-        y, normalise = self._convolved(x, names[0], features, size, stride, spikes)
+        """`conv`, plus `skips` (one array or none), then `activate`; `names` are those of the two layers."""
+        y, batch_norm = self._convolve(x, names[0], features, size, stride, spikes)
         if self.neuron is None:
-            return self.activate(sum(skips, normalise(y)), names[1])
-        return gpu_kernels.fire(normalise, Neuron(self.neuron, self.decay, name=names[1]), y, self.timesteps, *skips)
+            return self.activate(sum(skips, batch_norm(y)), names[1])
+        return gpu_kernels.fire(batch_norm, self.neuron(name=names[1]), y, self.timesteps, *skips)
 
-    def _convolved(
+    def _convolve(
         self, x: jax.Array, name: str, features: int, size: int, stride: int, spikes: bool
     ) -> tuple[jax.Array, BatchNorm]:
         as_bytes = spikes and self.neuron is not None and self.remat == "spikes"
-        convolve = nn.Conv(
+        convolution = nn.Conv(
             features,
             (size, size),
             stride,
@@ -103,8 +106,8 @@ class Layers:
             param_dtype=self.param_dtype,
             name=name,
         )
-        normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
-        return per_timestep(convolve, x), normalise
+        batch_norm = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype, name=f"{name}_bn")
+        return per_timestep(convolution, x), batch_norm
 
     def dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
         """`[T, B, C]` -> `[T, B, features]`."""
@@ -116,14 +119,14 @@ class Layers:
         return per_timestep(nn.Dense(features, kernel_init=PYTORCH, bias_init=bias_init, **kwargs), x)
 
     def activate(self, x: jax.Array, name: str) -> jax.Array:
-        """ReLU, or neurons over `timesteps`, through which a static input is held."""
+        """ReLU; or neurons over `timesteps`, at each of which a static input is the same."""
         if self.neuron is None:
             return nn.relu(x)
-        return Neuron(self.neuron, self.decay, name=name)(hold(x, self.timesteps))
+        return self.neuron(name=name)(repeat_over_time(x, self.timesteps))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, the first of which has the stride, and a shortcut; activated after the addition.
+    """Two 3x3 convolutions, the first with the stride, and a shortcut; activated after the addition.
 
     He et al., CVPR 2016 (arXiv 1512.03385); with neurons, the block of the SeAl-KD authors' students.
     """
@@ -132,8 +135,8 @@ class Block(nn.Module):
     layers: Layers
     stride: int = 1
 
-    starts_activated: ClassVar[bool] = True  # whether what enters has been through a neuron, or ReLU
-    currents: ClassVar[tuple[str, ...]] = ()  # the layers of weights that are fed by real numbers and not by spikes
+    starts_activated: ClassVar[bool] = True  # the input comes from neurons, or ReLU
+    currents: ClassVar[tuple[str, ...]] = ()  # layers of weights whose input is real numbers, not spikes
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -146,7 +149,7 @@ class Block(nn.Module):
         return self.layers.from_spikes(self, second, self.layers.from_spikes(self, first, x), x)
 
     def skip(self, x: jax.Array, features: int) -> jax.Array:
-        """The input, brought to the shape of the output where it differs."""
+        """The input, convolved to the shape of the output where that differs."""
         if self.stride == 1 and x.shape[-1] == features:
             return x
         spikes = "shortcut" not in self.currents
@@ -154,7 +157,7 @@ class Block(nn.Module):
 
 
 class PaddedBlock(Block):
-    """`Block` whose shortcut has no weights: every second pixel, and channels of zeros on both sides (option A)."""
+    """`Block` with a shortcut without weights: every second pixel, and channels of zeros on both sides (option A)."""
 
     def skip(self, x: jax.Array, features: int) -> jax.Array:
         more = features - x.shape[-1]
@@ -173,7 +176,7 @@ class Bottleneck(Block):
 
 
 class PreActBlock(Block):
-    """Neurons before each convolution, none after the addition: from block to block goes a current.
+    """Neurons before each convolution, none after the addition: blocks pass currents on.
 
     The block of the SeAl-KD authors' student for ImageNet; He et al., ECCV 2016 (arXiv 1603.05027).
     """
@@ -198,7 +201,7 @@ class PreActBlock(Block):
 
 
 class SEWBlock(Block):
-    """Spikes are added to spikes: numbers 0, 1, 2, ... go from block to block.
+    """Adds spikes to spikes: blocks pass the numbers 0, 1, 2, ... on.
 
     Fang et al., Deep residual learning in spiking neural networks, NeurIPS 2021 (arXiv 2102.04159), ADD.
     """
@@ -222,23 +225,24 @@ class SEWBlock(Block):
 class ResNet(nn.Module):
     """A stem, stages of blocks, the mean over the image, and a linear read-out of every timestep.
 
-    Static images `[B, H, W, C]` or frames `[T, B, H, W, C]` to logits `[T, B, classes]`; T of an ANN is 1, or that of
-    the frames where it `sees` each of them.
+    Static images `[B, H, W, C]` or frames `[T, B, H, W, C]` to logits `[T, B, classes]`. An ANN's T is 1, or that of
+    the frames if its `frame_mode` is `each`.
 
     Attributes:
-        classes: how many.
+        classes: number of logits.
         block: the kind.
-        depths: how many blocks each stage has.
-        features: of each stage, and in the first place of the stem; every stage but the first halves the image.
-        hidden: neurons of a layer between the mean and the read-out; 0: no such layer.
+        depths: number of blocks in each stage.
+        features: of each stage, the first also of the stem; every stage but the first halves the image.
+        hidden: number of neurons in a layer between the mean and the read-out; 0: no such layer.
         small_stem: a 3x3 stem also for images of `LARGE` pixels.
         width: factor on `features` and `hidden`.
-        neuron, decay: see `layers.Neuron`; neuron None: an ANN.
-        sees: see `layers.on_frames`; of an ANN only.
+        neuron: makes a layer of neurons; None: an ANN.
+        frame_mode: of an ANN, see `create_teacher`.
         kernel_init, conv_bias: see `Layers`.
-        naming: the key of `torch_weights.NAMES` for its PyTorch names.
-        remat: what the backward pass finds in memory: `none` everything, `spikes` what enters each convolution or
-            layer of neurons, `full` what enters each block; spikes as one byte each. It computes the rest again.
+        naming: its PyTorch names, a key of `sealkd_jax.weights.torch_names.NAMES`.
+        remat: what the forward pass keeps in memory: `none` everything, `spikes` the input of each convolution and
+            layer of neurons, `full` the input of each block; spikes as one byte each. The backward pass computes the
+            rest again.
     """
 
     classes: int
@@ -248,9 +252,8 @@ class ResNet(nn.Module):
     hidden: int = 0
     small_stem: bool = False
     width: float = 1.0
-    neuron: str | None = None
-    decay: float = 0.5
-    sees: str = "mean"
+    neuron: NeuronFactory | None = None
+    frame_mode: str = "mean"
     kernel_init: Callable[..., jax.Array] = HE_FAN_OUT
     conv_bias: bool = False
     naming: str = "torchvision"
@@ -263,42 +266,42 @@ class ResNet(nn.Module):
         self, images: jax.Array, *, timesteps: int = 1, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
         layers = Layers(
-            timesteps,
-            train,
-            axis_name,
-            self.neuron,
-            self.decay,
-            self.kernel_init,
-            self.conv_bias,
-            self.remat,
-            self.dtype,
-            self.param_dtype,
+            timesteps=timesteps,
+            train=train,
+            axis_name=axis_name,
+            neuron=self.neuron,
+            kernel_init=self.kernel_init,
+            conv_bias=self.conv_bias,
+            remat=self.remat,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
         )
-        x = over_time(images)
-        if self.neuron is None and self.sees == "mean":
-            x = x.mean(0, keepdims=True)
+        x = select_frames(images, self.frame_mode) if self.neuron is None else add_time_axis(images)
 
         def stem(self: ResNet, x: jax.Array) -> jax.Array:
             return self._stem(layers, x)
 
-        x, block = (stem if self.remat == "none" else recomputed(stem))(self, x), self.block
+        block = self.block
+        if self.remat != "none":
+            stem = recomputed(stem)
         if self.remat == "full":
             block = recomputed(block, unit=1.0 if block.starts_activated else None)
+        x = stem(self, x)
         for stage, (depth, features) in enumerate(zip(self.depths, self.features, strict=True), start=1):
             for position in range(depth):
                 stride = 2 if stage > 1 and position == 0 else 1
-                x = block(scaled(features, self.width), layers, stride, name=f"layer{stage}_{position}")(x)
+                x = block(scale_features(features, self.width), layers, stride, name=f"layer{stage}_{position}")(x)
         # Without the barrier XLA's CPU compiler (jaxlib 0.11.2) makes one program of the mean and the convolutions
         # before it, which in bfloat16 gives NaN. (It drops barriers too, but later than that.)
         x = jax.lax.optimization_barrier(x).mean((2, 3))
         if self.hidden:
-            x = layers.activate(layers.dense(x, "hidden", scaled(self.hidden, self.width)), "hidden_neuron")
+            x = layers.activate(layers.dense(x, "hidden", scale_features(self.hidden, self.width)), "hidden_neuron")
         return layers.dense(x, "readout", self.classes)
 
     def _stem(self, layers: Layers, x: jax.Array) -> jax.Array:
         large = not self.small_stem and min(x.shape[2:4]) >= LARGE
         size, stride = (7, 2) if large else (3, 1)
-        features = scaled(self.features[0], self.width)
+        features = scale_features(self.features[0], self.width)
         if self.block.starts_activated:
             x = layers.fire(x, ("stem", "stem_neuron"), features, size=size, stride=stride, spikes=False)
         else:

@@ -13,23 +13,25 @@ from flax import linen as nn
 
 from sealkd_jax.layers import gpu_kernels
 from sealkd_jax.layers.batch_norm import BatchNorm
+from sealkd_jax.layers.convolution import conv3x3
+from sealkd_jax.layers.neurons import LIF, NeuronFactory
 from sealkd_jax.layers.pooling import average_pool, max_pool
 from sealkd_jax.layers.recomputation import recomputed
-from sealkd_jax.layers.time import Neuron, conv3x3, over_time, per_timestep, scaled
+from sealkd_jax.layers.time import add_time_axis, per_timestep
+from sealkd_jax.models.network import scale_features
 from sealkd_jax.models.resnets import PYTORCH, Block, PreActBlock, ResNet, SEWBlock
 
 
 class SpikingBlock(nn.Module):
-    """Convolution (or dense layer), BatchNorm, neuron, and where asked pooling: `[T, B, ...]` -> `[T, B, ...]`.
+    """Convolution (or dense layer), BatchNorm, neurons, and where asked pooling: `[T, B, ...]` -> `[T, B, ...]`.
 
-    A static input `[1, B, ...]` is convolved and normalised once and held for `timesteps`.
+    A static input `[1, B, ...]` is convolved and normalised once, and is the same at each of `timesteps`.
     """
 
     features: int
     timesteps: int
     train: bool
-    neuron: str
-    decay: float
+    neuron: NeuronFactory
     convolution: bool = True
     pool: Callable[[jax.Array], jax.Array] | None = None
     axis_name: str | None = None
@@ -40,9 +42,8 @@ class SpikingBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kwargs = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         layer = conv3x3(self.features, **kwargs) if self.convolution else nn.Dense(self.features, **kwargs)
-        normalise = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype)
-        neuron = Neuron(self.neuron, self.decay, name="neuron")
-        spikes = gpu_kernels.fire(normalise, neuron, per_timestep(layer, x), self.timesteps)
+        batch_norm = BatchNorm(self.train, self.axis_name, self.dtype, self.param_dtype)
+        spikes = gpu_kernels.fire(batch_norm, self.neuron(name="neuron"), per_timestep(layer, x), self.timesteps)
         return self.pool(spikes) if self.pool else spikes
 
 
@@ -50,15 +51,15 @@ class SpikingNet(nn.Module):
     """A chain of spiking blocks and a linear read-out of every timestep.
 
     Attributes:
-        classes: how many.
+        classes: number of logits.
         features: of each block, first to last.
         pool: which blocks halve the image.
-        average: they halve it by means; otherwise by maxima.
+        average: by means; otherwise by maxima.
         convolution: 3x3 convolutions (a small VGG-like network); otherwise dense layers on the flat image (MLP).
         width: factor on `features`.
-        neuron, decay: see `layers.Neuron`.
-        remat: what the backward pass finds in memory: `none` everything, `spikes` and `full` the spikes that enter each
-            block, as one byte each.
+        neuron: makes a layer of neurons.
+        remat: what the forward pass keeps in memory: `none` everything, `spikes` and `full` the input of each block,
+            spikes as one byte each. The backward pass computes the rest again.
     """
 
     classes: int
@@ -67,8 +68,7 @@ class SpikingNet(nn.Module):
     average: bool = False
     convolution: bool = True
     width: float = 1.0
-    neuron: str = "lif"
-    decay: float = 0.5
+    neuron: NeuronFactory = LIF
     remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -77,7 +77,7 @@ class SpikingNet(nn.Module):
     def __call__(
         self, images: jax.Array, *, timesteps: int, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
-        x = over_time(images)
+        x = add_time_axis(images)
         if not self.convolution:
             x = x.reshape(*x.shape[:2], -1)
         unit = 0.25 if self.average else 1.0
@@ -86,16 +86,15 @@ class SpikingNet(nn.Module):
             if self.remat != "none":
                 block = recomputed(block, unit=unit if position else None)
             x = block(
-                scaled(features, self.width),
+                scale_features(features, self.width),
                 timesteps,
                 train,
                 self.neuron,
-                self.decay,
-                self.convolution,
-                (average_pool if self.average else max_pool) if pool else None,
-                axis_name,
-                self.dtype,
-                self.param_dtype,
+                convolution=self.convolution,
+                pool=(average_pool if self.average else max_pool) if pool else None,
+                axis_name=axis_name,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
                 name=f"block_{position}",
             )(x)
         x = x.reshape(*x.shape[:2], -1)
@@ -138,4 +137,4 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "sew-resnet18": partial(ResNet, block=SEWBlock, depths=(2, 2, 2, 2), features=(64, 128, 256, 512)),
     "sew-resnet34": partial(ResNet, block=SEWBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
 }
-"""Every spiking student by its name: what `create_student` makes a network of."""
+"""Every spiking student by its name: the modules that `create_student` makes."""

@@ -1,6 +1,6 @@
-"""ANN teachers: images `[B, H, W, C]` to logits `[1, B, classes]`, the one timestep that an ANN has.
+"""ANN teachers: images `[B, H, W, C]` to logits `[1, B, classes]`, the one timestep of an ANN.
 
-Of frames `[T, B, H, W, C]` they see the mean, or each: logits `[1, B, classes]` or `[T, B, classes]`.
+From frames `[T, B, H, W, C]`: logits `[1, B, classes]` of their mean, or `[T, B, classes]`, one for each frame.
 
 Axis legend: T timesteps, B batch, H height, W width, C channels.
 """
@@ -14,22 +14,29 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sealkd_jax.layers.batch_norm import BatchNorm
+from sealkd_jax.layers.convolution import conv3x3
 from sealkd_jax.layers.pooling import max_pool
-from sealkd_jax.layers.time import conv3x3, on_frames, scaled
+from sealkd_jax.layers.time import per_timestep, select_frames
+from sealkd_jax.models.network import scale_features
 from sealkd_jax.models.resnets import HE_FAN_IN, Block, Bottleneck, PaddedBlock, ResNet
 
 
 class ConvNet(nn.Module):
-    """3x3 convolution, BatchNorm and ReLU in a row, max-pooling where asked, and a linear read-out.
+    """3x3 convolution, BatchNorm, ReLU and where asked max-pooling, several times; then a linear read-out.
 
-    `sees`: see `layers.on_frames`; `width`: factor on `features`.
+    Attributes:
+        classes: number of logits.
+        features: of each convolution, first to last.
+        pool: which convolutions halve the image.
+        width: factor on `features`.
+        frame_mode: see `create_teacher`.
     """
 
     classes: int
     features: tuple[int, ...]
     pool: tuple[bool, ...]
     width: float = 1.0
-    sees: str = "mean"
+    frame_mode: str = "mean"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -42,12 +49,12 @@ class ConvNet(nn.Module):
 
         def network(x: jax.Array) -> jax.Array:
             for features, pool in zip(self.features, self.pool, strict=True):
-                x = conv3x3(scaled(features, self.width), use_bias=False, **kwargs)(x)
+                x = conv3x3(scale_features(features, self.width), use_bias=False, **kwargs)(x)
                 x = nn.relu(BatchNorm(train, axis_name, self.dtype, self.param_dtype)(x))
                 x = max_pool(x) if pool else x
             return nn.Dense(self.classes, name="readout", **kwargs)(x.reshape(len(x), -1))
 
-        return on_frames(network, images, self.sees)
+        return per_timestep(network, select_frames(images, self.frame_mode))
 
 
 def _cifar(depth: int) -> Callable[..., nn.Module]:
@@ -80,4 +87,4 @@ TEACHERS: dict[str, Callable[..., nn.Module]] = {
     ),
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 44, 56)},
 }
-"""Every ANN teacher by its name: what `create_teacher` makes a network of."""
+"""Every ANN teacher by its name: the modules that `create_teacher` makes."""

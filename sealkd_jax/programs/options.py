@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from sealkd_jax.data.augmentation import STEPS, canonical_augmentation
 from sealkd_jax.data.loading import DATASETS
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import NEURONS, PRECISIONS, REMAT, SEES, STUDENTS, TEACHERS
+from sealkd_jax.models import FRAME_MODES, NEURONS, PRECISIONS, REMAT, STUDENTS, TEACHERS
 from sealkd_jax.parallel.sharding import PARALLEL
 from sealkd_jax.programs.option import (
     HIDDEN,
@@ -88,7 +88,7 @@ class TeacherNetworkOptions:
     """Network of the teacher, or the directory of a trained teacher or of a finished student."""
     teacher_width: Annotated[float, POSITIVE] = 1.0
     """Factor on the number of features of every layer; a directory's teacher keeps its own."""
-    teacher_sees: Annotated[str, Names(SEES)] = "mean"
+    teacher_sees: Annotated[str, Names(FRAME_MODES)] = "mean"
     """mean: the teacher sees the mean frame of a recording. each: it sees every frame and gives logits per timestep."""
 
 

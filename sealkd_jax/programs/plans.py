@@ -108,7 +108,7 @@ def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
             len(dataset.classes),
             width=options.teacher_width,
             precision=options.precision,
-            sees=options.teacher_sees,
+            frame_mode=options.teacher_sees,
         ),
         method=METHODS["none"],
         recipe=Recipe(

@@ -1,13 +1,13 @@
-"""Weights to and from PyTorch. The names that a network has there, and the order of its axes.
+"""Weights to and from PyTorch: names and the order of axes.
 
-A path such as `params/layer1_0/conv2_bn/scale` becomes `layer1.0.bn2.weight`: `_0` at the end of a part becomes `.0`,
-the part is renamed as `NAMES` says, and the last part by `_LEAVES`. Kernels of convolutions are `[H, W, I, O]` here and
-`[O, I, H, W]` there, those of dense layers `[I, O]` and `[O, I]`. A dense layer on an image that was made flat has its
-inputs in the order H, W, C; PyTorch's would be C, H, W.
+A path such as `params/layer1_0/conv2_bn/scale` becomes `layer1.0.bn2.weight`. `_0` at the end of a part becomes `.0`;
+`NAMES` renames parts, `_LEAVES` the last part; parameters of neurons are named by `Neuron.torch_parameters`. Kernels of
+convolutions are `[H, W, I, O]` here and `[O, I, H, W]` in PyTorch, those of dense layers `[I, O]` and `[O, I]`. A dense
+layer on a flattened image has its inputs in the order H, W, C; in PyTorch they would be in the order C, H, W.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
+from sealkd_jax.layers.neurons import TorchParameter
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.weights.torch_files import Stored, open_state_dict
 
@@ -56,78 +57,96 @@ NAMES: dict[str, dict[str, str]] = {
     # akamaster/pytorch_resnet_cifar10.
     "cifar": _TORCHVISION | {"readout": "linear"},
 }
-"""What parts of paths are called in PyTorch, by `ResNet.naming`."""
+"""PyTorch's names of parts of a path, by `ResNet.naming`."""
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var", "decay_logit": "w"}
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
 def import_torch(path: Path, network: Network, like: Variables) -> Variables:
     """Reads a PyTorch state dict from `.safetensors`, `.npz`, `.pth` or `.pt`; PyTorch is not needed.
 
-    `module.` before all names is dropped, and BatchNorm's `num_batches_tracked` ignored.
+    A prefix `module.` of all names is dropped, and BatchNorm's `num_batches_tracked` ignored.
 
     Args:
         path: of the file.
-        network: whose weights they are.
+        network: the network of these weights.
         like: its variables, arrays or `jax.ShapeDtypeStruct`.
 
     Returns:
-        variables of the structure, shapes and dtypes of `like`.
+        Variables with the structure, shapes and dtypes of `like`.
 
     Raises:
-        InputError: if the file cannot be read, or has not just the arrays of this network.
+        InputError: if the file cannot be read, or does not hold exactly the arrays of this network.
     """
     wanted = torch_names(network, like)
+    convert = {parameter.name: parameter.from_torch for parameter in _neuron_parameters(network).values()}
     with open_state_dict(path) as state_dict:
         prefix = "module." if all(name.startswith("module.") for name in state_dict) else ""
         found = {name.removeprefix(prefix): stored for name, stored in state_dict.items()}
         shapes = {name: stored.shape for name, stored in found.items() if not name.endswith("num_batches_tracked")}
         _compare(path, {name: _torch_shape(leaf.shape) for name, leaf in wanted.items()}, shapes)
-        leaves = [_read(name, found[name], leaf.dtype) for name, leaf in wanted.items()]
+        leaves = [
+            _convert(name, _read(name, found[name]), _FROM_TORCH, convert).astype(leaf.dtype)
+            for name, leaf in wanted.items()
+        ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def export_torch(path: Path, network: Network, variables: Variables) -> None:
-    """Writes a `.safetensors` file that `load_state_dict` of the PyTorch network takes; `import_torch` reads it back.
+    """Writes a `.safetensors` file for `load_state_dict` of the PyTorch network. `import_torch` reads it back.
 
     Args:
-        path: of the file, which is written all at once.
-        network: whose variables they are.
+        path: of the file. It is written at once: no reader finds a part of it.
+        network: the network of these weights.
         variables: all its parameters and running statistics.
     """
+    convert = {parameter.name: parameter.to_torch for parameter in _neuron_parameters(network).values()}
     names = torch_names(network, variables)
-    arrays = {name: _convert(name, np.asarray(leaf), _TO_TORCH) for name, leaf in names.items()}
+    arrays = {name: _convert(name, np.asarray(leaf), _TO_TORCH, convert) for name, leaf in names.items()}
     with replacing(path) as partial:
         save_file(arrays, partial, metadata={"format": "pt"})
 
 
 def torch_names(network: Network, variables: Variables) -> dict[str, Any]:
     """Every leaf of the variables by its name in PyTorch."""
-    names = NAMES.get(getattr(network.module, "naming", ""), {})
+    parts = NAMES.get(getattr(network.module, "naming", ""), {})
+    last = _LEAVES | {name: parameter.name for name, parameter in _neuron_parameters(network).items()}
     leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return {_torch_name([key.key for key in path[1:]], names): leaf for path, leaf in leaves}
+    return {_torch_name([key.key for key in path[1:]], parts, last): leaf for path, leaf in leaves}
 
 
-def _torch_name(path: list[str], names: dict[str, str]) -> str:
-    *parts, leaf = path
-    return ".".join([*(names.get(part, re.sub(r"_(\d+)$", r".\1", part)) for part in parts), _LEAVES.get(leaf, leaf)])
+def _neuron_parameters(network: Network) -> Mapping[str, TorchParameter]:
+    neuron = getattr(network.module, "neuron", None)
+    return neuron().torch_parameters if neuron else {}
 
 
-_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # order of the axes by their number: of convolutions, of dense layers
+def _torch_name(path: list[str], parts: dict[str, str], last: dict[str, str]) -> str:
+    *before, leaf = path
+    renamed = [parts.get(part, re.sub(r"_(\d+)$", r".\1", part)) for part in before]
+    return ".".join([*renamed, last.get(leaf, leaf)])
+
+
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # order of the axes, by their number: of convolutions, of dense layers
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
-def _convert(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarray:
-    if name.endswith(".w"):  # PLIF keeps 1 - sigmoid(w) of its membrane in SpikingJelly, sigmoid(decay_logit) here
-        return np.asarray(-array)
+def _convert(
+    name: str,
+    array: np.ndarray,
+    axes: dict[int, tuple[int, ...]],
+    of_neurons: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+) -> np.ndarray:
+    convert = of_neurons.get(name.rpartition(".")[2])
+    if convert:
+        return np.asarray(convert(array))
     return np.ascontiguousarray(array.transpose(axes.get(array.ndim)))
 
 
-def _read(name: str, stored: Stored, dtype: Any) -> np.ndarray:
+def _read(name: str, stored: Stored) -> np.ndarray:
     array = stored.read()
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name}: expected floating point numbers, got {array.dtype}")
-    return _convert(name, array, _FROM_TORCH).astype(dtype)
+    return array
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -138,17 +157,17 @@ def _compare(path: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tu
     complaints = {
         "missing": sorted(wanted.keys() - found.keys()),
         "not expected": sorted(found.keys() - wanted.keys()),
-        "of another shape": [
+        "another shape": [
             f"{name} (expected {list(wanted[name])}, got {list(found[name])})"
             for name in sorted(wanted.keys() & found.keys())
             if found[name] != wanted[name]
         ],
     }
     if any(complaints.values()):
-        told = "; ".join(f"{what}: {_some(names)}" for what, names in complaints.items() if names)
-        raise InputError(f"{path}: of another network than this one. {told}")
+        told = "; ".join(f"{what}: {_list(names)}" for what, names in complaints.items() if names)
+        raise InputError(f"{path}: the file belongs to another network. {told}")
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def _list(names: Sequence[str], most: int = 4) -> str:
     more = [f"{len(names) - most} more"] if len(names) > most else []
     return ", ".join([*names[:most], *more])

@@ -1,0 +1,129 @@
+"""Layers of spiking neurons, one class for each kind.
+
+A network takes a factory: a class of this file, or `functools.partial(LIF, decay=0.9)`; it calls it with `name=`. A
+new kind needs its function in `sealkd_jax.neurons` and its class here, which also says how NIR and PyTorch describe it.
+
+Axis legend: T timesteps; `...` one timestep, such as `[B, H, W, C]`.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.neurons import iaf, lif
+
+NeuronFactory = Callable[..., "Neuron"]
+
+
+class TorchParameter(NamedTuple):
+    """How PyTorch has a parameter: its name there, and the conversion of its values to and from PyTorch."""
+
+    name: str
+    to_torch: Callable[[np.ndarray], np.ndarray]
+    from_torch: Callable[[np.ndarray], np.ndarray]
+
+
+class Neuron(nn.Module):
+    """A layer of spiking neurons: currents `[T, ...]` -> spikes `[T, ...]`.
+
+    The collections `spikes` and `membranes` (after the last timestep) can be read: `apply(..., mutable=["spikes"])`.
+    Membranes start at rest, or from the collection `membranes` of an earlier call.
+
+    Attributes:
+        decay: share of the membrane that is left after a timestep, in (0, 1).
+        threshold: of the membrane, above 0 and `v_reset`; a neuron fires there.
+        v_reset: the membrane after a spike and at rest; None: soft reset, which subtracts the threshold.
+        detach_reset: no gradient through the spike in the reset.
+        torch_parameters: the PyTorch form of each learned parameter, by its name here.
+    """
+
+    decay: float = 0.5
+    threshold: float = 1.0
+    v_reset: float | None = 0.0
+    detach_reset: bool = False
+
+    torch_parameters: ClassVar[Mapping[str, TorchParameter]] = {}
+
+    @nn.compact
+    def __call__(self, currents: jax.Array) -> jax.Array:
+        before: jax.Array | None = self.get_variable("membranes", "v")  # None: at rest
+        spikes, after = self.fire(currents, before)
+        for collection, name, value in (("spikes", "out", spikes), ("membranes", "v", after)):
+            self.sow(collection, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        return spikes
+
+    def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Spikes `[T, ...]` and the membranes after them, `[...]`, from currents and the membranes before them."""
+        raise NotImplementedError
+
+    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
+        """The class of `nir` that is this neuron, and its arguments, for timesteps of `dt` seconds.
+
+        `export.nir_graph` derives them. Membranes are measured from `v_reset`, where ours start; NIR's start at 0.
+
+        Raises:
+            InputError: for a soft reset.
+        """
+        raise NotImplementedError
+
+    def _parameters(self) -> dict[str, Any]:
+        """What `sealkd_jax.neurons` takes from every kind."""
+        return {"threshold": self.threshold, "v_reset": self.v_reset, "detach_reset": self.detach_reset}
+
+    def _nir_reset(self) -> dict[str, float]:
+        if self.v_reset is None:
+            raise InputError("v_reset None: NIR has no soft reset; expected a number, such as 0")
+        return {"v_threshold": self.threshold - self.v_reset, "v_reset": 0.0}
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire."""
+
+    def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        return lif(currents, v, decay=self.decay, **self._parameters())
+
+    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
+        return "LIF", {"tau": dt / (1 - self.decay), "r": 1 / (1 - self.decay), "v_leak": 0.0} | self._nir_reset()
+
+
+class IAF(Neuron):
+    """Integrate-and-fire, without a leak; `decay` is not used."""
+
+    def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        return iaf(currents, v, **self._parameters())
+
+    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
+        return "IF", {"r": 1.0} | self._nir_reset()
+
+
+class PLIF(Neuron):
+    """LIF with a learned decay, one for the layer: sigmoid(w), where w starts at logit(`decay`).
+
+    Reference: Fang et al., Incorporating learnable membrane time constant, ICCV 2021 (arXiv 2007.05785).
+    """
+
+    # SpikingJelly's `ParametricLIFNode` keeps 1 - sigmoid(w) of the membrane.
+    torch_parameters: ClassVar[Mapping[str, TorchParameter]] = {
+        "decay_logit": TorchParameter("w", operator.neg, operator.neg)
+    }
+
+    def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        start = math.log(self.decay / (1 - self.decay))
+        dtype = jnp.promote_types(currents.dtype, jnp.float32)
+        decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
+        return lif(currents, v, decay=jax.nn.sigmoid(decay_logit), **self._parameters())
+
+    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
+        decay = 1 / (1 + np.exp(-np.float64(params["decay_logit"])))
+        return LIF(float(decay), self.threshold, self.v_reset, parent=None).nir({}, dt)
+
+
+NEURONS: dict[str, type[Neuron]] = {"lif": LIF, "iaf": IAF, "plif": PLIF}
+"""Every kind of neuron by its name."""
