@@ -15,6 +15,7 @@ from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs import comparison
+from sealkd_jax.programs.cells import cache_key, make_cells
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import compare, evaluate
 from sealkd_jax.programs.options import CompareOptions
@@ -79,7 +80,7 @@ def test_a_seed_that_goes_nan_is_named():
 def cells(*arguments):
     """The cells that a command line comes to; nothing is trained."""
     _, preset = parse("distill", "", list(arguments), program="compare", kind=CompareOptions)
-    return compare.make_cells(preset.distill, load("digits"))
+    return make_cells(preset.distill, load("digits"))
 
 
 def test_a_sweep_is_every_combination_for_the_methods_that_have_it():
@@ -107,7 +108,7 @@ def test_augmentations_can_be_swept():
 def test_what_decides_a_cell_changes_its_fingerprint_and_nothing_else_does():
     def decided(*arguments, seeds=(0, 1), dataset=None):
         (cell,) = cells("--methods", "none", *arguments)
-        return fingerprint(compare.decided_by(cell, seeds, None, dataset or load("digits")))
+        return fingerprint(cache_key(cell, seeds, None, dataset or load("digits")))
 
     one = decided()
     for same in (["--out", "x"], ["--resume"], ["--devices", "1"], ["--seeds-at-once", "2"], ["--methods", "none"]):
@@ -149,7 +150,7 @@ def test_a_row_is_compared_with_the_reference_of_the_same_sweep():
         }
         for k in range(len(made))
     ]
-    rows = {row["name"]: row for row in compare.rows_of(made, results)}
+    rows = {row["name"]: row for row in comparison.make_rows(made, results)}
     assert rows["none"]["difference"] is None  # to which temperature?
     assert rows["uniform_kd temperature=2"]["difference"] is None and rows["none"]["std"] == 0
     assert rows["seal temperature=2 top_k=2"]["difference"] == pytest.approx(0.03)  # 4 to 1
@@ -188,7 +189,7 @@ def test_a_comparison_is_not_evaluated(finished, out, tmp_path):
 def test_a_comparison_writes_what_it_promises(out):
     comparison, found = read(out / "comparison.json"), [read(path) for path in (out / "cells").iterdir()]
     assert {"config.json", "comparison.csv", "report.html", "plots"} <= {path.name for path in out.iterdir()}
-    by_method = {cell["decided_by"]["options"]["method"]: cell for cell in found}
+    by_method = {cell["key"]["options"]["method"]: cell for cell in found}
     assert [row["name"] for row in comparison["rows"]] == ["none", "uniform_kd", "tser"]
     assert [row["unconfirmed"] for row in comparison["rows"]] == [False, False, True]
     for row in comparison["rows"]:
@@ -220,7 +221,7 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
 
     monkeypatch.setattr(compare, "train_seeds", counted)
     assert refusal(SMALL, capsys, main=compare.main) == (
-        "error: --out out: not empty; go on with it by --resume, or choose another --out"
+        "error: --out out: not empty; add --resume to continue it, or choose another --out"
     )
     kill, two = True, [*SMALL, "--methods", "none,uniform_kd", "--out", "parts"]
     with pytest.raises(KeyboardInterrupt):
@@ -245,11 +246,11 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     (cell,) = Path("parts/cells").glob("none-*.json")
     cell.write_text(json.dumps(read(cell) | {"commit": "an earlier one"}))
     compare.main([*two, "--resume"])
-    assert "warning: parts/cells: some are of another commit than this start" in capsys.readouterr().err
+    assert "warning: parts/cells: some have another commit than this start" in capsys.readouterr().err
     for damaged in ("{", "[]", '{"test_accuracy": [1.0]}'):
         cell.write_text(damaged)
         assert f"{cell}: damaged" in refusal([*two, "--resume"], capsys, chatty=True, main=compare.main)
     for other in ('{"options": {"method": "seal"}}', "{"):
         Path("parts/config.json").write_text(other)
         words = refusal([*two, "--resume"], capsys, main=compare.main)
-        assert "--out parts: holds something else than a comparison" in words
+        assert "--out parts: holds something other than a comparison" in words

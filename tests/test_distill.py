@@ -10,20 +10,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, read_json, write_json
+from sealkd_jax.files import locked, write_json
 from sealkd_jax.programs import cli, presets
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
+from sealkd_jax.programs.runs import check_out
+from sealkd_jax.programs.teachers import named_teacher, own_logits
 from sealkd_jax.training import feed
 from tests.helpers.programs import contents, read, refusal
 
@@ -102,7 +102,7 @@ def test_layers_energy_and_hardest_examples_are_those_of_the_run(run, capsys):
 def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, capsys):
     before = contents(run)
     assert refusal(["--out", "run", *SMALL], capsys) == (
-        "error: --out run: not empty; go on with it by --resume, or choose another --out"
+        "error: --out run: not empty; add --resume to continue it, or choose another --out"
     )
     assert contents(run) == before
     distill.main([*SMALL, "--out", "run", "--resume"])
@@ -115,7 +115,7 @@ def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, c
 def test_resume_with_other_options_is_refused(run, capsys):
     before = contents(run)
     words = refusal([*SMALL, "--out", "run", "--resume", "--decay", "0.7"], capsys)
-    assert "--decay 0.7: run was begun with 0.5; resume with the same options" in words
+    assert "--decay 0.7: run was started with 0.5; resume with the same options" in words
     assert contents(run) == before
 
 
@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_student_and_the_teacher_is_shared(run, wor
 
 
 def test_the_command_is_written_down_as_it_was_typed(workplace):
-    facts = "from sealkd_jax.programs.cli import environment; print(environment()['command'])"
+    facts = "from sealkd_jax.programs.environment import environment; print(environment()['command'])"
     typed = [sys.executable, "-c", facts, "--out", "a b"]
     said = subprocess.run(typed, capture_output=True, text=True, check=True, cwd=Path(cli.__file__).parent.parent)
     assert shlex.split(said.stdout) == ["python", *typed[1:]]
@@ -171,22 +171,6 @@ def test_options_that_every_preset_understands(workplace, options):
     assert (summary["teacher_accuracy"] is None) == (options[1] == "none")
 
 
-@pytest.mark.parametrize("timesteps", [1, 2, 4, 6, 10, 16])
-def test_the_table_has_timesteps_from_the_first_to_the_last_in_80_characters(timesteps, capsys):
-    accuracies = np.linspace(0.5, 0.9, timesteps).tolist()
-    summary = {"method": "seal", "dataset": "cifar10-dvs", "n_test": 10000, "timesteps": timesteps}
-    summary |= {"accuracy_by_timestep": accuracies, "firing_rate": 0.125, "train_seconds": 12345.6}
-    Console(width=80).print(distill._table(summary, SimpleNamespace(test_accuracy=1.0)))
-    table = capsys.readouterr().out
-    assert max(map(len, table.splitlines())) <= 80
-    rows = [line for line in table.splitlines() if line[0] in "│┃"]
-    heads, teacher, student = ([cell.strip() for cell in re.split("[│┃]", row)[2:-1]] for row in rows)
-    shown = [int(head.removeprefix("T=")) for head in heads[:-2]]
-    assert (shown[0], shown[-1], len(shown)) == (1, timesteps, min(timesteps, 4))
-    assert student == [*(f"{accuracies[t - 1]:.2%}" for t in shown), "0.125", "12345.6 s"]
-    assert [said for said in teacher if said] == ["100.00%"]
-
-
 def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):
     labels = load("digits").train.labels
     np.savez(workplace / "own.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
@@ -204,7 +188,7 @@ def test_changed_logits_and_damaged_configurations_are_not_resumed(workplace, ca
     np.savez(workplace / "mine.npz", logits=3 * np.eye(10, dtype=np.float32)[labels])
     before = contents(workplace / "mine")
     said = refusal([*mine, "--resume"], capsys, chatty=True)
-    assert "begun with other teacher logits under that name" in said and contents(workplace / "mine") == before
+    assert "started with another teacher under that name" in said and contents(workplace / "mine") == before
     for damage in ("{}", "not json"):
         (workplace / "mine" / "config.json").write_text(damage)
         assert "config.json: damaged" in refusal([*mine, "--resume"], capsys, chatty=True)
@@ -225,17 +209,17 @@ def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
 def test_logits_are_of_the_random_numbers_that_jax_draws(run, workplace):
     (path,) = (workplace / "runs" / "teachers").glob("*/logits-*.safetensors")
     options = parse("distill", "", SMALL)[1].distill
-    assert precompute.own_logits(path, options, load("digits")).views == options.views
+    assert own_logits(path, options, load("digits")).views == options.views
     with jax.threefry_partitionable(False), pytest.raises(InputError, match="made for another random generator"):
-        precompute.own_logits(path, options, load("digits"))
+        own_logits(path, options, load("digits"))
 
 
 def test_a_directory_of_a_networks_name_is_not_that_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("convnet").mkdir()
-    assert precompute.named_teacher("convnet", load("digits"), None) is None
+    assert named_teacher("convnet", load("digits"), None) is None
     with pytest.raises(InputError, match="convnet: no teacher there"):
-        precompute.named_teacher("./convnet", load("digits"), None)
+        named_teacher("./convnet", load("digits"), None)
 
 
 def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workplace, tmp_path, monkeypatch):
@@ -253,7 +237,7 @@ def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workpla
 def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
     shutil.copytree(made.parent, workplace / "other-teacher")
-    facts = read_json(workplace / "other-teacher" / "teacher.json")
+    facts = read(workplace / "other-teacher" / "teacher.json")
     write_json(workplace / "other-teacher" / "teacher.json", facts | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-teacher", *NEW], capsys)
     assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
@@ -261,13 +245,13 @@ def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
 
 def test_a_student_of_other_data_is_no_teacher_and_not_gone_on_with(run, workplace, capsys):
     shutil.copytree(run, workplace / "other-student")
-    config = read_json(workplace / "other-student" / "config.json")
+    config = read(workplace / "other-student" / "config.json")
     assert config["data"] == load("digits").fingerprint
     write_json(workplace / "other-student" / "config.json", config | {"data": "other"})
     said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)
     assert "other-student: a student of other data" in said and not (workplace / "new").exists()
     said = refusal([*SMALL, "--out", "other-student", "--resume"], capsys)
-    assert "other-student was begun with other data under that name" in said
+    assert "other-student was started with other data under that name" in said
 
 
 def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, capsys):
@@ -277,23 +261,23 @@ def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, cap
     np.savez(workplace / "few.npz", **arrays, **{f"y_{name}": split.labels for name, split in splits.items()})
     said = refusal([*SMALL, "--dataset", "npz:few.npz", "--batch-size", "20", *NEW], capsys)
     assert said == (
-        "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with train.teacher and "
-        "give its directory as --teacher"
+        "error: the teacher's --batch-size 64: expected 1 to 60, the training examples; make it with sealkd teacher "
+        "and give its directory as --teacher"
     )
     frames = {name: np.repeat(array[:, None], 3, 1).repeat(2, -1) for name, array in arrays.items()}
     labels = {f"y_{name}": split.labels for name, split in splits.items()}
     np.savez(workplace / "frames.npz", **frames, **labels)
     said = refusal([*SMALL, "--dataset", "npz:frames.npz", "--batch-size", "20", "--augment", "none", *NEW], capsys)
     assert said.startswith(
-        "error: the teacher's --augment crop(1): for images; the data are events; make it with train.teacher"
+        "error: the teacher's --augment crop(1): for images; the data are events; make it with sealkd teacher"
     )
-    distill.check_out(workplace / "new", resume=False)  # is free
+    check_out(workplace / "new", resume=False)  # is free
 
 
 def test_images_too_small_for_a_network_are_refused_and_leave_the_place_free(workplace, capsys):
     said = refusal([*SMALL, "--student", "spiking-vgg", "--method", "none", *NEW], capsys)
     assert said == "error: images: nothing left to pool at 1x1; larger ones are needed"
-    distill.check_out(workplace / "new", resume=False)  # is free
+    check_out(workplace / "new", resume=False)  # is free
 
 
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
@@ -321,7 +305,7 @@ def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkey
         cli.run(lambda: distill.main([*SMALL, "--out", str(out)]))
     assert exit.value.code == 128 + number
     words = capsys.readouterr().err
-    assert "a second signal stops at once" in words and "interrupted; what is finished is kept" in words
+    assert "a second signal stops at once" in words and "interrupted; finished work is kept" in words
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1 and not (out / "summary.json").exists()
     monkeypatch.undo()
     distill.main([*SMALL, "--out", str(out), "--resume"])
@@ -342,7 +326,7 @@ def test_a_signal_within_an_epoch_of_streamed_data_lets_the_piece_be_saved(run, 
     monkeypatch.setattr(feed, "PIECE_BYTES", 2**15)
     with pytest.raises(SystemExit) as exit:
         cli.run(lambda: distill.main([*SMALL, "--stream", "--out", "within"]))
-    assert exit.value.code == 143 and "what is finished is kept" in capsys.readouterr().err
+    assert exit.value.code == 143 and "finished work is kept" in capsys.readouterr().err
     assert (workplace / "within" / "checkpoints" / "1").is_dir()
     assert (workplace / "within" / "metrics.jsonl").read_text() == ""
 

@@ -1,27 +1,19 @@
-"""Several processes of one run, over loopback: they give what one gives, and the end of one ends the others."""
+"""Several processes of one run, over loopback: they give what one gives, and the loss of one ends the others."""
 
 import json
 import signal
 import socket
-import subprocess
-import sys
-import time
-from threading import Event
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sealkd_jax.errors import InputError
-from sealkd_jax.programs import cluster
-from sealkd_jax.programs.options import ProcessOptions
-from sealkd_jax.programs.relay import relay
 from tests.helpers.processes import MET, SMALL, end, start, write_digits
 
 MEMORY = [*SMALL, "--out", "memory"]
 STREAM = [*SMALL, "--out", "stream", "--stream"]
 PMAP = [*SMALL, "--out", "pmap", "--parallel", "pmap"]
-ANOTHER_ENDED = "error: another process of this run has ended, see what it said; go on with the same commands"
+LOST = 60  # seconds within which the others end: half a minute, and as much for a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +75,8 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place):
     write_digits(place / "killed")
     first, killed = started = start(place / "killed", 2, MEMORY, DIES="1")
     killed.wait(300)
-    died = time.monotonic()
-    first.wait(60)
-    assert time.monotonic() - died < 60
-    (status, said), (killed_by, _) = end(started)
-    assert (status, killed_by) == (3, -signal.SIGKILL)
-    assert said.startswith(ANOTHER_ENDED) and "\n" not in said
+    assert first.wait(LOST) != 0
+    assert end(started)[1][0] == -signal.SIGKILL
     out = place / "killed" / "memory"
     assert (out / "checkpoints" / "1").is_dir() and not (out / "summary.json").exists()
     run(place / "killed", 2, [*MEMORY, "--resume"], [*SMALL, "--out", "unhurt"])
@@ -98,15 +86,14 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place):
 
 
 @pytest.mark.slow
-def test_the_end_of_the_first_process_ends_the_others(place):
-    """Although JAX's coordinator lives in it, with whose loss JAX aborts."""
+def test_the_loss_of_the_first_process_ends_the_others(place):
+    """JAX's coordinator is lost with it."""
     first, other = processes = start(place, 2, ["meet"])
     for process in processes:
         assert any(line == f"{MET}\n" for line in process.stdout)
     first.kill()
-    other.wait(60)
-    (_, _), (status, said) = end(processes)
-    assert status == 3 and said.startswith(ANOTHER_ENDED) and "\n" not in said
+    assert other.wait(LOST) != 0
+    end(processes)
 
 
 def test_processes_with_different_options_are_refused(place):
@@ -116,40 +103,10 @@ def test_processes_with_different_options_are_refused(place):
 
 
 @pytest.mark.slow
-def test_what_a_process_says_is_not_lost_to_the_end_of_another():
-    """Which ends while this one, that fails too, waits for it."""
-    program = "\n".join(
-        [
-            "from train import cluster",
-            "def another_ends(seconds):",
-            "    cluster._another_ended()",
-            "cluster._joined, cluster.wait_for_all = True, another_ends",
-            "cluster.leave({status}, 'its own words')",
-        ]
-    )
-    for status, expected in ((2, (2, "its own words")), (1, (3, cluster.ANOTHER_ENDED))):
-        ended = subprocess.run([sys.executable, "-c", program.format(status=status)], capture_output=True, text=True)
-        assert (ended.returncode, ended.stderr.strip()) == expected
-
-
-def test_a_port_that_is_taken_is_named():
+def test_a_port_that_is_taken_is_named(place):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = "{}:{}".format(*taken.getsockname())
-        with pytest.raises(InputError, match=f"--coordinator {address}: cannot listen there .*; try another port"):
-            cluster.join(ProcessOptions(coordinator=address, num_processes=2, process_id=0))
-
-
-def test_a_relay_tells_of_a_broken_connection_and_leaves_the_other_side_open():
-    ended = Event()
-    with socket.create_server(("127.0.0.1", 0)) as service, socket.create_server(("127.0.0.1", 0)) as listener:
-        relay(listener, service.getsockname(), ended.set)
-        with socket.create_connection(listener.getsockname()) as near, service.accept()[0] as far:
-            near.sendall(b"there")
-            assert far.recv(9) == b"there"
-            far.sendall(b"back")
-            assert near.recv(9) == b"back" and not ended.is_set()
-            far.close()
-            assert ended.wait(9)
-            near.settimeout(0.2)
-            with pytest.raises(TimeoutError):
-                near.recv(9)
+        port = taken.getsockname()[1]
+        first, other = start(place, 2, ["meet"], port=port)
+        other.kill()
+        (status, said), _ = end([first, other])
+    assert status == 2 and said.splitlines()[-1].startswith(f"error: --coordinator 127.0.0.1:{port}: process 0")

@@ -121,7 +121,7 @@ def run(tmp_path):
     np.savez(tmp_path / "predictions.npz", logits=logits, labels=np.zeros(4, np.int32), teacher_logits=logits[0])
     summary = {
         **dict.fromkeys(("preset", "method", "dataset"), "thirds"),
-        **{"seed": 0, "timesteps": 2, "n_test": 4, "teacher_accuracy": 1.0, "firing_rate": 0.25},
+        **{"seed": 0, "hyper": [], "timesteps": 2, "n_test": 4, "teacher_accuracy": 1.0, "firing_rate": 0.25},
         "firing_rates": {"stem": [0.25, 0.25]},
         "dead_share": {"stem": 0.125},
         "saturated_share": {"stem": 0.0625},
@@ -206,10 +206,10 @@ def test_what_is_no_finished_run_is_named(run, tmp_path, capsys):
     old = json.loads(summary.read_text())
     del old["energy"]
     summary.write_text(json.dumps(old))
-    assert "of another version: 'energy' is missing" in said(run)
+    assert "damaged: 'energy' is missing" in said(run)
     for damaged in ("{", "[]"):
         summary.write_text(damaged)
         assert "damaged: " in said(run)
     summary.unlink()
     (run / "config.json").write_text("{}")
-    assert f"not finished; go on with it by train.distill --resume --out {run}" in said(run)
+    assert f"not finished; continue it with sealkd distill --resume --out {run}" in said(run)

@@ -16,6 +16,7 @@ import numpy as np
 from sealkd_jax.data import load
 from sealkd_jax.files import locked
 from sealkd_jax.programs import cli
+from sealkd_jax.programs.runs import check_out
 from sealkd_jax.training.checkpoints import Checkpoints
 from sealkd_jax.training.teacher_logits import write_teacher_logits
 
@@ -50,7 +51,7 @@ with Checkpoints(place / "c") as checkpoints:
 program_says("logits", lambda: write_teacher_logits(place / "logits.safetensors", noise.__getitem__, 1, {}))
 said["left"] = sorted(path.name for path in [*place.iterdir(), *(place / "c").iterdir()])
 subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-program_says("out", lambda: cli.check_out(place / "run", resume=False))
+program_says("out", lambda: check_out(place / "run", resume=False))
 program_says("lock", lambda: locked(place / "run", wait=False).__enter__())
 program_says("read", lambda: load(f"npz:{place}/mine.npz"))
 print(json.dumps(said))

@@ -17,6 +17,7 @@ from sealkd_jax.programs.command_line import check
 from sealkd_jax.programs.commands import distill, teacher
 from sealkd_jax.programs.data import pick_augmentation
 from sealkd_jax.programs.presets import PRESETS
+from sealkd_jax.programs.runs import check_out
 from sealkd_jax.training import params_digest
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.torch_names import export_torch
@@ -165,7 +166,7 @@ def test_a_student_can_be_the_teacher(own_images, capsys):
     said = refusal([*arguments, "--timesteps", "3", "--teacher", "first", "--out", "third"], capsys)
     assert said.startswith("error: --timesteps 3: the teacher first has 2 timesteps")
     assert list(Path("first").glob("logits-*.safetensors")) == [path]
-    distill.check_out(Path("third"), resume=False)  # is free
+    check_out(Path("third"), resume=False)  # is free
 
 
 def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images, capsys):

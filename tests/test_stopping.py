@@ -13,7 +13,7 @@ from sealkd_jax.programs.stopping import Stopped
 ROOT = Path(__file__).parents[1]
 CHILD = """
 import signal, sys
-from train.stopping import Stopped, stopping, terminable
+from sealkd_jax.programs.stopping import Stopped, stopping, terminable
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 try:
     with terminable():
@@ -47,7 +47,9 @@ def child(body):
 def test_the_first_signal_lets_what_is_under_way_be_saved(number, body):
     with child(body) as process:
         process.send_signal(number)
-        assert process.stderr.readline() == "stopping when what is under way is saved; a second signal stops at once\n"
+        assert (
+            process.stderr.readline() == "stopping once the work in progress is saved; a second signal stops at once\n"
+        )
         out, err = process.communicate("\n")
     assert (process.returncode, out, err) == (128 + number, "saved\n", "")
 
@@ -82,4 +84,4 @@ def test_programs_say_that_what_is_finished_is_kept(capsys, stop, status):
         cli.run(main)
     assert exit.value.code == status and signal.getsignal(signal.SIGTERM) == before
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("interrupted; what is finished is kept")
+    assert line.startswith("interrupted; finished work is kept")

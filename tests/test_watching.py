@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sealkd_jax.programs import presets, progress
+from sealkd_jax.programs import presets
 from sealkd_jax.programs.commands import distill, precompute, teacher
 from sealkd_jax.programs.options import WatchOptions
-from sealkd_jax.programs.progress import watch
+from sealkd_jax.programs.progress import progress
 from tests.helpers.programs import read, refusal, scalars
 
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--width", "0.25", "--views", "2", "--devices", "1"]
@@ -113,7 +113,7 @@ def test_a_step_is_never_there_twice(tmp_path):
 
     def epochs(kept, new):
         metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))  # as `train` begins
-        with watch("student", 4, options, tmp_path) as show:
+        with progress("student", 4, options, tmp_path) as show:
             for one in new:
                 with metrics.open("a") as file:
                     file.write(json.dumps(one) + "\n")
@@ -131,13 +131,13 @@ def test_a_step_is_never_there_twice(tmp_path):
 def clock(monkeypatch):
     """The time by which progress goes, in seconds."""
     now = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr("sealkd_jax.programs.progress.time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 
 def watched(clock, arrivals, total, capsys):
     """What is said of records `{epoch: seconds}`."""
-    with watch("student", total, WatchOptions()) as show:
+    with progress("student", total, WatchOptions()) as show:
         for epoch, seconds in arrivals.items():
             clock.seconds = 1000.0 + seconds
             show(record(epoch, examples_per_second=12345.6))

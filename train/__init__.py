@@ -1,2 +1,1 @@
-"""The programs: `python -m train.distill`, `train.compare`, `train.evaluate`, `train.teacher`, `train.precompute`,
-`train.prepare`, `train.export`, `train.benchmark`."""
+"""Starts the programs from a checkout: `python -m train.distill`; `python -m train` lists them. Benchmarks beside."""

@@ -1,7 +1,6 @@
 """`python -m train.distill`: see `sealkd_jax.programs.commands.distill`."""
 
-from sealkd_jax.programs.cli import run
-from sealkd_jax.programs.commands.distill import main
+from sealkd_jax.programs.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("distill")

@@ -1,7 +1,6 @@
 """`python -m train.evaluate`: see `sealkd_jax.programs.commands.evaluate`."""
 
-from sealkd_jax.programs.cli import run
-from sealkd_jax.programs.commands.evaluate import main
+from sealkd_jax.programs.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("evaluate")

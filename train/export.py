@@ -1,7 +1,6 @@
 """`python -m train.export`: see `sealkd_jax.programs.commands.export`."""
 
-from sealkd_jax.programs.cli import run
-from sealkd_jax.programs.commands.export import main
+from sealkd_jax.programs.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("export")

@@ -1,7 +1,6 @@
 """`python -m train.precompute`: see `sealkd_jax.programs.commands.precompute`."""
 
-from sealkd_jax.programs.cli import run
-from sealkd_jax.programs.commands.precompute import main
+from sealkd_jax.programs.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("precompute")

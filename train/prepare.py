@@ -1,7 +1,6 @@
 """`python -m train.prepare`: see `sealkd_jax.programs.commands.prepare`."""
 
-from sealkd_jax.programs.cli import run
-from sealkd_jax.programs.commands.prepare import main
+from sealkd_jax.programs.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("prepare")

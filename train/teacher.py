@@ -1,7 +1,6 @@
 """`python -m train.teacher`: see `sealkd_jax.programs.commands.teacher`."""
 
-from sealkd_jax.programs.cli import run
-from sealkd_jax.programs.commands.teacher import main
+from sealkd_jax.programs.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("teacher")

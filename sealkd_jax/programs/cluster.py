@@ -1,187 +1,114 @@
-"""Several processes of one run: how they find one another, and how the end of one ends the others.
+"""Several processes of one run, joined by `jax.distributed`: how they find one another, and how a failure ends them.
 
-Each runs the same program with the same options. SLURM and Cloud TPU say how many there are and where; elsewhere
-`--coordinator`, `--num-processes` and `--process-id` do. A process that ends before its work is done ends the others,
-which wait for it: with one line each, and exit status 3.
+Each process runs the same program with the same options. SLURM and Cloud TPU say how many there are and where;
+elsewhere `--coordinator`, `--num-processes` and `--process-id` do. If a process is lost, JAX ends the others.
 """
 
 import os
 import re
-import socket
 import sys
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import replace
-from threading import Lock, Timer
-from typing import NamedTuple
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import jax
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.parallel.processes import max_across_processes, wait_for_all
-from sealkd_jax.programs.options import ProcessOptions
-from sealkd_jax.programs.relay import relay
+from sealkd_jax.parallel.processes import is_main_process, max_across_processes, wait_for_all
 
-MEET = 300  # seconds within which all processes must have come
-GRACE = 5  # seconds that one which fails waits for the others, which may be failing of the same
-CRASHED = 1  # of an error nobody foresaw, such as computing together with a process that has ended
-FALLEN = 3
-ANOTHER_ENDED = (
-    "error: another process of this run has ended, see what it said; "
-    "go on with the same commands, started anew (distill: and --resume)"
-)
+if TYPE_CHECKING:
+    from sealkd_jax.programs.options import ProcessOptions
 
-_joined = False
-_done = False
-_why = FALLEN, ANOTHER_ENDED  # this process ends when another does: the exit status, and what it says
-_last_words = Lock()  # held by who ends the process, so that it ends with one line
+MEET = 300  # seconds within which all processes must have started
+HEARTBEAT = 20  # seconds after which a silent process counts as lost
+GRACE = 5  # seconds that a failing process leaves the others to report the same failure
 
 
-class Place(NamedTuple):
-    """Where the first process can be reached, how many there are, and which of them this is.
+def join(options: "ProcessOptions") -> None:
+    """Connect this process with the others of its run, if there are any, before JAX computes anything.
 
-    `devices` are those of the machine that are this process's; None: all.
-    """
-
-    address: str
-    processes: int
-    number: int
-    devices: list[int] | None = None
-
-
-def join(options: ProcessOptions) -> None:
-    """Connects this process with the others of its run, if there are any, before JAX computes anything.
-
-    The next run in the same process keeps the connection.
+    A later run in the same process keeps the connection.
 
     Raises:
-        InputError: for options that do not say where and which, or are not those of the other processes.
+        InputError: if the options are incomplete, process 0 cannot be reached, or the processes have different options.
     """
-    global _joined
-    place = _given(options) or (_detected() if options.num_processes is None else None)
-    if place is None or place.processes == 1 or _joined:
+    given = _given(options)
+    if jax.distributed.is_initialized() or (given is None and (options.num_processes == 1 or not _may_be_several())):
         return
-    late = f"not all of {place.processes} processes came within {MEET} s; start the others, or see what they said"
-    timer = Timer(MEET, _end, (2, f"error: --coordinator {place.address}: {late}"))  # JAX would say so in C++
-    timer.daemon = True
-    timer.start()
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from stopping.py
     try:
-        _connect(place)
-    finally:
-        timer.cancel()
-    _joined = True
-    same = replace(options, coordinator=None, num_processes=None, process_id=None, data_dir=None)
-    digest = zlib.crc32(repr(same).encode()) // 2  # fits into an int32
-    if max_across_processes(digest) != -max_across_processes(-digest):
-        raise InputError(
-            f"process {place.number} of {place.processes}: the processes have different options; start all with the "
-            "same but --process-id and --data-dir, or give --num-processes 1 to each that is a run by itself"
-        )
+        if given is not None:
+            jax.distributed.initialize(
+                *given,
+                cluster_detection_method="deactivate",
+                initialization_timeout=MEET,
+                heartbeat_timeout_seconds=HEARTBEAT,
+            )
+        else:
+            jax.distributed.initialize(initialization_timeout=MEET, heartbeat_timeout_seconds=HEARTBEAT)
+    except jax.errors.JaxRuntimeError as error:
+        where = f"--coordinator {options.coordinator}: process {options.process_id}"
+        raise InputError(f"{where} cannot be joined with the others there ({error}); try another port") from error
+    except ValueError:
+        if given is not None:
+            raise
+        return  # JAX detected no cluster
+    _check_same(options)
 
 
-def leave(status: int, words: str) -> None:
-    """Ends the program: after `words` on stderr and with `status`, where there are any.
+def leave(status: int, message: str) -> None:
+    """End the program, after a message on stderr, unless `status` is 0.
 
-    One of several waits until all are done. One that fails ends the others too; where they fail as well, each says why.
+    JAX's own exit waits for the other processes, which a process that fails must not do: it would keep them waiting.
     """
-    global _done, _why
-    if not _joined:
-        if words:
-            print(words, file=sys.stderr)
-        if status:
-            sys.exit(status)
-    elif status:
-        if status != CRASHED:
-            _why = status, words
+    if message:
+        print(message, file=sys.stderr, flush=True)
+    if status and jax.distributed.is_initialized() and jax.process_count() > 1:
         with suppress(jax.errors.JaxRuntimeError):
-            wait_for_all(GRACE)
-        _end(status, words)
-    else:
-        wait_for_all()
-        _done = True
-        jax.distributed.shutdown()
+            wait_for_all(GRACE)  # they may be failing too, and say why
+        if is_main_process():
+            time.sleep(1)  # JAX aborts the others when its coordinator, in this process, is gone
+        sys.stdout.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
-def joined() -> bool:
-    """Whether this is one of several processes."""
-    return _joined
-
-
-def _given(options: ProcessOptions) -> Place | None:
-    """What the options say, if anything."""
+def _given(options: "ProcessOptions") -> tuple[str, int, int] | None:
+    """Address, number of processes and which of them this is, if the options say so."""
     given = (options.coordinator, options.num_processes, options.process_id)
     if given in ((None, None, None), (None, 1, None)):
         return None
-    if None in given:
-        raise InputError(
-            f"--coordinator {given[0]}, --num-processes {given[1]}, --process-id {given[2]}: expected all three of "
-            "them, or none under SLURM and on Cloud TPU"
-        )
     address, processes, number = given
+    if address is None or processes is None or number is None:
+        raise InputError(
+            f"--coordinator {address}, --num-processes {processes}, --process-id {number}: expected all three, or none "
+            "under SLURM and on Cloud TPU"
+        )
     if not (port := re.fullmatch(r".+:(\d{1,5})", address)) or int(port[1]) >= 2**16:
         raise InputError(f"--coordinator {address}: expected HOST:PORT of process 0, such as 10.0.0.1:1234")
     if number >= processes:
         raise InputError(f"--process-id {number}: expected 0 to {processes - 1}, one of --num-processes {processes}")
-    return Place(address, processes, number)
+    return None if processes == 1 else (address, processes, number)
 
 
-def _detected() -> Place | None:
-    """What JAX finds out, which is asked only where SLURM or a Cloud TPU may have started several: it takes time."""
-    from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
-
+def _may_be_several() -> bool:
+    """Whether SLURM or a Cloud TPU may have started several processes; JAX's own detection takes time to find out."""
     slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    tpu = find_spec("libtpu") is not None and any(map(os.path.exists, ("/dev/accel0", "/dev/vfio/0")))
     hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES")
-    if not slurm and not (running_in_cloud_tpu_vm and (hosts is None or "," in hosts)):
-        return None
-    from jax._src.clusters import ClusterEnv
-
-    place = Place(*ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, MEET))
-    return None if place.address is None else place
+    return slurm or (tpu and (hosts is None or "," in hosts))
 
 
-def _connect(place: Place) -> None:
-    """Joins JAX's distributed runtime, whose coordinator lives in process 0, through a relay in every process.
-
-    Raises:
-        InputError: if process 0 cannot listen at its address.
-    """
-    host, port = place.address.rsplit(":", 1)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        inner = free.getsockname()
-    if place.number == 0:
-        try:
-            both = socket.has_dualstack_ipv6()
-            family = socket.AF_INET6 if both else socket.AF_INET
-            listener = socket.create_server(("", int(port)), family=family, dualstack_ipv6=both)
-        except OSError as error:
-            raise InputError(
-                f"--coordinator {place.address}: cannot listen there ({error}); try another port"
-            ) from error
-        target = inner
-    else:
-        listener, target = socket.create_server(inner), (host.strip("[]"), int(port))
-    relay(listener, target, _another_ended)
-    address = "{}:{}".format(*inner)
-    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM away from train.stopping
-    jax.distributed.initialize(
-        address,
-        place.processes,
-        place.number,
-        place.devices,
-        cluster_detection_method="deactivate",
-        initialization_timeout=2 * MEET,
-        coordinator_bind_address=address,
-    )
-
-
-def _another_ended() -> None:
-    if not _done:
-        _end(*_why)
-
-
-def _end(status: int, words: str) -> None:
-    """Ends the process at once, from whichever thread: the others would be waited for otherwise."""
-    _last_words.acquire()
-    print(words, file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(status)
+def _check_same(options: "ProcessOptions") -> None:
+    """Refuse options that differ between the processes."""
+    same = replace(options, coordinator=None, num_processes=None, process_id=None, data_dir=None)
+    digest = zlib.crc32(repr(same).encode()) // 2  # fits into an int32
+    if max_across_processes(digest) != -max_across_processes(-digest):
+        raise InputError(
+            f"process {jax.process_index()} of {jax.process_count()}: the processes have different options; start all "
+            "with the same but --process-id and --data-dir, or give --num-processes 1 to each that is a run by itself"
+        )

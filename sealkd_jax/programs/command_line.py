@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 from sealkd_jax.data import parse_augmentation
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.losses import METHODS, hyperparameters
+from sealkd_jax.programs.cli import command
 from sealkd_jax.programs.option import Option, options_of
 from sealkd_jax.programs.options import GROUPS, Preset, TrainingOptions
 from sealkd_jax.programs.presets import DEFAULT, PRESETS
@@ -78,7 +79,7 @@ def parse(
         type(default),
         vars(default),
         argv,
-        f"python -m train.{program or options} [PRESET] [--option value …]",
+        f"{command(program or options)} [PRESET] [--option value …]",
         f"{description} {presets}",
     )
     return preset, PRESETS[preset]._replace(**{options: chosen})
@@ -118,9 +119,18 @@ def read_options(kind: type[Kind], description: str, argv: list[str] | None, pro
         for option in found.values()
         if option.spelling.positional
     ]
-    return _read(
-        kind, defaults, argv, " ".join([f"python -m train.{program}", *places, "[--option value …]"]), description
-    )
+    return _read(kind, defaults, argv, " ".join([command(program), *places, "[--option value …]"]), description)
+
+
+def options_from_json(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """Options as `config.json` and `teacher.json` hold them.
+
+    Raises:
+        InputError: for a value of another type or out of its range.
+        KeyError: for a name that is no option.
+        TypeError: if an option without a default is missing.
+    """
+    return _with(kind, {}, values)
 
 
 def as_kind(kind: type[Kind], options: Any) -> Kind:

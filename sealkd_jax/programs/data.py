@@ -47,5 +47,5 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
 
 
 def select_fields(kind: type, options: Any) -> dict[str, Any]:
-    """The values of the options that belong to `kind`, such as `AugmentationOptions`."""
+    """The values of those options that are fields of `kind`, such as `AugmentationOptions`."""
     return {field.name: getattr(options, field.name) for field in fields(kind)}

@@ -1,4 +1,4 @@
-"""From options to what will be computed."""
+"""From options to the plan of a training: network, method, batches and views."""
 
 from functools import partial
 
@@ -16,7 +16,11 @@ from sealkd_jax.training import Plan, Recipe, steps_per_epoch
 
 
 def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
-    """What will be computed; complains here of what would fail only when it is traced."""
+    """The plan of a student's training.
+
+    Raises:
+        InputError: for options that do not fit one another or the data, which would fail only when traced.
+    """
     plan = Plan(
         network=student_network(options, dataset),
         method=bind_method(options.method, options.hyper),
@@ -31,11 +35,11 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     )
     check_batch(options.batch_size, 1, options.accumulate)
     if options.accumulate > 1 and options.method == "card":
-        raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss is of the whole batch")
+        raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss couples the whole batch")
     steps_per_epoch(plan.recipe, dataset)
     if dataset.frames not in (None, options.timesteps):
         raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
-    like_of(plan.network, dataset)
+    abstract_variables(plan.network, dataset)
     logits = jax.ShapeDtypeStruct((options.batch_size, len(dataset.classes)), np.float32)
     student = jax.ShapeDtypeStruct((options.timesteps, *logits.shape), np.float32)
     try:
@@ -46,13 +50,13 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
 
 
 def student_recipe(options: DistillOptions, dataset: Dataset) -> Recipe:
-    """Batches, views and epochs of the student."""
+    """The batches, views and epochs of a student."""
     augmentation = pick_augmentation(options, dataset)
     return Recipe(augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
 
 
 def student_network(options: DistillOptions, dataset: Dataset) -> Network:
-    """The student, untrained."""
+    """An untrained student."""
     return create_student(
         options.student,
         len(dataset.classes),
@@ -65,10 +69,10 @@ def student_network(options: DistillOptions, dataset: Dataset) -> Network:
 
 
 def bind_method(name: str, hyper: tuple[str, ...]) -> Method:
-    """The method of that name with hyper-parameters `NAME=VALUE`, read as the type of the parameter's default.
+    """The method of that name with hyper-parameters `NAME=VALUE`, each read as the type of its default.
 
     Raises:
-        InputError: for a method or a hyper-parameter that does not exist, or a value that is none.
+        InputError: for a method or a hyper-parameter that does not exist, or a value of another type.
     """
     if name not in METHODS:
         raise InputError(f"--method {name}: unknown; expected one of {', '.join(METHODS)}")
@@ -81,27 +85,29 @@ def bind_method(name: str, hyper: tuple[str, ...]) -> Method:
             raise InputError(f"--hyper {item}: expected NAME=VALUE; {name} has {known}")
         default = parameters[key]
         try:
-            bound[key] = {"True": True, "False": False}[text] if isinstance(default, bool) else type(default)(text)
-        except (ValueError, KeyError) as error:
+            if isinstance(default, bool) and text not in ("True", "False"):
+                raise ValueError(text)
+            bound[key] = text == "True" if isinstance(default, bool) else type(default)(text)
+        except ValueError as error:
             raise InputError(f"--hyper {item}: expected a {type(default).__name__}, as in {key}={default}") from error
     return partial(METHODS[name], **bound)
 
 
 def plan_teacher(options: TeacherOptions, dataset: Dataset) -> Plan:
-    """What will be computed.
+    """The plan of a teacher's training, checked.
 
     Raises:
-        InputError: for what would fail only in training.
+        InputError: for options that do not fit the data, which would fail only in training.
     """
     plan = teacher_plan(options, dataset)
     steps_per_epoch(plan.recipe, dataset)
     with jax.enable_x64(options.precision == "float64"):
-        like_of(plan.network, dataset)
+        abstract_variables(plan.network, dataset)
     return plan
 
 
 def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
-    """A teacher is trained with plain cross-entropy, on a new view every epoch."""
+    """The plan of a teacher's training: plain cross-entropy, a new view every epoch."""
     return Plan(
         network=create_teacher(
             options.teacher,
@@ -123,8 +129,8 @@ def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
     )
 
 
-def like_of(network: Network, dataset: Dataset) -> Variables:
-    """Shapes and dtypes of the network's variables for these images."""
+def abstract_variables(network: Network, dataset: Dataset) -> Variables:
+    """Shapes and dtypes of the variables that the network has for these images."""
     shape = dataset.train.images.shape
     image = jax.ShapeDtypeStruct((*shape[1:-3], 1, *shape[-3:]), np.float32)
     return jax.eval_shape(network.init, jax.random.key(0), image)

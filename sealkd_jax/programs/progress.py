@@ -1,6 +1,6 @@
-"""What can be watched while a program works: progress on stderr, records as JSON lines on stdout, TensorBoard.
+"""The output of a program at work: progress on stderr, records as JSON lines on stdout, scalars for TensorBoard.
 
-Of several processes of a run, the first shows it.
+Only the main process shows anything.
 """
 
 import json
@@ -24,45 +24,44 @@ from sealkd_jax.programs.stopping import SAVED, stopping
 
 Record = dict[str, Any]
 Show = Callable[..., None]
-EVERY = 10.0  # seconds that pass at least between two lines of a log
+EVERY = 10.0  # seconds between two lines of a log, at least
 
 
 @contextmanager
-def watch(
+def progress(
     stage: str, total: int, options: WatchOptions, directory: Path | None = None, when: str = SAVED
 ) -> Iterator[Show]:
-    """Gives a function that shows each record, whose `epoch` counts up to `total`, in the way the options ask for.
+    """Yield a function that shows a record, whose `epoch` counts up to `total`, in the way that the options ask for.
 
-    Records come when all is saved, and calls without one where it can be: there a signal that came meanwhile ends the
-    program.
+    Call it with a record after each save, and without one at any safe point: pending signals are honoured there.
 
     Args:
-        directory: of a run, whose `metrics.jsonl` has these records; TensorBoard's scalars go into it.
+        directory: of a run, whose `metrics.jsonl` has these records; TensorBoard's scalars go there.
         when: see `stopping`.
     """
-    shows = {"json": _lines_of_json, "quiet": _nothing, "auto": _bar if Console(stderr=True).is_terminal else _log}
-    way = shows[options.log] if is_main_process() else _nothing
+    ways = {"json": _json_lines, "quiet": _nothing, "auto": _bar if Console(stderr=True).is_terminal else _log}
+    way = ways[options.log] if is_main_process() else _nothing
     with (
         stopping(max_across_processes, when) as stop_if_asked,
         way(stage, total) as show,
         _scalars(options, directory) as write,
     ):
 
-        def both(record: Record | None = None) -> None:
+        def show_and_write(record: Record | None = None) -> None:
             if record is not None:
                 show(record)
                 write(record)
             stop_if_asked()
 
-        yield both
+        yield show_and_write
 
 
-def say(options: WatchOptions, stage: str, facts: Record, *words: str | Table) -> None:
-    """What a program has found, on stdout: in words, or with `--log json` as a line of facts."""
+def emit(options: WatchOptions, stage: str, result: Record, *words: str | Table) -> None:
+    """Print a result on stdout: in words, or with `log="json"` as one line of JSON."""
     if not is_main_process():
         return
     if options.log == "json":
-        print(json.dumps({"stage": stage} | facts), flush=True)
+        print(json.dumps({"stage": stage} | result), flush=True)
         return
     for part in words:
         if isinstance(part, Table):
@@ -72,10 +71,10 @@ def say(options: WatchOptions, stage: str, facts: Record, *words: str | Table) -
 
 
 class Pace:
-    """How long it will take, from the moments at which records came.
+    """An estimate of the time left, from the moments at which records arrive.
 
-    An epoch takes the median of the times from one record to that of the next epoch. So neither compilation nor what an
-    earlier start has done counts for anything.
+    An epoch takes the median of the times between the records of consecutive epochs. So neither compilation nor the
+    epochs of an earlier start count.
     """
 
     def __init__(self, total: int):
@@ -83,7 +82,7 @@ class Pace:
         self._took: list[float] = []
 
     def __call__(self, epoch: int) -> str | None:
-        """Time left, as in `0:01:30 left`, when a record has come; None where it is not known or all is done."""
+        """The time left after this record, as in `0:01:30 left`; None if it is unknown or the work is done."""
         now = time.monotonic()
         if epoch == self._epoch + 1:
             self._took.append(now - self._when)
@@ -99,13 +98,13 @@ def _nothing(_stage: str, _total: int) -> Iterator[Show]:
 
 
 @contextmanager
-def _lines_of_json(stage: str, _total: int) -> Iterator[Show]:
+def _json_lines(stage: str, _total: int) -> Iterator[Show]:
     yield lambda record: print(json.dumps({"stage": stage} | record), flush=True)
 
 
 @contextmanager
 def _bar(stage: str, total: int) -> Iterator[Show]:
-    """For a terminal."""
+    """A bar, for a terminal."""
     columns = (
         TextColumn("{task.description:<8}"),
         BarColumn(24),
@@ -118,7 +117,7 @@ def _bar(stage: str, total: int) -> Iterator[Show]:
         task = bar.add_task(stage, total=total, note="compiling")
 
         def show(record: Record) -> None:
-            note = _words(record.get("what"), *_how_it_goes(record), pace(record["epoch"]))
+            note = _words(record.get("what"), *_metrics(record), pace(record["epoch"]))
             bar.update(task, completed=record["epoch"], note=note, refresh=True)
 
         yield show
@@ -126,9 +125,9 @@ def _bar(stage: str, total: int) -> Iterator[Show]:
 
 @contextmanager
 def _log(stage: str, total: int) -> Iterator[Show]:
-    """For a file, a pipe or a notebook: a line an epoch, but for those that come within `EVERY` of the last line."""
+    """A line an epoch, for a file, a pipe or a notebook; none within `EVERY` seconds of the last."""
     pace, last = Pace(total), -EVERY
-    stream = sys.stdout if Console().is_jupyter else sys.stderr  # which a notebook shows as if it were an error
+    stream = sys.stdout if Console().is_jupyter else sys.stderr  # a notebook shows stderr as an error
 
     def show(record: Record) -> None:
         nonlocal last
@@ -136,7 +135,7 @@ def _log(stage: str, total: int) -> Iterator[Show]:
         if now - last < EVERY and record["epoch"] < total:
             return
         last = now
-        words = _words(record.get("what"), _losses(record), *_how_it_goes(record), left)
+        words = _words(record.get("what"), _losses(record), *_metrics(record), left)
         print(f"{stage} {record['epoch']}/{total}: {words}", file=stream, flush=True)
 
     yield show
@@ -153,8 +152,8 @@ def _losses(record: Record) -> str | None:
     return f"loss {record['loss']:.3f}{f' ({terms})' if terms else ''}"
 
 
-def _how_it_goes(record: Record) -> Iterator[str]:
-    """Validation accuracy and throughput, so far as the record has them."""
+def _metrics(record: Record) -> Iterator[str]:
+    """Validation accuracy and throughput, if the record has them."""
     if "val_accuracy" in record:
         yield f"validation {record['val_accuracy']:.1%}"
     if "examples_per_second" in record:
@@ -162,10 +161,10 @@ def _how_it_goes(record: Record) -> Iterator[str]:
 
 
 class Scalars:
-    """Records of epochs as scalars in a directory of TensorBoard's.
+    """Records of epochs as scalars in a directory for TensorBoard.
 
-    What is there is replaced: whoever goes on with a run writes the earlier epochs once more, and none is there twice.
-    Times are as if it had been trained in one go up to now.
+    Replaces what is there: a run that is resumed writes the earlier epochs again, so that none is there twice. Times
+    are as if it had been trained in one go.
     """
 
     def __init__(self, directory: Path):
@@ -175,7 +174,7 @@ class Scalars:
         self._writer, self._time = SummaryWriter(str(directory)), None
 
     def write(self, *records: Record) -> None:
-        """Writes records of epochs that follow those before."""
+        """Write the records of the next epochs."""
         if self._time is None:
             self._time = time.time() - sum(record["seconds"] for record in records)
         for record in records:
@@ -185,12 +184,12 @@ class Scalars:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Close the file."""
         self._writer.close()
 
 
 def _named(record: Record) -> dict[str, float]:
-    """The record's numbers under the names, with a section each, that TensorBoard shows."""
+    """The record's numbers under the names that TensorBoard shows, `section/name`."""
     sections = {
         "loss": {"total": record["loss"]} | record["terms"],
         "accuracy": {"validation": record["val_accuracy"], "training": record["train_accuracy"]},
@@ -203,14 +202,14 @@ def _named(record: Record) -> dict[str, float]:
 
 @contextmanager
 def _scalars(options: WatchOptions, directory: Path | None) -> Iterator[Show]:
-    """Where they are asked for, keeps the scalars of a run's directory up with its `metrics.jsonl`."""
+    """If the options ask for it, keep the scalars of a run's directory up with its `metrics.jsonl`."""
     if not options.tensorboard or directory is None or not is_main_process():
         yield lambda record: None
         return
     scalars: Scalars | None = None
 
     def begin() -> Scalars:
-        # Not before the first record: by then the file's lines are the checkpoint's.
+        # At the first record: until then the file may hold epochs that the checkpoint does not.
         begun = Scalars(directory / "tensorboard")
         begun.write(*map(json.loads, (directory / "metrics.jsonl").read_text().splitlines()))
         return begun
@@ -224,7 +223,7 @@ def _scalars(options: WatchOptions, directory: Path | None) -> Iterator[Show]:
 
     try:
         yield write
-        scalars = scalars or begin()  # of a run that was finished before
+        scalars = scalars or begin()  # a run that was finished before
     finally:
         if scalars is not None:
             scalars.close()

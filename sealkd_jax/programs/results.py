@@ -1,4 +1,4 @@
-"""The end of a run: what its reported model does on the test split, in numbers and files."""
+"""The results of a run: what its reported model does on the test split, in numbers and files."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from sealkd_jax.programs.teachers import Teacher
 from sealkd_jax.training import Plan, Survey, Trained, params_digest, survey_split
 from sealkd_jax.weights.own import save_weights
 
-HARDEST = 12
+HARDEST = 12  # examples
 
 
-def finish(
+def save_results(
     out: Path,
     preset: str,
     options: DistillOptions,
@@ -30,9 +30,9 @@ def finish(
     teacher: Teacher | None,
     parallel: Parallel,
 ) -> dict[str, Any]:
-    """Evaluates the reported model on the test split, and writes weights, predictions, hardest examples and summary.
+    """Evaluate the reported model on the test split; write weights, predictions, hardest examples and the summary.
 
-    Of several processes, the first writes.
+    Only the main process writes.
     """
     test = dataset.test
     survey = survey_split(plan.network, trained.variables, plan.recipe, plan.timesteps, parallel, dataset)
@@ -50,7 +50,7 @@ def finish(
         "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
         "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
         "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
-        "teacher": _who_taught(options, teacher),
+        "teacher": _teacher_name(options, teacher),
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,
         "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
@@ -82,17 +82,17 @@ def finish(
     return summary
 
 
-def _who_taught(options: DistillOptions, teacher: Teacher | None) -> str | None:
-    """The name of the teacher's directory, or of the file of logits; None: nobody."""
+def _teacher_name(options: DistillOptions, teacher: Teacher | None) -> str | None:
+    """The name of the teacher's directory, or of the file of logits; None without a teacher."""
     if teacher is not None:
         return teacher.directory.name
     return options.teacher_logits.name if options.teacher_logits and needs_teacher(options.method) else None
 
 
 def activity(survey: Survey, examples: int) -> dict[str, Any]:
-    """Firing rates, dead and saturated neurons by layer, and the rate of all neurons together.
+    """Firing rates, dead and saturated neurons by layer, and the firing rate of all neurons together.
 
-    Dead neurons fired at no timestep of any of the examples, saturated ones at every timestep of each.
+    Dead neurons fired at no timestep of any example, saturated ones at every timestep of every example.
     """
     layers = {name: np.asarray(count) for name, count in survey.spikes.items()}
     spikes = sum(int(count.sum(dtype=np.int64)) for count in layers.values())
@@ -107,7 +107,7 @@ def activity(survey: Survey, examples: int) -> dict[str, Any]:
 
 
 def energy_of(network: Network, variables: Variables, image_shape: tuple[int, ...], survey: Survey) -> dict[str, Any]:
-    """`diagnostics.energy` of the network, with the rates of what enters each layer: after pooling, not before."""
+    """`diagnostics.energy` of the network, with the rates of each layer's input: after pooling, not before."""
     synapses = network.synapses(variables, image_shape)
     macs = {name: layer.macs for name, layer in synapses.items()}
     rates = {name: survey.inputs[name] for name, layer in synapses.items() if layer.spikes}
@@ -116,10 +116,10 @@ def energy_of(network: Network, variables: Variables, image_shape: tuple[int, ..
 
 
 def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which examples of logits `[T, N, C]` have most wrong timesteps, worst first, at most `HARDEST`.
+    """The examples of logits `[T, N, C]` with most wrong timesteps, worst first, at most `HARDEST`.
 
-    Examples that every timestep gets right are not among them. Of equals, the lower comes first by the margin of the
-    true class over the best other in the mean logits.
+    Examples that every timestep gets right are left out. Ties go by the margin of the true class over the best other
+    class in the mean logits, smallest first.
     """
     wrong = (logits.argmax(-1) != labels).sum(0)
     final, rows = logits.mean(0), np.arange(len(labels))
@@ -131,7 +131,7 @@ def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def pictures(images: np.ndarray) -> np.ndarray:
-    """uint8 `[n, H, W, C]`; of frames `[n, T, H, W, 2]` all events of a recording, its busiest pixel at 255."""
+    """uint8 images `[n, H, W, C]`; of frames `[n, T, H, W, 2]` the sum over time, scaled to a maximum of 255."""
     if images.ndim == 4:
         return images
     counts = images.sum(1, dtype=np.float64)

@@ -1,9 +1,8 @@
-"""SIGTERM and Ctrl-C: a program ends when what it is at is saved; a second signal ends it at once.
+"""SIGTERM and Ctrl-C: the first signal ends a program once its work is saved, the second at once.
 
-An epoch is one compiled program, of streamed data some, one a piece of it; between two programs is where a run can be
-gone on with. So the first signal lets the epoch finish, or the piece, or the view of precomputed logits, and what was
-finished be saved; train.compare, which saves nothing within a cell, ends after the epoch. Where nothing is under way
-that could be saved, the first one ends the program too.
+A run can only be resumed between two compiled programs: an epoch is one of them, or a chunk of streamed data. So the
+first signal lets the epoch, the chunk or the view of teacher logits finish and be saved; a comparison, which saves
+nothing within a cell, ends after the epoch. If there is nothing to save, the first signal ends the program too.
 """
 
 import os
@@ -14,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAVED = "what is under way is saved"
+SAVED = "the work in progress is saved"
 
 
-class Stopped(BaseException):
-    """The program was asked to end by the signal of that `number`."""
+class Stopped(KeyboardInterrupt):
+    """A signal, by its `number`, asked the program to end."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -27,22 +26,24 @@ class Stopped(BaseException):
 
 @contextmanager
 def stopping(agree: Callable[[int], int] = lambda number: number, when: str = SAVED) -> Iterator[Callable[[], None]]:
-    """Gives a function to call wherever all is saved: it raises `Stopped` if a signal has come since the beginning.
+    """Yield a function to call whenever everything is saved: it raises `Stopped` if a signal has come in the meantime.
 
-    At a signal it says on stderr that the program stops `when` that is so. `agree` makes of the number of this
-    process's signal, 0 for none, the one that all processes of a run end with.
+    A signal prints on stderr that the program stops once `when` holds. Only the main thread can receive signals; in
+    another this does nothing.
 
-    Outside of the main thread, which alone may have signals, it does nothing.
+    Args:
+        agree: combines this process's signal number (0: none) with the others', so that all stop alike.
+        when: what the message says.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    came: list[int] = []  # as Python hears of them
+    received: list[int] = []
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
     def watch() -> None:
-        # A thread, because Python calls handlers between its own instructions, and a whole epoch is one of them.
+        # In a thread, because Python calls a handler between two of its own instructions, and an epoch is one.
         first = True
         while byte := os.read(reading, 1):
             if byte[0] not in SIGNALS:
@@ -50,13 +51,13 @@ def stopping(agree: Callable[[int], int] = lambda number: number, when: str = SA
             if not first:
                 os._exit(128 + byte[0])
             first = False
-            print(f"stopping when {when}; a second signal stops at once", file=sys.stderr, flush=True)
+            print(f"stopping once {when}; a second signal stops at once", file=sys.stderr, flush=True)
 
     def check() -> None:
-        if number := agree(came[0] if came else 0):
+        if number := agree(received[0] if received else 0):
             raise Stopped(number)
 
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in SIGNALS}
     descriptor = signal.set_wakeup_fd(writing)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -74,7 +75,7 @@ def stopping(agree: Callable[[int], int] = lambda number: number, when: str = SA
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises `Stopped` wherever the program is, as Ctrl-C raises KeyboardInterrupt."""
+    """SIGTERM raises `Stopped` wherever the program is, just as Ctrl-C raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,9 +1,9 @@
-"""Teachers: trained, imported or found, and the logits that they give for a student's views."""
+"""Teachers: train, import or find one, and compute its logits for a student's views."""
 
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from sealkd_jax.files import locked, read_json, write_json
 from sealkd_jax.models import TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
-from sealkd_jax.programs.cli import environment, warn, with_flag
-from sealkd_jax.programs.command_line import as_kind
+from sealkd_jax.programs.cli import command, with_flag
+from sealkd_jax.programs.command_line import as_kind, options_from_json
 from sealkd_jax.programs.data import pick_augmentation, select_fields
+from sealkd_jax.programs.environment import environment, warn
 from sealkd_jax.programs.options import (
     DataOptions,
     DistillOptions,
@@ -30,15 +31,16 @@ from sealkd_jax.programs.options import (
     TrainingOptions,
     WatchOptions,
 )
-from sealkd_jax.programs.plans import like_of, plan_teacher, student_network, student_recipe, teacher_plan
-from sealkd_jax.programs.progress import watch
+from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, student_recipe, teacher_plan
+from sealkd_jax.programs.progress import progress
+from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.training import Plan, Recipe, compile_evaluation, train
 from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.weights.own import load_weights, params_digest, save_weights
 from sealkd_jax.weights.torch_names import import_torch
 
 TEACHERS_DIR = Path("runs/teachers")
-# Mean and deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
+# Mean and standard deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
 SCALES = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
 
@@ -47,11 +49,11 @@ class Teacher:
     """A trained teacher.
 
     Attributes:
-        directory: where it is kept, and its logits beside it.
-        digest: of its variables and all else that what it says follows from.
+        directory: where it is kept, with its logits.
+        digest: of its variables, and of everything else that its logits follow from.
         timesteps: T of a spiking teacher, 1 of an ANN.
-        scale: what its images are normalised with, a key of `SCALES`; None: the data set's own mean and deviation.
-        test_logits: float32 `[N, C]` of the test split, the mean over timesteps where it has several.
+        scale: how its images are normalised, a key of `SCALES`; None: by the data set's own mean and deviation.
+        test_logits: float32 `[N, C]` for the test split, the mean over timesteps if it has several.
     """
 
     network: Network
@@ -65,13 +67,9 @@ class Teacher:
     test_logits: np.ndarray
     test_accuracy: float
 
-    def sees(self, dataset: Dataset) -> Dataset:
-        """The data as they are normalised for this teacher."""
-        return rescaled(dataset, self.scale)
 
-
-def rescaled(dataset: Dataset, scale: str | None) -> Dataset:
-    """The data normalised with one of `SCALES`.
+def rescale(dataset: Dataset, scale: str | None) -> Dataset:
+    """The data normalised by one of `SCALES`.
 
     Raises:
         InputError: if the images are not RGB.
@@ -79,91 +77,96 @@ def rescaled(dataset: Dataset, scale: str | None) -> Dataset:
     if scale is None:
         return dataset
     if dataset.train.images.shape[-1] != 3:
-        raise InputError(f"--scale {scale}: for RGB images, which {dataset.name} has not; give --scale dataset")
+        raise InputError(f"--scale {scale}: expected RGB images, which those of {dataset.name} are not; use dataset")
     return dataset.rescaled(*SCALES[scale])
 
 
 def fingerprint(*parts: Any) -> str:
-    """Twelve hexadecimal digits that follow from JSON facts."""
+    """Twelve hexadecimal digits that follow from JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def obtain_teacher(options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> Teacher:
-    """The teacher of these options, by their `plan_teacher`: trained now, or found where an earlier run left it."""
+    """The teacher of these options and their plan: found where an earlier run left it, or trained now."""
     elsewhere = {"parallel", "devices", *select_fields(WatchOptions, options)}
     elsewhere |= select_fields(DataOptions, options).keys()  # the data's fingerprint stands for the data
     recipe = {name: value for name, value in asdict(options).items() if name not in elsewhere}
-    name = f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
-    directory = TEACHERS_DIR / name
+    directory = TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{fingerprint(recipe, dataset.fingerprint)}"
     parallel = parallel.for_batch_size(options.batch_size)
     with jax.enable_x64(options.precision == "float64"), lock_across_processes(directory, wait=True):
         if max_across_processes(is_main_process() and not (directory / "teacher.json").exists()):
-            _make_teacher(directory, options, plan, dataset, parallel)
+            _train_teacher(directory, options, plan, dataset, parallel)
     return load_teacher(directory, dataset, parallel)
 
 
-def _make_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
-    """Trains and keeps it."""
-    with watch("teacher", options.epochs, options, directory) as show:
+def _train_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
+    with progress("teacher", options.epochs, options, directory) as show:
         trained = train(plan, dataset, directory, parallel, on_epoch=show, on_piece=show, on_damage=warn)
     if is_main_process():
-        save_weights(directory / "weights.safetensors", trained.variables, {"teacher": options.teacher})
-        made = {"options": asdict(options), "data": dataset.fingerprint, "seconds": trained.seconds}
-        write_json(directory / "teacher.json", made | environment())
+        _save_teacher(directory, options, trained.variables, dataset, scale=None, seconds=trained.seconds)
+
+
+def _save_teacher(
+    directory: Path, options: TeacherOptions, variables: Variables, dataset: Dataset, **facts: Any
+) -> None:
+    save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
+    made = {"options": asdict(options), "data": dataset.fingerprint, **facts}
+    write_json(directory / "teacher.json", made | environment())
 
 
 def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
-    """A finished teacher from its directory, and how it does on the test split.
+    """A finished teacher from its directory, evaluated on the test split.
 
     Raises:
         InputError: if there is none, it is damaged, or it was trained on other data.
     """
     try:
         made = read_json(directory / "teacher.json")
-        options, data, scale = TeacherOptions(**made["options"]), made["data"], made.get("scale")
+        options = options_from_json(TeacherOptions, made["options"])
+        data, scale = made["data"], made["scale"]
         if scale not in (None, *SCALES):
-            raise ValueError(f"scale {scale!r}")
+            raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
     except OSError as error:
         raise InputError(
             f"{directory}: no teacher there (teacher.json: {error.strerror}) and no finished student (summary.json); "
-            f"make one with train.teacher, or finish one with train.distill --resume --out {directory}"
+            f"make one with {command('teacher')}, or finish one with {command('distill')} --resume --out {directory}"
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{directory}/teacher.json: damaged ({error}); remove {directory}, and make it again"
         ) from error
     if data != dataset.fingerprint:
-        raise InputError(f"{directory}: a teacher of other data ({options.dataset}); make one with train.teacher")
+        raise InputError(
+            f"{directory}: a teacher of other data ({options.dataset}); make one with {command('teacher')}"
+        )
     network = teacher_plan(options, dataset).network
     with jax.enable_x64(options.precision == "float64"):
-        variables = load_weights(directory / "weights.safetensors", like_of(network, dataset))
-    return examine(directory, network, variables, options, 1, scale, dataset, parallel)
+        variables = load_weights(directory / "weights.safetensors", abstract_variables(network, dataset))
+    return evaluate_teacher(directory, network, variables, options, 1, scale, dataset, parallel)
 
 
 def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
     """A teacher from PyTorch weights, kept beside those that were trained here unless only evaluated.
 
     Raises:
-        InputError: if the file is not of this network, or the images do not suit it.
+        InputError: if the file holds another network, or the images do not suit it.
     """
     plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else "imagenet"
     with jax.enable_x64(options.precision == "float64"):
         network = teacher_plan(plain, dataset).network
-        variables = import_torch(options.weights, network, like_of(network, dataset))
-    digest, kept = params_digest(variables), (options.teacher_sees, options.precision)
-    directory = (
-        TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{fingerprint(digest, scale, kept, dataset.fingerprint)}"
+        variables = import_torch(options.weights, network, abstract_variables(network, dataset))
+    made_of = fingerprint(
+        params_digest(variables), scale, (options.teacher_sees, options.precision), dataset.fingerprint
     )
-    teacher = examine(directory, network, variables, plain, 1, scale, dataset, parallel)
+    directory = TEACHERS_DIR / f"{dataset.name}-{options.teacher}-{made_of}"
+    teacher = evaluate_teacher(directory, network, variables, plain, 1, scale, dataset, parallel)
     if is_main_process() and not options.evaluate:
         with locked(directory, wait=True):
-            save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
-            made = {"options": asdict(plain), "data": dataset.fingerprint, "scale": scale, "imported": options.weights}
-            write_json(directory / "teacher.json", made | environment())
+            _save_teacher(directory, plain, variables, dataset, scale=scale, imported=options.weights)
     return teacher
 
 
-def examine(
+def evaluate_teacher(
     directory: Path,
     network: Network,
     variables: Variables,
@@ -173,11 +176,11 @@ def examine(
     dataset: Dataset,
     parallel: Parallel,
 ) -> Teacher:
-    """The network as a teacher, with what it says to the test split."""
+    """The network as a teacher, with its logits for the test split."""
     parallel, float64 = parallel.for_batch_size(options.batch_size), options.precision == "float64"
     recipe = Recipe(pick_augmentation(options, dataset), 0, 1, options.batch_size, 1)
     with jax.enable_x64(float64):
-        variables, seen = parallel.put(variables), rescaled(dataset, scale)
+        variables, seen = parallel.put(variables), rescale(dataset, scale)
         logits = compile_evaluation(network, recipe, timesteps, parallel, seen, seen.test)(variables).logits
     return Teacher(
         network,
@@ -197,7 +200,7 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     """The teacher that the options name: a directory, or a network trained by the preset's recipe.
 
     Raises:
-        InputError: if it is neither, or these data are not for that recipe.
+        InputError: if the name is neither, or the recipe does not fit the data.
     """
     student = preset.distill
     if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
@@ -208,16 +211,16 @@ def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teache
     try:
         plan = plan_teacher(recipe, dataset)
     except InputError as error:
-        remedy = "make it with train.teacher and give its directory as --teacher"
+        remedy = f"make it with {command('teacher')} and give its directory as --teacher"
         raise InputError(f"the teacher's {with_flag(str(error))}; {remedy}") from error
     return obtain_teacher(recipe, plan, dataset, parallel)
 
 
 def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
-    """The teacher, or student, in that directory; None where it is a network's name, which may have to be trained.
+    """The teacher or student in that directory; None for the name of a network, which may have to be trained.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if the name is neither.
     """
     if name in TEACHERS:
         return None
@@ -226,7 +229,7 @@ def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | 
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
     raise InputError(
-        f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of one or of a student"
+        f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of a teacher or a student"
     )
 
 
@@ -234,30 +237,24 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     """A finished student as a teacher, which has logits at each of its timesteps.
 
     Raises:
-        InputError: if the run is damaged, or of other data.
+        InputError: if the run is damaged, or has other data.
     """
-    try:
-        config = read_json(directory / "config.json")
-        chosen, data = config["options"], config.get("data", dataset.fingerprint)  # an earlier version had no data
-        known = {field.name for field in fields(DistillOptions)} & chosen.keys()  # an earlier version had fewer
-        options = DistillOptions(**{name: chosen[name] for name in known})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{directory}: damaged (config.json: {error})") from error
+    options, data = read_run_options(directory)
     if data != dataset.fingerprint:
-        raise InputError(f"{directory}: a student of other data ({options.dataset}); expected one of these")
+        raise InputError(f"{directory}: a student of other data ({options.dataset}); expected one of {dataset.name}")
     with jax.enable_x64(options.precision == "float64"):
         network = student_network(options, dataset)
-        variables = load_weights(directory / "weights.safetensors", like_of(network, dataset))
-    return examine(directory, network, variables, options, options.timesteps, None, dataset, parallel)
+        variables = load_weights(directory / "weights.safetensors", abstract_variables(network, dataset))
+    return evaluate_teacher(directory, network, variables, options, options.timesteps, None, dataset, parallel)
 
 
 def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:
-    """The teacher's logits for the student's views: computed now, or found where an earlier run left them.
+    """The teacher's logits for the student's views: found where an earlier run left them, or computed now.
 
-    They depend on nothing else of the student, to the bit: batches and precision are the teacher's.
+    Batches and precision are the teacher's, so that nothing else of the student changes them, to the bit.
 
     Raises:
-        InputError: for a spiking teacher of another number of timesteps.
+        InputError: for a spiking teacher with another number of timesteps.
     """
     if teacher.timesteps not in (1, options.timesteps):
         raise InputError(
@@ -268,29 +265,40 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
     path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
     with lock_across_processes(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
         if max_across_processes(is_main_process() and not path.exists()):
-            parallel = parallel.for_batch_size(teacher.batch_size)
-            recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
-            seen = teacher.sees(dataset)
-            evaluate = compile_evaluation(teacher.network, recipe, teacher.timesteps, parallel, seen, seen.train)
-            with watch("views", options.views, options) as show:
-
-                def view(k: int) -> np.ndarray:
-                    start = time.perf_counter()
-                    logits = evaluate(teacher.variables, np.int32(k)).logits
-                    show({"epoch": k + 1, "examples_per_second": logits.shape[1] / (time.perf_counter() - start)})
-                    return logits[0] if len(logits) == 1 else np.swapaxes(logits, 0, 1)
-
-                write_teacher_logits(path, view, options.views, fingerprints)
+            _compute_logits(path, options, teacher, dataset, parallel, fingerprints)
     return _open(path, options, dataset, fingerprints)
 
 
+def _compute_logits(
+    path: Path,
+    options: DistillOptions,
+    teacher: Teacher,
+    dataset: Dataset,
+    parallel: Parallel,
+    fingerprints: dict[str, str],
+) -> None:
+    parallel = parallel.for_batch_size(teacher.batch_size)
+    recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
+    seen = rescale(dataset, teacher.scale)
+    evaluate = compile_evaluation(teacher.network, recipe, teacher.timesteps, parallel, seen, seen.train)
+    with progress("views", options.views, options) as show:
+
+        def view(k: int) -> np.ndarray:
+            start = time.perf_counter()
+            logits = evaluate(teacher.variables, np.int32(k)).logits
+            show({"epoch": k + 1, "examples_per_second": logits.shape[1] / (time.perf_counter() - start)})
+            return logits[0] if len(logits) == 1 else np.swapaxes(logits, 0, 1)
+
+        write_teacher_logits(path, view, options.views, fingerprints)
+
+
 def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> TeacherLogits:
-    """The user's file; where it is one of ours, it must be of the same data and views, whoever the teacher."""
+    """The user's own file. One that a program wrote must have the same data and views; its teacher may be any."""
     return _open(path, options, dataset, _view_fingerprints(options, dataset))
 
 
 def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, str]:
-    """What the views are views of: the data, how it is augmented, the seed, and what JAX draws, as it is set."""
+    """What the views follow from: the data, their augmentation, the seed, and JAX's random generator as it is set."""
     return {
         "data": dataset.fingerprint,
         "augmentation": fingerprint(options.augment),

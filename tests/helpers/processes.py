@@ -1,9 +1,9 @@
-"""Runs a program as several processes of this machine, which meet at a port of it.
+"""Runs a program as several processes on this machine, joined over one of its ports.
 
     python -m tests.helpers.processes [meet] OPTIONS [and OPTIONS …]
 
-is train.distill with a hurried teacher; `and` begins the next run. `kill -9` comes to the process $DIES after the
-second epoch of a student, when the checkpoint of the first is there. `meet` does nothing but meet the others.
+is `sealkd distill` with a teacher that is trained for one epoch; `and` starts the next run. The process $DIES kills
+itself after the second epoch of a student, once the checkpoint of the first is written. `meet` only joins the others.
 """
 
 import os
@@ -25,7 +25,7 @@ SMALL += ["--log", "quiet"]
 
 
 def write_digits(place: Path) -> None:
-    """The data set of these runs. Neither batches nor processes divide its splits."""
+    """Writes the data set of these runs. Neither batches nor processes divide its splits."""
     from sealkd_jax.data import load
 
     images, labels = load("digits").train
@@ -38,13 +38,13 @@ def write_digits(place: Path) -> None:
 
 
 def start(
-    place: Path, processes: int, *runs: Sequence[str], slurm: bool = False, **environment: str
+    place: Path, processes: int, *runs: Sequence[str], slurm: bool = False, port: int | None = None, **environment: str
 ) -> list[subprocess.Popen]:
-    """Starts `python -m tests.helpers.processes RUN [and RUN …]` once a process in `place`, by hand or as SLURM does.
+    """Starts `python -m tests.helpers.processes RUN [and RUN …]` as that many processes, by hand or as SLURM does.
 
-    `{number}` stands for which of the processes it is.
+    `{number}` in an option stands for the number of the process.
     """
-    port = _free_port()
+    port = port or _free_port()
     shared = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
     shared |= {"JAX_COMPILATION_CACHE_DIR": str(place.parent / "compiled")}
     shared |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -63,7 +63,7 @@ def start(
 
 
 def end(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str]]:
-    """Waits for all: the exit status of each, and what it said on stderr."""
+    """Waits for all, and gives the exit status and the stderr of each."""
     said = [process.communicate(timeout=300)[1].strip() for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 

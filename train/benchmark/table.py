@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.plots.style import BLUE, new_axes
-from sealkd_jax.programs.cli import environment
+from sealkd_jax.programs.environment import environment
 
 RESULTS_DIR = Path("runs/benchmark")
 

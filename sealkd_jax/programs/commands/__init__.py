@@ -1,1 +1,4 @@
-"""A program a file. No program imports another."""
+"""The programs, one a module: a function of the module's name, and `main` for the command line.
+
+Each module here is a sub-command of `sealkd`; the first line of its docstring stands in the overview.
+"""

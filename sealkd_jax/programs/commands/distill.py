@@ -1,11 +1,10 @@
-"""Distils a spiking student from an ANN: `python -m train.distill [PRESET] [--option value …]`.
+"""Distil a spiking student from an ANN teacher.
 
-Trains or finds the teacher, precomputes its logits, trains the student, and ends with a table and a report.
+Train or find the teacher, compute its logits, train the student, and end with a table and a report.
 """
 
-import json
 import time
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,76 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from sealkd_jax.errors import InputError
-from sealkd_jax.files import read_json, write_json
+from sealkd_jax.files import write_json
 from sealkd_jax.losses import needs_teacher
+from sealkd_jax.models import Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
-from sealkd_jax.programs.cli import FREE, check_out, environment, warn
 from sealkd_jax.programs.cluster import join
-from sealkd_jax.programs.command_line import as_kind, parse
+from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
+from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions, Preset
 from sealkd_jax.programs.plans import make_plan
-from sealkd_jax.programs.progress import say, watch
-from sealkd_jax.programs.results import finish
-from sealkd_jax.programs.teachers import Teacher, named_teacher, obtain_logits, own_logits, pick_teacher
+from sealkd_jax.programs.presets import DEFAULT
+from sealkd_jax.programs.progress import emit, progress
+from sealkd_jax.programs.results import save_results
+from sealkd_jax.programs.runs import check_out, make_config
+from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
 from sealkd_jax.report import write_report
 from sealkd_jax.training import train
 
 
+@dataclass(frozen=True)
+class Distilled:
+    """A finished run.
+
+    Attributes:
+        summary: what `summary.json` says: accuracies, firing rates, energy.
+        directory: of the run, with its report, predictions and weights.
+        variables: of the reported student.
+    """
+
+    summary: dict[str, Any]
+    directory: Path
+    variables: Variables
+
+
+def distill(preset: str = DEFAULT, **options: Any) -> Distilled:
+    """Distil a student, as in `distill("digits", method="seal", epochs=5, out="runs/x")`.
+
+    Args:
+        preset: name of the preset whose values `options` changes.
+        options: what `sealkd distill --help` lists, with underscores.
+
+    Raises:
+        InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
+    """
+    call = ", ".join([repr(preset), *(f"{name}={value!r}" for name, value in options.items())])
+    name, chosen = choose("distill", preset, options, kind=DistillProgramOptions)
+    return _distill(name, chosen, {"command": f"distill({call})"})
+
+
 def main(argv: list[str] | None = None) -> None:
-    """The whole job."""
+    """Print a table of accuracies, and where the report is."""
     started = time.perf_counter()
-    name, preset = parse("distill", "Distils a spiking student from an ANN.", argv, kind=DistillProgramOptions)
+    name, preset = parse("distill", "Distil a spiking student from an ANN teacher.", argv, kind=DistillProgramOptions)
+    run = _distill(name, preset, {})
+    report, seconds = run.directory / "report.html", time.perf_counter() - started
+    since = " since it was resumed" if preset.distill.resume else " in all"
+    words = f"{seconds:.0f} s{since}. Report: {report}"
+    emit(preset.distill, "result", run.summary | {"report": str(report)}, _table(run.summary), words)
+
+
+def _distill(name: str, preset: Preset, command: dict[str, str]) -> Distilled:
+    """The whole job. `command` replaces the one by which this process was started."""
     join(preset.distill)
     options = as_kind(DistillOptions, preset.distill)
     out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
     if is_main_process():
         check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
+        warn_of_unused_gpu()
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size, options.accumulate))
         whole = load_dataset(options)
         dataset = of_the_student(whole, options)
@@ -51,60 +92,37 @@ def main(argv: list[str] | None = None) -> None:
             source, path, views = teacher_logits.digest, teacher_logits.path, teacher_logits.views
             accuracy = teacher_logits.accuracy(dataset.train.labels)
             found = {"path": str(path), "views": views, "train_accuracy": accuracy}
-            say(options, "logits", found, f"{path}: {views} views, {accuracy:.2%} right on the training labels")
+            emit(options, "logits", found, f"{path}: {views} views, {accuracy:.2%} right on the training labels")
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher and teacher.digest
         with lock_across_processes(out, wait=False):
-            config = _config(out, name, options, source, whole.fingerprint) if is_main_process() else None
+            started = environment() | command
+            config = make_config(out, name, options, source, whole.fingerprint, started) if is_main_process() else None
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             if is_main_process():
                 write_json(out / "config.json", config)
-            with watch("student", options.epochs, options, out) as show:
-                calls = {"on_epoch": show, "on_piece": show, "on_damage": warn}
-                trained = train(plan, dataset, out, parallel, teacher_logits=teacher_logits, **calls)
-            summary = finish(out, name, options, plan, trained, dataset, teacher, parallel)
-            report = write_report(out) if is_main_process() else None
-    seconds, since = time.perf_counter() - started, " since it was resumed" if options.resume else " in all"
-    found = summary | {"report": str(report)}
-    say(options, "result", found, _table(summary, teacher), f"{seconds:.0f} s{since}. Report: {report}")
-
-
-def _config(out: Path, preset: str, options: DistillOptions, source: str | None, data: str) -> dict[str, Any]:
-    """What `config.json` will say; of a run that goes on, checks that it is the same run and notes the new start.
-
-    `source` is a digest of the user's own teacher or logits, and `data` the data's fingerprint: these may have changed
-    under the same name.
-    """
-    path = out / "config.json"
-    chosen = json.loads(json.dumps({"preset": preset} | asdict(options), default=str))
-    config = {"options": chosen, "source": source, "data": data, **environment(), "resumed": []}
-    if path.exists():
-        try:
-            config = read_json(path)
-            before, source_before = config["options"], config["source"]
-            config["resumed"].append(environment())
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}: damaged ({error}); begin anew in another --out") from error
-        for key in chosen.keys() - set(FREE):
-            if before.get(key) != chosen[key]:
-                flag = "--" + key.replace("_", "-")
-                raise InputError(
-                    f"{flag} {chosen[key]}: {out} was begun with {before.get(key)}; "
-                    "resume with the same options, or choose another --out"
+            with progress("student", options.epochs, options, out) as show:
+                trained = train(
+                    plan,
+                    dataset,
+                    out,
+                    parallel,
+                    teacher_logits=teacher_logits,
+                    on_epoch=show,
+                    on_piece=show,
+                    on_damage=warn,
                 )
-        if source != source_before:
-            changed = "was begun with other teacher logits under that name, or by an earlier version"
-            raise InputError(f"{out} {changed}; choose another --out")
-        if config.get("data", data) != data:  # an earlier version did not write it down
-            raise InputError(f"{out} was begun with other data under that name; choose another --out")
-    return config
+            summary = save_results(out, name, options, plan, trained, dataset, teacher, parallel)
+            if is_main_process():
+                write_report(out)
+    return Distilled(summary, out, trained.variables)
 
 
-def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
-    """Accuracies after the first timestep, the last, and at most two between: what 80 characters have room for."""
+def _table(summary: dict[str, Any]) -> Table:
+    """Accuracies after the first timestep, the last, and at most two between: 80 characters have room for no more."""
     table = Table(title=f"{summary['method']} on {summary['dataset']}, test accuracy of {summary['n_test']} images")
     shown = np.unique(np.linspace(1, summary["timesteps"], 4).round().astype(int))
     table.add_column("network")
@@ -112,9 +130,9 @@ def _table(summary: dict[str, Any], teacher: Teacher | None) -> Table:
         table.add_column(f"T={t}", justify="right")
     table.add_column("firing rate", justify="right")
     table.add_column("training", justify="right")
-    if teacher:
+    if summary["teacher_accuracy"] is not None:
         blank = [""] * (len(shown) - 1)
-        table.add_row("teacher", *blank, f"{teacher.test_accuracy:.2%}", "", "")
+        table.add_row("teacher", *blank, f"{summary['teacher_accuracy']:.2%}", "", "")
     if len(shown) < summary["timesteps"]:
         table.caption = "the other timesteps are in the report"
     by_timestep = [f"{summary['accuracy_by_timestep'][t - 1]:.2%}" for t in shown]

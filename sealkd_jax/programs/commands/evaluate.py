@@ -1,6 +1,6 @@
-"""What the timesteps of a finished run do: `python -m train.evaluate RUN [--json]`.
+"""Print what the timesteps of a finished run do, and whether SeAl-KD pays there.
 
-Reads predictions.npz and summary.json of the run's directory; trains and computes nothing else.
+Reads `predictions.npz` and `summary.json` of the run, and trains nothing.
 """
 
 import json
@@ -16,12 +16,42 @@ from rich.table import Table
 from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
 from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
+from sealkd_jax.programs.cli import command
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.comparison import is_comparison
 from sealkd_jax.programs.option import POSITIONAL
+from sealkd_jax.programs.runs import is_comparison
 from sealkd_jax.report.predictions import sta_knobs
 
-WIDEST = 9  # timesteps in a row of 80 characters
+WIDEST = 9  # timesteps that fit into a row of 80 characters
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The diagnostics of a run.
+
+    Attributes:
+        directory: of the run.
+        diagnostics: of its timesteps, layers and energy, and the verdict, as `--json` prints them.
+    """
+
+    directory: Path
+    diagnostics: dict[str, Any]
+
+    def print_tables(self) -> None:
+        """Print the tables, and last the verdict."""
+        _print_tables(self.diagnostics)
+
+
+def evaluate(run: str | Path) -> Evaluated:
+    """The diagnostics of a finished run.
+
+    Args:
+        run: its directory.
+
+    Raises:
+        InputError: if there is no run, or it is unfinished or damaged.
+    """
+    return Evaluated(Path(run), diagnose(Path(run)))
 
 
 @dataclass(frozen=True)
@@ -35,27 +65,29 @@ class EvaluateOptions:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints the diagnostics."""
-    about = "Shows what the timesteps of a finished run do, and whether SeAl-KD pays on this network."
-    options = read_options(EvaluateOptions, about, argv, "evaluate")
-    found = diagnose(options.run)
+    """Print the diagnostics as tables or JSON."""
+    description = "What the timesteps of a finished run do, and whether SeAl-KD pays on this network."
+    options = read_options(EvaluateOptions, description, argv, "evaluate")
+    found = evaluate(options.run)
     if options.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps(found.diagnostics, indent=1, allow_nan=False))
     else:
-        _print(found)
+        found.print_tables()
 
 
 def diagnose(directory: Path) -> dict[str, Any]:
-    """The diagnostics of a run as JSON facts: of its timesteps, its layers, its energy, and the verdict.
+    """The diagnostics of a run as JSON values: of its timesteps, its layers, its energy, and the verdict.
 
     Raises:
-        InputError: if there is no run, or it is not finished or damaged.
+        InputError: if there is no run, or it is unfinished or damaged.
     """
     if not (directory / "summary.json").exists():
         if is_comparison(directory):
             raise InputError(f"{directory}: a comparison, not a run; once it is finished, its table is in report.html")
         if (directory / "config.json").exists():
-            raise InputError(f"{directory}: not finished; go on with it by train.distill --resume --out {directory}")
+            raise InputError(
+                f"{directory}: not finished; continue it with {command('distill')} --resume --out {directory}"
+            )
         raise InputError(f"{directory}: no run there (no summary.json)")
     try:
         summary = json.loads((directory / "summary.json").read_text())
@@ -75,41 +107,40 @@ def diagnose(directory: Path) -> dict[str, Any]:
             "run": str(directory),
             **{name: summary[name] for name in ("preset", "method", "dataset", "seed", "timesteps", "n_test")},
             "teacher_accuracy": summary["teacher_accuracy"],
-            **summarise(logits, labels, arrays.get("teacher_logits"), **sta_knobs(summary.get("hyper", ()))),
+            **summarise(logits, labels, arrays.get("teacher_logits"), **sta_knobs(summary["hyper"])),
             "neurons": neurons,
             "firing_rate": summary["firing_rate"],
             "energy": summary["energy"],
             "verdict": verdict,
         }
     except KeyError as error:
-        raise InputError(f"{directory}: damaged, or of another version: {error} is missing") from error
+        raise InputError(f"{directory}: damaged: {error} is missing") from error
     except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         raise InputError(f"{directory}: damaged: {error}") from error
 
 
-def _print(found: dict[str, Any]) -> None:
-    """The tables, and last the verdict."""
+def _print_tables(found: dict[str, Any]) -> None:
     console = Console()
     measures = {
         "accuracy\nafter T": "accuracy_by_timestep",
         "accuracy\nalone": "accuracy_of_timestep",
         "confidence\nafter T": "confidence_by_timestep",
         "confidence\nalone": "confidence_of_timestep",
-        "as the\nteacher\nafter T": "teacher_agreement_by_timestep",
-        "as the\nteacher\nalone": "teacher_agreement_of_timestep",
+        "like the\nteacher\nafter T": "teacher_agreement_by_timestep",
+        "like the\nteacher\nalone": "teacher_agreement_of_timestep",
     }
-    measures = {words: of for words, of in measures.items() if of in found}
+    measures = {heading: name for heading, name in measures.items() if name in found}
     title = f"{found['method']} on {found['dataset']}, seed {found['seed']}: {found['n_test']} test examples"
     in_time = _table(title, *measures, first="T")
     for t in range(found["timesteps"]):
-        in_time.add_row(str(t + 1), *(f"{found[of][t]:.2%}" for of in measures.values()))
+        in_time.add_row(str(t + 1), *(f"{found[name][t]:.2%}" for name in measures.values()))
     console.print(in_time)
 
     if found["timesteps"] > WIDEST:
-        print(f"STA: who listens to whom of {found['timesteps']} timesteps is in the output of --json.")
+        print(f"STA: the weights between {found['timesteps']} timesteps are in the output of --json.")
     elif found["timesteps"] > 1:
         times = map(str, range(1, found["timesteps"] + 1))
-        listens = _table("STA: how much timestep T listens to each other one", *times, first="T")
+        listens = _table("STA: the weight that timestep T gives to each other timestep", *times, first="T")
         for t, weights in enumerate(found["sta_weights"]):
             listens.add_row(str(t + 1), *(f"{weight:.3f}" for weight in weights))
         console.print(listens)

@@ -1,6 +1,6 @@
-"""Exports the student of a finished run: `python -m train.export RUN --to {nir,stablehlo,safetensors}`.
+"""Export the student of a finished run: NIR, StableHLO or safetensors, with a model card.
 
-Writes into RUN/export, always with the model card beside it; docs/export.md says how each is read elsewhere.
+The files go to the directory `export` of the run; docs/export.md says how other tools read each of them.
 """
 
 import json
@@ -15,6 +15,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.export.card import model_card
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.models import Network, Variables, create_student
+from sealkd_jax.programs.cli import command
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.training import params_digest
@@ -33,53 +34,76 @@ class ExportOptions:
     """A graph for neuromorphic tools; one compiled timestep, for any program with jax; or the weights."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Prints what was written."""
-    about = "Exports the student of a finished run, with a model card beside it."
-    options = read_options(ExportOptions, about, argv, "export")
-    card = read_card(options.run)
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the paths of the student and of its model card."""
+
+    path: Path
+    model_card: Path
+
+
+def export(run: str | Path, to: Literal["nir", "stablehlo", "safetensors"]) -> Exported:
+    """Export the student of a finished run.
+
+    Args:
+        run: directory of the run.
+        to: a graph for neuromorphic tools; one compiled timestep, for any program with jax; or the weights.
+
+    Raises:
+        InputError: if there is no finished run, it is damaged, or the format cannot express the network.
+    """
+    if to not in FILES:
+        raise InputError(f"--to {to}: expected one of {', '.join(FILES)}")
+    card = read_card(Path(run))
     with jax.enable_x64(card["model"]["precision"] == "float64"):
-        network, variables = read_student(options.run, card)
-        out = options.run / "export"
+        network, variables = read_student(Path(run), card)
+        out = Path(run) / "export"
         out.mkdir(exist_ok=True)
-        with replacing(out / FILES[options.to]) as partial:
-            _write(options.to, partial, network, variables, card)
+        with replacing(out / FILES[to]) as partial:
+            _write(to, partial, network, variables, card)
     write_json(out / "model_card.json", card)
-    print(f"{out / FILES[options.to]}, {out / 'model_card.json'}")
+    return Exported(out / FILES[to], out / "model_card.json")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the paths of what was written."""
+    description = "Export the student of a finished run, with a model card beside it."
+    options = read_options(ExportOptions, description, argv, "export")
+    made = export(options.run, options.to)
+    print(f"{made.path}, {made.model_card}")
 
 
 def read_card(directory: Path) -> dict[str, Any]:
     """The model card of a run.
 
     Raises:
-        InputError: if there is no run, or it is not finished, damaged, or of an earlier version.
+        InputError: if there is no run, or it is unfinished or damaged.
     """
     if not (directory / "summary.json").exists():
-        raise InputError(f"{directory}: no finished run there (no summary.json); make one with train.distill")
+        raise InputError(f"{directory}: no finished run there (no summary.json); make one with {command('distill')}")
     try:
         config, summary = (json.loads((directory / f"{name}.json").read_text()) for name in ("config", "summary"))
         return model_card(config, summary)
     except KeyError as error:
         raise InputError(
-            f"{directory}: damaged, or of an earlier version: {error} is missing; "
-            "train.distill with its options and --resume writes it anew"
+            f"{directory}: damaged: {error} is missing; {command('distill')} with the run's options and --resume "
+            "writes it again"
         ) from error
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{directory}: damaged: {error}") from error
 
 
 def read_student(directory: Path, card: dict[str, Any]) -> tuple[Network, Variables]:
-    """The student that the card describes, with the weights that the run reported.
+    """The student that the card describes, with the weights of the run.
 
     Raises:
-        InputError: if they are damaged, or not those of the card.
+        InputError: if the weights are damaged, or not those of the card.
     """
     choices = dict(card["model"])
     network = create_student(choices.pop("student"), len(card["data"]["classes"]), **choices)
     image = jax.ShapeDtypeStruct((1, *_image_shape(card)), np.float32)
-    like = jax.eval_shape(network.init, jax.random.key(0), image)
     path = directory / "weights.safetensors"
-    variables = load_weights(path, like)
+    variables = load_weights(path, jax.eval_shape(network.init, jax.random.key(0), image))
     if params_digest(variables) != card["params_digest"]:
         raise InputError(f"{path}: not the weights of summary.json (params_digest differs); train the run again")
     return network, variables
@@ -90,10 +114,10 @@ def _image_shape(card: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def _write(to: str, path: Path, network: Network, variables: Variables, card: dict[str, Any]) -> None:
-    """Writes one file.
+    """Write one file.
 
     Raises:
-        InputError: for a package that is not installed, or a network that the format cannot say.
+        InputError: for a package that is not installed, or a network that the format cannot express.
     """
     try:
         if to == "nir":
@@ -109,4 +133,4 @@ def _write(to: str, path: Path, network: Network, variables: Variables, card: di
         else:
             save_weights(path, variables, {"model_card": card})
     except ImportError as error:
-        raise InputError(f'--to {to}: a package is missing ({error}); pip install -e ".[export]"') from error
+        raise InputError(f'--to {to}: a package is missing ({error}); pip install "sealkd-jax[export]"') from error

@@ -1,34 +1,73 @@
-"""Precomputes a teacher's logits for K views: `python -m train.precompute [PRESET] [--option value …]`.
+"""Compute a teacher's logits for K augmented views of the training images.
 
-They are kept beside the teacher, in a file named by all that decides what they are, and shared by all runs.
+They are kept beside the teacher, in a file named after everything that they follow from, and shared by all runs.
 """
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
-from sealkd_jax.programs.command_line import parse
+from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.options import DistillProgramOptions
-from sealkd_jax.programs.progress import say
+from sealkd_jax.programs.environment import warn_of_unused_gpu
+from sealkd_jax.programs.options import DistillProgramOptions, Preset
+from sealkd_jax.programs.presets import DEFAULT
+from sealkd_jax.programs.progress import emit
 from sealkd_jax.programs.teachers import obtain_logits, pick_teacher
 
 
+@dataclass(frozen=True)
+class Precomputed:
+    """A file of teacher logits.
+
+    Attributes:
+        path: of the safetensors file.
+        views: K, of each training image.
+        accuracy: share of the training labels that the logits of view 0, which is not augmented, get right.
+    """
+
+    path: Path
+    views: int
+    accuracy: float
+
+
+def precompute(preset: str = DEFAULT, **options: Any) -> Precomputed:
+    """Compute or find the logits that `distill` with the same options would use.
+
+    Args:
+        preset: name of the preset whose values `options` changes.
+        options: what `sealkd precompute --help` lists, with underscores.
+
+    Raises:
+        InputError: for an option that does not exist, or a value that it does not take.
+    """
+    return _precompute(choose("distill", preset, options, kind=DistillProgramOptions)[1])
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Prints where the logits are and how accurate."""
-    told = "Precomputes what a teacher says to a student: the options are those of the student's train.distill."
-    _, preset = parse("distill", told, argv, program="precompute", kind=DistillProgramOptions)
+    """Print where the logits are, and their accuracy."""
+    description = "Compute a teacher's logits for a student; the options are those of the student's run."
+    _, preset = parse("distill", description, argv, program="precompute", kind=DistillProgramOptions)
+    found = _precompute(preset)
+    facts = {"path": str(found.path), "views": found.views, "train_accuracy": found.accuracy}
+    words = f"{found.path}: {found.views} views, accuracy {found.accuracy:.2%} on the training labels"
+    emit(preset.distill, "result", facts, words)
+
+
+def _precompute(preset: Preset) -> Precomputed:
     options = preset.distill
     if options.teacher_logits is not None:
         raise InputError(f"--teacher-logits {options.teacher_logits}: these are logits already; give a --teacher")
     join(options)
     with jax.enable_x64(options.precision == "float64"):
+        warn_of_unused_gpu()
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         whole = load_dataset(options)
         dataset = of_the_student(whole, options)
         logits = obtain_logits(options, pick_teacher(preset, whole, parallel), dataset, parallel)
-    accuracy = logits.accuracy(dataset.train.labels)
-    found = {"path": str(logits.path), "views": logits.views, "train_accuracy": accuracy}
-    words = f"{logits.path}: {logits.views} views, accuracy {accuracy:.2%} on the training labels"
-    say(options, "result", found, words)
+    return Precomputed(logits.path, logits.views, logits.accuracy(dataset.train.labels))

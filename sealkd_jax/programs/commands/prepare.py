@@ -1,7 +1,6 @@
-"""Gets a data set: `python -m train.prepare NAME [--data-dir DIR] [--manual-dir DIR]`.
+"""Download and prepare a data set.
 
-Images are downloaded and prepared by TensorFlow Datasets (`pip install -e ".[prepare]"`), recordings of events
-downloaded by tonic (`pip install -e ".[events]"`). Training needs neither's downloader.
+TensorFlow Datasets prepares images, and tonic downloads event recordings; training needs neither downloader.
 """
 
 from dataclasses import dataclass
@@ -22,27 +21,39 @@ class PrepareOptions:
     name: Annotated[str, POSITIONAL]
     """Name of the data set."""
     data_dir: Path = DATA_DIR
-    """Where data sets are."""
+    """Directory for data sets."""
     manual_dir: Path | None = None
-    """Images: a directory with the official archives, under their own names, in place of a download."""
+    """Images: a directory with the official archives, under their own names, to use instead of a download."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Prints where the data set is."""
-    about = f"Gets a data set: one of {', '.join((*IMAGES, *EVENTS))}."
-    options = read_options(PrepareOptions, about, argv, "prepare")
-    name, data_dir = options.name, options.data_dir.expanduser()
+def prepare(name: str, data_dir: str | Path = DATA_DIR, manual_dir: str | Path | None = None) -> Path:
+    """Prepare a data set, and return the directory that it is in.
+
+    Args:
+        name: of the data set.
+        data_dir: directory for data sets.
+        manual_dir: for images, a directory with the official archives to use instead of a download.
+
+    Raises:
+        InputError: for an unknown name, or if the data set cannot be downloaded or prepared.
+    """
+    place = Path(data_dir).expanduser()
     if name in IMAGES:
         from sealkd_jax.data.tfds import prepare
 
-        manual_dir = options.manual_dir and options.manual_dir.expanduser()
-        print(f"{name}: {prepare(name, data_dir, manual_dir)}")
-    elif name in EVENTS:
-        if options.manual_dir is not None:
-            raise InputError(f"--manual-dir: for images; put the archives of {name} into --data-dir")
-        from sealkd_jax.data.events import download
-
-        download(name, data_dir)
-        print(f"{name}: {data_dir}")
-    else:
+        return prepare(name, place, Path(manual_dir).expanduser() if manual_dir else None)
+    if name not in EVENTS:
         raise InputError(f"{name}: nothing to prepare; expected one of {', '.join((*IMAGES, *EVENTS))}")
+    if manual_dir is not None:
+        raise InputError(f"--manual-dir: for images; put the archives of {name} into --data-dir")
+    from sealkd_jax.data.events import download
+
+    download(name, place)
+    return place
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print where the data set is."""
+    description = f"Download and prepare a data set: one of {', '.join((*IMAGES, *EVENTS))}."
+    options = read_options(PrepareOptions, description, argv, "prepare")
+    print(f"{options.name}: {prepare(options.name, options.data_dir, options.manual_dir)}")

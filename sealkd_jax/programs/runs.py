@@ -1,0 +1,93 @@
+"""The directory of a run: whether it is free, and whether a run that is resumed is the same run."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import read_json
+from sealkd_jax.programs.command_line import options_from_json
+from sealkd_jax.programs.options import DistillOptions
+
+# Options that may change when a run is resumed: where it is, what it runs on, and what it shows.
+MAY_CHANGE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Refuse a directory that is taken or cannot be written to, before any work is done. Writes nothing."""
+    try:
+        # A lock, or a file that a kill left half written, does not make a run.
+        taken = out.exists() and any(path.suffix != ".partial" and path.name != ".lock" for path in out.iterdir())
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be used as a directory: {error.strerror}") from error
+    if taken and not resume:
+        raise InputError(f"--out {out}: not empty; add --resume to continue it, or choose another --out")
+    if taken and not (out / "config.json").exists():
+        raise InputError(f"--out {out}: not empty, and no run to resume (no config.json); choose another --out")
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"--out {out}: cannot be made; {existing} is not a directory that can be written to")
+
+
+def is_comparison(directory: Path) -> bool:
+    """Whether a directory holds a comparison, finished or not."""
+    try:
+        return "methods" in read_json(directory / "config.json")["options"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return False
+
+
+def options_as_json(preset: str, options: DistillOptions) -> dict[str, Any]:
+    """What `config.json` says of the options."""
+    return json.loads(json.dumps({"preset": preset} | asdict(options), default=str))
+
+
+def make_config(
+    out: Path, preset: str, options: DistillOptions, source: str | None, data: str, started: dict[str, Any]
+) -> dict[str, Any]:
+    """What `config.json` will say. If a run is resumed, checks that it is the same run and adds the new start.
+
+    Args:
+        source: digest of the user's own teacher or logits, which may have changed under the same name.
+        data: fingerprint of the data, for the same reason.
+        started: `environment()` of this start.
+
+    Raises:
+        InputError: if the run that is there has other options, data or teacher, or its `config.json` is damaged.
+    """
+    path, chosen = out / "config.json", options_as_json(preset, options)
+    if not path.exists():
+        return {"options": chosen, "source": source, "data": data, **started, "resumed": []}
+    try:
+        config = read_json(path)
+        before, known = config["options"], {"source": config["source"], "data": config["data"]}
+        config["resumed"].append(started)
+        changed = [name for name in sorted(chosen.keys() - set(MAY_CHANGE)) if before[name] != chosen[name]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); choose another --out, and start again") from error
+    for name in changed:
+        raise InputError(
+            f"--{name.replace('_', '-')} {chosen[name]}: {out} was started with {before[name]}; resume with the same "
+            "options, or choose another --out"
+        )
+    if known["source"] != source:
+        raise InputError(f"{out} was started with another teacher under that name; choose another --out")
+    if known["data"] != data:
+        raise InputError(f"{out} was started with other data under that name; choose another --out")
+    return config
+
+
+def read_run_options(directory: Path) -> tuple[DistillOptions, str]:
+    """The options of a finished run, and the fingerprint of its data.
+
+    Raises:
+        InputError: if its `config.json` is damaged.
+    """
+    try:
+        config = read_json(directory / "config.json")
+        chosen = {name: value for name, value in config["options"].items() if name != "preset"}
+        return options_from_json(DistillOptions, chosen), config["data"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{directory}/config.json: damaged ({error})") from error
