@@ -1,13 +1,16 @@
-"""Spiking neurons: leaky (LIF) and plain (IAF) integrate-and-fire, as functions of arrays.
+"""Spiking neurons: leaky (LIF) and plain (IAF) integrate-and-fire, as pure functions of arrays.
 
-Axes: `T` timesteps, always the first; `...` whatever one timestep consists of, e.g. `[B, H, W, C]`.
+Axes: `T` timesteps, always the first; the others (`*shape`) are those of one timestep, e.g. `[B, H, W, C]`.
 
-Nothing is remembered between calls: the membrane goes in as `v` and comes out as `v_final`.
+A call keeps no state: the membrane goes in as `v` and comes out as `v_final`.
 """
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,25 +18,29 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
+from sealkd_jax._checks import as_floating, at_least_float32, require
 from sealkd_jax.surrogates import Surrogate, sigmoid
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
 UNROLL = 8
-"""Up to this many timesteps are compiled without a loop, which lets XLA fuse them: at T = 4 on a CPU four times
-as fast as a loop, in a fraction of its memory. It does not last: compile time grows with T, and XLA begins to
-compute early timesteps again for each later one; a TPU would move twice the bytes at ten. Longer runs are a loop of
-single timesteps, whose backward pass computes the membranes again; unrolling such a loop in part mostly makes it
-slower."""
+"""Up to this many timesteps are compiled without a loop, so that XLA can fuse them: at T = 4 on a CPU this is four
+times as fast as a loop and takes a fraction of its memory. Compile time grows with T, XLA begins to recompute early
+timesteps for each later one, and at ten a TPU would move twice the bytes. Longer runs are a loop over single timesteps,
+whose backward pass recomputes the membranes; partly unrolling such a loop mostly makes it slower."""
 UNROLL_ON_CPU = 16
-"""The same where the program is for a CPU. At 32 it would still be faster than a loop, but takes four times as long to
-compile."""
+"""The same limit for programs that run on a CPU. At 32 it would still be faster than a loop, but take four times as
+long to compile."""
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
-Carry = tuple[jax.Array, jax.Array]
+Carry = tuple[jax.Array, jax.Array]  # membrane and spikes
 
 
+@jax.named_scope("lif")
 def lif(
-    currents: jax.Array,
-    v: jax.Array | None = None,
+    currents: Float[Array, "T *shape"],
+    v: Float[Array, "*shape"] | None = None,
     *,
     decay: Parameter = 0.5,
     threshold: Parameter = 1.0,
@@ -41,7 +48,7 @@ def lif(
     detach_reset: bool = False,
     decay_input: bool = False,
     surrogate: Surrogate = sigmoid(4.0),  # noqa: B008 (an immutable value)
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, "T *shape"], Float[Array, "*shape"]]:
     r"""Leaky integrate-and-fire: the membrane leaks, adds the current, fires at the threshold and is reset.
 
     At each timestep, with $r$ = `v_reset` (0 for a soft reset) and $d$ = `decay`:
@@ -51,22 +58,23 @@ def lif(
     $$s = [h - \theta \ge 0], \qquad v \leftarrow (1 - s)\,h + s\,r
       \quad\text{(hard reset)}\quad\text{or}\quad h - s\,\theta \quad\text{(soft)}$$
 
-    In the backward pass $\partial s/\partial h$ is `surrogate(h - threshold)`. The membrane's time constant,
-    in timesteps, is $1/(1 - d)$. A learnable `decay` array makes it a parametric LIF (PLIF). The membrane is
-    computed in float32 at least, whatever the dtype of the currents. The spikes carry the name "spikes" for
-    `jax.checkpoint_policies.save_only_these_names`. Over more than eight timesteps there is no forward-mode
-    derivative (`jax.jvp`), which the memory of the backward pass is saved by; one may take them in parts.
+    In the backward pass $\partial s/\partial h$ is `surrogate(h - threshold)`. The membrane's time constant, in
+    timesteps, is $1/(1 - d)$. A learnable `decay` array makes it a parametric LIF (PLIF).
+
+    The membrane is computed in float32 or the wider dtype of the currents. The spikes carry the name "spikes" for
+    `jax.checkpoint_policies.save_only_these_names`. `jax.jvp` is not supported beyond eight timesteps, the price of a
+    backward pass that needs little memory; split the sequence instead.
 
     Args:
       currents: `[T, ...]`, the input of each timestep; floating, T >= 1.
-      v: `[...]`, the membrane to start from, e.g. an earlier call's `v_final`: two halves of a sequence then
-        give what the whole gives. None: `v_reset` (hard) or 0 (soft).
-      decay: share of the membrane that is left after a timestep, in [0, 1]. This and the next two may be
-        arrays, also traced, that broadcast against one timestep, and have gradients.
-      threshold: at which a neuron fires, equality included; above 0 and `v_reset`.
-      v_reset: the membrane after a spike and at rest; None: soft reset, which subtracts the threshold.
-      detach_reset: no gradient through the spike in the reset.
-      decay_input: leak the current too, as `LIFNode` of SpikingJelly does by default.
+      v: `[...]`, the membrane to start from, e.g. `v_final` of an earlier call: two halves of a sequence then give
+        the same as the whole. None: `v_reset` (hard) or 0 (soft).
+      decay: the share of the membrane that is left after a timestep, in [0, 1]. It, `threshold` and `v_reset` may be
+        arrays, also traced ones, that broadcast against one timestep; they receive gradients.
+      threshold: the membrane at which a neuron fires, equality included; above 0 and `v_reset`.
+      v_reset: the membrane after a spike and at rest. None: soft reset, which subtracts the threshold.
+      detach_reset: stops the gradient through the spike in the reset.
+      decay_input: leaks the current too, as `LIFNode` of SpikingJelly does by default.
       surrogate: `x = h - threshold -> derivative`, see `sealkd_jax.surrogates`.
 
     Returns:
@@ -84,29 +92,23 @@ def lif(
 
     Reference: Fang et al., SpikingJelly, Science Advances 2023 (the same update, checked to the last spike).
     """
-    currents, dtype = _checked_currents(currents)
-    _require("decay", decay, "in [0, 1]", lambda d: (d >= 0) & (d <= 1))
-    leak = 1 - _parameter("decay", decay, currents, dtype)
-
-    charge = _charge_leaking if decay_input else _charge
-    return _run(currents, v, dtype, charge, leak, threshold, v_reset, detach_reset, surrogate)
-
-
-def lif_step(v: jax.Array, x: jax.Array, decay: float) -> Carry:
-    """One timestep of `lif` at its defaults, for kernels: membrane and current to membrane and spikes, of one dtype."""
-    neuron = functools.partial(_step, _charge, v_reset=0.0, detach_reset=False, surrogate=sigmoid(4.0))
-    return neuron(v=v, x=x, leak=1 - decay, threshold=1.0, rest=0.0)
+    require("decay", decay, "a number in [0, 1]", lambda d: (d >= 0) & (d <= 1))
+    currents = _as_currents(currents)
+    leak = 1 - _as_parameter("decay", decay, currents)
+    charge = _charge_with_leaking_input if decay_input else _charge
+    return _run(_neuron(currents, charge, leak, threshold, v_reset, detach_reset, surrogate), v, currents)
 
 
+@jax.named_scope("iaf")
 def iaf(
-    currents: jax.Array,
-    v: jax.Array | None = None,
+    currents: Float[Array, "T *shape"],
+    v: Float[Array, "*shape"] | None = None,
     *,
     threshold: Parameter = 1.0,
     v_reset: Parameter | None = 0.0,
     detach_reset: bool = False,
     surrogate: Surrogate = sigmoid(4.0),  # noqa: B008 (an immutable value)
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, "T *shape"], Float[Array, "*shape"]]:
     r"""Integrate-and-fire: `lif` without the leak, $h = v + x$.
 
     Arguments and results are those of `lif`.
@@ -115,18 +117,53 @@ def iaf(
     >>> print(spikes, v)  # h = 0.75, 1.5 (fires, 0.5 is left), 1.25 (fires)
     [0. 1. 1.] 0.25
     """
-    currents, dtype = _checked_currents(currents)
-    return _run(currents, v, dtype, lambda v, x, *_: v + x, 0.0, threshold, v_reset, detach_reset, surrogate)
+    currents = _as_currents(currents)
+    return _run(_neuron(currents, _charge_only, 0.0, threshold, v_reset, detach_reset, surrogate), v, currents)
+
+
+def lif_step(v: jax.Array, x: jax.Array, decay: float) -> Carry:
+    """One timestep of `lif` at its defaults, for kernels: membrane and current to membrane and spikes, of one dtype."""
+    return _Neuron(_charge, 1 - decay, 1.0, 0.0, False, False, sigmoid(4.0)).step(v, x)
+
+
+# --- one timestep ---------------------------------------------------------------------------------------------------
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["leak", "threshold", "rest"],
+    meta_fields=["charge", "soft_reset", "detach_reset", "surrogate"],
+)
+@dataclass(frozen=True)
+class _Neuron:
+    """A neuron with its parameters: a pytree, so that the parameters receive gradients."""
+
+    charge: Callable[..., jax.Array]  # v, x, rest, leak -> the membrane before firing
+    leak: Parameter
+    threshold: Parameter
+    rest: Parameter
+    soft_reset: bool
+    detach_reset: bool
+    surrogate: Surrogate
+
+    def step(self, v: jax.Array, x: jax.Array) -> Carry:
+        h = self.charge(v, x.astype(v.dtype), self.rest, self.leak)
+        spike = _fire(h - self.threshold, self.surrogate)
+        fired = jax.lax.stop_gradient(spike) if self.detach_reset else spike
+        v = h - fired * self.threshold if self.soft_reset else (1 - fired) * h + fired * self.rest
+        return v, spike.astype(x.dtype)
 
 
 def _charge(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
-    """The membrane before firing."""
     return v - leak * (v - rest) + x
 
 
-def _charge_leaking(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
-    """Where the input decays, too."""
+def _charge_with_leaking_input(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
     return v + leak * (x - (v - rest))
+
+
+def _charge_only(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -> jax.Array:
+    return v + x
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -142,84 +179,48 @@ def _fire_jvp(
     return _fire(x, surrogate), surrogate(x) * dx
 
 
-def _step(
-    charge: Callable[..., jax.Array],
-    v_reset: Parameter | None,
-    detach_reset: bool,
-    surrogate: Surrogate,
-    v: jax.Array,
-    x: jax.Array,
-    leak: Parameter,
-    threshold: Parameter,
-    rest: Parameter,
-) -> Carry:
-    h = charge(v, x, rest, leak)
-    spike = _fire(h - threshold, surrogate)
-    fired = jax.lax.stop_gradient(spike) if detach_reset else spike
-    v = h - fired * threshold if v_reset is None else (1 - fired) * h + fired * rest
-    return v, spike
+# --- all timesteps --------------------------------------------------------------------------------------------------
 
 
-def _run(
-    currents: jax.Array,
-    v: jax.Array | None,
-    dtype: jnp.dtype,
-    charge: Callable[..., jax.Array],
-    leak: Parameter,
-    threshold: Parameter,
-    v_reset: Parameter | None,
-    detach_reset: bool,
-    surrogate: Surrogate,
-) -> tuple[jax.Array, jax.Array]:
-    """Charges, fires and resets once per timestep; `charge(v, x, rest, leak)` gives the membrane before firing."""
-    rest = 0.0 if v_reset is None else v_reset
-    _require("threshold", threshold, "above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
-    threshold = _parameter("threshold", threshold, currents, dtype)
-    rest = _parameter("v_reset", rest, currents, dtype)
-    start = rest if v is None else _membrane(v, currents, dtype)
-    # The loop wants a membrane of one type throughout: full shape, sharded like all that flows into it.
-    v = start + jnp.zeros_like(charge(start, currents[0].astype(dtype), rest, leak) - threshold)
-
-    def step(v: jax.Array, x: jax.Array, *parameters: Parameter) -> Carry:
-        v, spike = _step(charge, v_reset, detach_reset, surrogate, v, x.astype(dtype), *parameters)
-        return v, spike.astype(currents.dtype)
-
-    parameters = leak, threshold, rest
-    steps = _unrolled if len(currents) <= UNROLL else _long
-    v, spikes = steps(step, v, currents, *parameters)
+def _run(neuron: _Neuron, v: jax.Array | None, currents: jax.Array) -> Carry:
+    """Spikes and final membrane."""
+    dtype = at_least_float32(currents.dtype)
+    start = neuron.rest if v is None else _as_membrane(v, currents)
+    # The loop needs a membrane of one type throughout: of full shape, and sharded like all that flows into it.
+    charged = neuron.charge(start, currents[0].astype(dtype), neuron.rest, neuron.leak)
+    v = start + jnp.zeros_like(charged - neuron.threshold)
+    v, spikes = (_unrolled if len(currents) <= UNROLL else _long)(neuron, v, currents)
     return checkpoint_name(spikes, "spikes"), v
 
 
-def _unrolled(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Carry:
+def _unrolled(neuron: _Neuron, v: jax.Array, currents: jax.Array) -> Carry:
     """`v_final` and spikes, without a loop.
 
-    Not a scan, whose second derivatives JAX gets wrong where a step has its own first ones. Not slices, whose gradient
-    is a sum of arrays of all timesteps: that of a split is one array, written once.
+    Not a scan: JAX gets its second derivatives wrong where a step defines its own first ones. Not slices: their
+    gradient is a sum of arrays of all timesteps, whereas the gradient of a split is one array, written once.
     """
     each = []
     for x in jax.lax.split(currents, (1,) * len(currents)):
-        v, spike = step(v, x[0], *parameters)
+        v, spike = neuron.step(v, x[0])
         each.append(spike)
     return v, jnp.stack(each)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _long(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Carry:
-    """A loop, or none on a CPU that allows it; either way the backward pass begins from what went in."""
-    unrolled, loop = (functools.partial(way, step) for way in (_unrolled, _loop))
-    return _by_platform(len(currents), unrolled, loop, v, currents, *parameters)
+@jax.custom_vjp
+def _long(neuron: _Neuron, v: jax.Array, currents: jax.Array) -> Carry:
+    """A loop, or none on a CPU that allows it. Either way the backward pass stores the inputs only."""
+    return _by_platform(len(currents), _unrolled, _loop, neuron, v, currents)
 
 
-def _long_forward(step: Callable, *inputs: Any) -> Any:
-    return _long(step, *inputs), inputs
+def _long_forward(*inputs: Any) -> tuple[Carry, Any]:
+    return _long(*inputs), inputs
 
 
-def _long_backward(step: Callable, inputs: Any, cotangents: Carry) -> Any:
+def _long_backward(inputs: Any, cotangents: Carry) -> Any:
     def unrolled(inputs: Any, cotangents: Carry) -> Any:
-        return jax.vjp(functools.partial(_unrolled, step), *inputs)[1](cotangents)
+        return jax.vjp(_unrolled, *inputs)[1](cotangents)
 
-    loop = functools.partial(_loop_backward, step)
-    return _by_platform(len(cotangents[1]), unrolled, loop, inputs, cotangents)
+    return _by_platform(len(cotangents[1]), unrolled, _loop_backward, inputs, cotangents)
 
 
 def _by_platform(timesteps: int, unrolled: Callable, loop: Callable, *args: Any) -> Any:
@@ -231,18 +232,18 @@ def _by_platform(timesteps: int, unrolled: Callable, loop: Callable, *args: Any)
 _long.defvjp(_long_forward, _long_backward)
 
 
-def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parameter) -> Carry:
-    """`v_final` and spikes by a scan of `step`.
+def _loop(neuron: _Neuron, v: jax.Array, currents: jax.Array) -> Carry:
+    """`v_final` and spikes by a scan over timesteps.
 
-    What `jax.lax.scan` stacks, it writes into zeros, and XLA makes those of all layers of a network before the first
-    scan begins. Here a scan writes into what follows from its input, and so into no more than it needs: one byte a
+    `jax.lax.scan` writes its stacked outputs into zeros, and XLA allocates those of all layers of a network before the
+    first scan begins. Here a scan writes into buffers that depend on its input, and only as large as needed: one byte a
     spike, and in the backward pass one array, of the membranes before each timestep, which the gradient overwrites.
     """
 
     def fire(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         v, spikes = carry
         x, t = at
-        v, spike = step(v, x, *parameters)
+        v, spike = neuron.step(v, x)
         return (v, spikes.at[t].set(spike.astype(spikes.dtype))), None
 
     start = v, _buffer(currents, currents, jnp.int8)
@@ -250,73 +251,80 @@ def _loop(step: Callable, v: jax.Array, currents: jax.Array, *parameters: Parame
     return v_final, spikes.astype(currents.dtype)
 
 
-def _loop_backward(step: Callable, inputs: Any, cotangents: Carry) -> Any:
-    v, currents, *parameters = inputs
+def _loop_backward(inputs: tuple[_Neuron, jax.Array, jax.Array], cotangents: Carry) -> Any:
+    neuron, v, currents = inputs
     dv, dspikes = cotangents
     times = jnp.arange(len(currents))
 
-    def again(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
+    def recompute(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         v, before = carry
         x, t = at
-        return (step(v, x, *parameters)[0], before.at[t].set(v)), None
+        return (neuron.step(v, x)[0], before.at[t].set(v)), None
 
     def back(carry: Any, at: Any) -> tuple[Any, None]:
-        v, dv, dparameters, held = carry
+        v, dv, dneuron, buffer = carry
         x, dspike, t = at
-        _, vjp = jax.vjp(step, v, x, *parameters)
-        dv, dx, *more = vjp((dv, dspike))
-        held = held.at[t].set(dx.astype(held.dtype))
-        # The next membrane is read after the write: one read before it would have XLA copy the array each time.
-        return (held[t - 1], dv, [a + b for a, b in zip(dparameters, more, strict=True)], held), None
+        _, vjp = jax.vjp(_Neuron.step, neuron, v, x)
+        more, dv, dx = vjp((dv, dspike))
+        buffer = buffer.at[t].set(dx.astype(buffer.dtype))
+        # The next membrane is read after the write: a read before it would make XLA copy the buffer at each timestep.
+        return (buffer[t - 1], dv, jax.tree.map(jnp.add, dneuron, more), buffer), None
 
-    (_, before), _ = jax.lax.scan(again, (v, _buffer(currents, dspikes, v.dtype)), (currents, times))
-    start = before[-1], dv, [jnp.zeros_like(p) for p in parameters], before
-    (_, dv, dparameters, dcurrents), _ = jax.lax.scan(back, start, (currents, dspikes, times), reverse=True)
-    return dv, dcurrents.astype(currents.dtype), *dparameters
+    (_, before), _ = jax.lax.scan(recompute, (v, _buffer(currents, dspikes, v.dtype)), (currents, times))
+    start = before[-1], dv, jax.tree.map(jnp.zeros_like, neuron), before
+    (_, dv, dneuron, dcurrents), _ = jax.lax.scan(back, start, (currents, dspikes, times), reverse=True)
+    return dneuron, dv, dcurrents.astype(currents.dtype)
 
 
 def _buffer(like: jax.Array, source: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """An array to be overwritten, which cannot be there before `source`, `[T, B, ...]`, is.
+    """An array to overwrite, which XLA cannot allocate before `source`, `[T, B, ...]`, exists.
 
-    It follows from the maximum of each example, because a reduction is computed once: XLA would compute numbers of
-    `source` itself again here, and keep what that is the sum of until then.
+    It depends on the maximum of each example, because XLA computes a reduction once. Single numbers of `source` it
+    would recompute here, and keep their inputs in memory until then.
     """
     axes = tuple(range(2, source.ndim)) or -1
     return jnp.zeros_like(like, dtype) + source[:1].max(axes, keepdims=True, initial=0).astype(dtype)
 
 
-def _membrane(v: jax.Array, currents: jax.Array, dtype: jnp.dtype) -> jax.Array:
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+def _neuron(
+    currents: jax.Array,
+    charge: Callable[..., jax.Array],
+    leak: Parameter,
+    threshold: Parameter,
+    v_reset: Parameter | None,
+    detach_reset: bool,
+    surrogate: Surrogate,
+) -> _Neuron:
+    """The neuron that the arguments describe, checked against its currents."""
+    rest = 0.0 if v_reset is None else v_reset
+    require("threshold", threshold, "a number above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
+    threshold, rest = _as_parameter("threshold", threshold, currents), _as_parameter("v_reset", rest, currents)
+    return _Neuron(charge, leak, threshold, rest, v_reset is None, detach_reset, surrogate)
+
+
+def _as_currents(currents: jax.Array) -> jax.Array:
+    currents = as_floating("currents", currents, "an array of shape [T, ...]")
+    if currents.ndim == 0 or len(currents) == 0:
+        raise ValueError(f"currents: expected shape [T, ...] with T >= 1, got {currents.shape}")
+    return currents
+
+
+def _as_membrane(v: jax.Array, currents: jax.Array) -> jax.Array:
     v = jnp.asarray(v)
     if v.shape != currents.shape[1:]:
         raise ValueError(f"v: expected the shape of one timestep of currents, {currents.shape[1:]}, got {v.shape}")
-    if not jnp.issubdtype(v.dtype, jnp.floating):
-        raise TypeError(f"v: expected a floating dtype, got {v.dtype}")
-    return v.astype(dtype)
+    return as_floating("v", v, "an array").astype(at_least_float32(currents.dtype))
 
 
-def _checked_currents(currents: jax.Array) -> tuple[jax.Array, jnp.dtype]:
-    currents = jnp.asarray(currents)
-    if not jnp.issubdtype(currents.dtype, jnp.floating):
-        raise TypeError(f"currents: expected a floating dtype, got {currents.dtype}")
-    if currents.ndim == 0 or len(currents) == 0:
-        raise ValueError(f"currents: expected shape [T, ...] with T >= 1, got {currents.shape}")
-    at_least_float32 = currents.dtype if jnp.finfo(currents.dtype).bits >= 32 else jnp.dtype("float32")
-    return currents, at_least_float32
-
-
-def _parameter(name: str, value: Parameter, currents: jax.Array, dtype: jnp.dtype) -> Parameter:
+def _as_parameter(name: str, value: Parameter, currents: jax.Array) -> Parameter:
     """A number stays a Python float; an array gets the membrane's dtype and the rank of one timestep."""
     if np.ndim(value) == 0 and isinstance(value, int | float | np.number):
         return float(value)
-    value = jnp.asarray(value, dtype)
+    value = jnp.asarray(value, at_least_float32(currents.dtype))
     shape = currents.shape[1:]
     if value.ndim > len(shape) or any(n not in (1, m) for n, m in zip(value.shape[::-1], shape[::-1], strict=False)):
         raise ValueError(f"{name}: expected an array that broadcasts against one timestep, {shape}, got {value.shape}")
     return value if value.ndim == 0 else value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
-
-
-def _require(name: str, value: Parameter, expected: str, holds: Callable[..., np.ndarray], *others: Parameter) -> None:
-    """Checks values that are known while tracing; what is only known on the device is not looked at."""
-    known = [np.asarray(a) for a in (value, *others) if not isinstance(a, jax.core.Tracer)]
-    if len(known) == 1 + len(others) and not np.all(holds(*known)):
-        raise ValueError(f"{name}: expected {expected}, got {value}")

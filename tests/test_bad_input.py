@@ -241,8 +241,8 @@ FUNCTIONS = [
     (lambda: needs_teacher("sael"), "method: expected one of 'none'"),
     (lambda: hyperparameters("sael"), "method: expected one of 'none'"),
     (lambda: lif(jnp.zeros((0, 3))), "currents: expected shape"),
-    (lambda: lif(X, decay=1.5), "decay: expected in [0, 1], got 1.5"),
-    (lambda: lif(X, threshold=0.0), "threshold: expected above 0 and v_reset"),
+    (lambda: lif(X, decay=1.5), "decay: expected a number in [0, 1], got 1.5"),
+    (lambda: lif(X, threshold=0.0), "threshold: expected a number above 0 and v_reset"),
     (lambda: lif(X, jnp.zeros(1)), "v: expected the shape of one timestep of currents, (3,), got (1,)"),
     (lambda: iaf(X.astype(int)), "currents: expected a floating dtype, got int32"),
     (lambda: surrogates.sigmoid(0), "expected a positive finite number, got 0"),
@@ -268,7 +268,10 @@ FUNCTIONS = [
         "x.pt: expected a .safetensors",
     ),
     (lambda: diagnostics.accuracy_by_timestep(LOGITS, LABELS), "logits: expected shape [T, B, C]"),
-    (lambda: diagnostics.accuracy_of_timestep(S, LABELS[:2]), "labels: expected shape [B] = (3,), got (2,)"),
+    (
+        lambda: diagnostics.accuracy_of_timestep(S, LABELS[:2]),
+        "labels: expected class indices of shape [B] = [3], got [2]",
+    ),
 ]
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sealkd_jax import plots
-from sealkd_jax.diagnostics import accuracy_by_timestep
-from sealkd_jax.early_exit import early_exit, early_exit_curve
+from sealkd_jax.diagnostics import accuracy_by_timestep, early_exit, early_exit_curve
 
 rng = np.random.default_rng(0)
 LOGITS = (2 * rng.normal(size=(5, 40, 3))).astype(np.float32)

@@ -8,11 +8,11 @@ from pkgutil import resolve_name
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    {"errors"},
+    {"errors", "_checks"},
     {"files", "surrogates"},
     {"losses", "neurons", "parallel"},
     {"diagnostics", "layers", "data"},
-    {"models", "early_exit"},
+    {"models"},
     {"weights"},
     {"training"},
     {"export", "plots"},

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses._checks import as_choice, as_label_mask, as_scalar, as_student
+from sealkd_jax._checks import as_choice, as_label_mask, as_scalar, as_student
 from sealkd_jax.losses._divergence import wrong_mask
 
 Terms = dict[str, tuple[ArrayLike, jax.Array]]

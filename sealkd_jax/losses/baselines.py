@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses._checks import as_choice, as_label_mask, as_scalar, as_share, as_student, as_teacher
+from sealkd_jax._checks import as_choice, as_label_mask, as_scalar, as_share, as_student, as_teacher
 from sealkd_jax.losses._divergence import kl, softened, value_at, wrong_mask
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss

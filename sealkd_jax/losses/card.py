@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses._checks import as_label_mask, as_scalar, as_student, as_teacher
+from sealkd_jax._checks import as_label_mask, as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import kl, predicted_mask, softened, value_at, wrong_mask
 
 ALIGNMENT_WEIGHT = 0.01

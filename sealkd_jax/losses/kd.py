@@ -7,7 +7,7 @@ temperature, sg stops the gradient and KD_τ(s, t) = τ² KL(softmax(sg(t)/τ) �
 import jax
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses._checks import as_scalar, as_student, as_teacher
+from sealkd_jax._checks import as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import softened_kl
 
 

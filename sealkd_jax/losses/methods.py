@@ -8,7 +8,7 @@ from typing import Literal
 
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses._checks import as_choice
+from sealkd_jax._checks import as_choice
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss

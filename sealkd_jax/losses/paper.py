@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax.losses._checks import as_choice, as_count, as_label_mask, as_scalar, as_student, as_teacher
+from sealkd_jax._checks import as_choice, as_count, as_label_mask, as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import predicted_mask, softened_kl, value_at
 
 Task = Literal["timestep", "mean"]

@@ -10,8 +10,13 @@ import jax
 import numpy as np
 
 from sealkd_jax import plots
-from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, confidence, mean_sta_weights
-from sealkd_jax.early_exit import early_exit_curve
+from sealkd_jax.diagnostics import (
+    accuracy_by_timestep,
+    accuracy_of_timestep,
+    confidence,
+    early_exit_curve,
+    mean_sta_weights,
+)
 from sealkd_jax.report.page import Panel
 
 EXITS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, math.inf)

@@ -1,0 +1,129 @@
+"""Checks of arguments that losses, neurons and diagnostics share.
+
+They run while JAX traces, so a wrong call never reaches the device. Each takes an argument as the user gave it and
+returns it in the form to compute with, or raises a `ValueError` (shape, value) or `TypeError` (dtype) that names the
+argument, what was expected and what came. Values that tracing hides are not checked.
+
+Axes: T timesteps, B batch, C classes.
+"""
+
+import operator
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
+    """The dtype to compute in: the given floating dtype, or float32 where that is wider."""
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else "float32")
+
+
+def as_floating(name: str, values: ArrayLike | None, expected: str) -> jax.Array:
+    """A floating array; `expected` says in the message what the argument should be if it is None."""
+    if values is None:
+        raise ValueError(f"{name}: expected {expected}, got None")
+    values = jnp.asarray(values)
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected a floating dtype, got {values.dtype}")
+    return values
+
+
+def as_logits(name: str, logits: ArrayLike, *, shape: str = "[T, B, C]", classes: int = 1) -> jax.Array:
+    """Logits `[T, B, C]` of at least this many classes, in float32 or their wider dtype."""
+    logits = as_floating(name, logits, f"logits of shape {shape}")
+    if logits.ndim != 3 or 0 in logits.shape or logits.shape[2] < classes:
+        expected = f"{shape} with T >= 1, B >= 1 and C >= {classes}"
+        raise ValueError(f"{name}: expected shape {expected}, got {list(logits.shape)}")
+    return logits.astype(at_least_float32(logits.dtype))
+
+
+def as_student(student_logits: ArrayLike) -> jax.Array:
+    """Student logits `[T, B, C]` in the dtype to compute in."""
+    return as_logits("student_logits", student_logits, classes=2)
+
+
+def as_teacher(teacher_logits: ArrayLike | None, student: jax.Array) -> jax.Array:
+    """Teacher logits `[B, C]` or `[T, B, C]` as `[1, B, C]` or `[T, B, C]`, in the dtype of the student."""
+    logits = as_floating("teacher_logits", teacher_logits, "logits of shape [B, C] or [T, B, C]")
+    if logits.shape not in (student.shape, student.shape[1:]):
+        raise ValueError(
+            f"teacher_logits: expected shape [B, C] = {list(student.shape[1:])} or [T, B, C] = "
+            f"{list(student.shape)}, as the student's, got {list(logits.shape)}"
+        )
+    return logits.astype(student.dtype).reshape(-1, *student.shape[1:])
+
+
+def as_labels(labels: ArrayLike, batch: int) -> jax.Array:
+    """Labels `[B]`, of any integer dtype; their range is not checked."""
+    if labels is None:
+        raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got None")
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
+    if labels.shape != (batch,):
+        raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got {list(labels.shape)}")
+    return labels
+
+
+def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
+    """Labels `[B]` as the mask `[1, B, C]` that is true at the label alone.
+
+    A trace hides the labels. The mask of one that is out of range is true nowhere, and the losses return NaN there.
+    """
+    _, batch, classes = student.shape
+    given, labels = labels, as_labels(labels, batch)
+    if _is_known(given):
+        lowest, highest = np.asarray(given).min(), np.asarray(given).max()
+        if lowest < 0 or highest >= classes:
+            got = lowest if lowest < 0 else highest
+            raise ValueError(f"labels: expected class indices in [0, C) = [0, {classes}), got {got}")
+    return labels.astype(jnp.int32)[None, :, None] == jnp.arange(classes, dtype=jnp.int32)[None, None, :]
+
+
+def require(name: str, value: ArrayLike, expected: str, holds: Callable[..., ArrayLike], *others: ArrayLike) -> None:
+    """Raise a `ValueError` unless `holds(value, *others)` everywhere."""
+    if all(map(_is_known, (value, *others))) and not np.all(holds(*map(np.asarray, (value, *others)))):
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+
+
+def as_scalar(name: str, value: ArrayLike, like: jax.Array, *, above: float | None = None) -> jax.Array:
+    """A finite number, perhaps above a bound, in the dtype of `like`."""
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name}: expected a scalar, got shape {list(jnp.shape(value))}")
+    if above is not None:
+        require(name, value, f"a number above {above:g}", lambda v: v > above)
+    require(name, value, "a finite number", np.isfinite)
+    return jnp.asarray(value, like.dtype)
+
+
+def as_share(name: str, value: ArrayLike, like: jax.Array) -> jax.Array:
+    """A number in [0, 1], in the dtype of `like`."""
+    share = as_scalar(name, value, like)
+    require(name, value, "a number in [0, 1]", lambda v: (v >= 0) & (v <= 1))
+    return share
+
+
+def as_count(name: str, value: int) -> int:
+    """A plain integer of at least 1."""
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected a plain integer, got {value!r}") from error
+    if count < 1:
+        raise ValueError(f"{name}: expected at least 1, got {count}")
+    return count
+
+
+def as_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """One of a few names."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def _is_known(value: ArrayLike) -> bool:
+    """Whether this process can read the value now: no tracer, and no array with shards on other hosts."""
+    return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)

@@ -1,0 +1,69 @@
+"""Diagnostics of a spiking network: its predictions in time, early exit, its spikes, its energy.
+
+Pure functions of arrays, for the logits and spikes of any network. They also run under `jax.jit`, except those whose
+docstring says "on the host".
+
+Axes: `T` timesteps, first; `B` examples, `C` classes; `...` the neurons of a layer. Logits are `[T, B, C]`, labels
+`[B]`, spikes `[T, B, ...]`. A timestep *alone* predicts from its own logits; *accumulated*, from the mean of the logits
+so far. The final answer is the accumulated one after T. Shares and accuracies lie in [0, 1].
+"""
+
+from sealkd_jax.diagnostics.activity import (
+    PICOJOULE_PER_AC,
+    PICOJOULE_PER_MAC,
+    dead_share,
+    energy,
+    firing_rate,
+    saturated_share,
+    synaptic_operations,
+)
+from sealkd_jax.diagnostics.timesteps import (
+    WORTHWHILE_ERRONEOUS_SHARE,
+    EarlyExit,
+    ErroneousShare,
+    ExitCurve,
+    InTime,
+    Verdict,
+    accumulate,
+    accuracy_by_timestep,
+    accuracy_of_timestep,
+    confidence,
+    early_exit,
+    early_exit_curve,
+    erroneous_share,
+    expected_calibration_error,
+    mean_sta_weights,
+    prediction_flips,
+    summarise,
+    teacher_agreement,
+    timestep_variance_verdict,
+)
+
+__all__ = [
+    "PICOJOULE_PER_AC",
+    "PICOJOULE_PER_MAC",
+    "WORTHWHILE_ERRONEOUS_SHARE",
+    "EarlyExit",
+    "ErroneousShare",
+    "ExitCurve",
+    "InTime",
+    "Verdict",
+    "accumulate",
+    "accuracy_by_timestep",
+    "accuracy_of_timestep",
+    "confidence",
+    "dead_share",
+    "early_exit",
+    "early_exit_curve",
+    "energy",
+    "erroneous_share",
+    "expected_calibration_error",
+    "firing_rate",
+    "mean_sta_weights",
+    "prediction_flips",
+    "saturated_share",
+    "summarise",
+    "synaptic_operations",
+    "teacher_agreement",
+    "timestep_variance_verdict",
+]
