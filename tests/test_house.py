@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"errors", "_checks"},
-    {"files", "surrogates"},
+    {"_checks", "files", "surrogates"},
     {"losses", "neurons", "parallel"},
     {"diagnostics", "layers", "data"},
     {"models"},
