@@ -115,7 +115,7 @@ def test_any_layout_of_the_same_numbers_is_the_same_data_set(tmp_path_factory, s
         ({"y_test": np.zeros((9, 3), int)}, "y_test: expected integers [9]"),
         ({"y_test": np.zeros(9)}, "y_test: expected integers [9], one for each image of x_test; got float64"),
         ({"y_train": np.arange(60) % 3 - 1}, "y_train: expected labels from 0; got -1 to 1"),
-        ({"y_train": np.zeros(60, int), "y_test": np.zeros(9, int)}, "labels: of 1 class; expected two classes"),
+        ({"y_train": np.zeros(60, int), "y_test": np.zeros(9, int)}, "labels: 1 class; expected at least two classes"),
         ({"y_train": np.arange(60) % 3 + 1}, "y_train: labels from 1 to 3; expected from 0: subtract 1, or add"),
         ({"y_train": np.full(60, 2**63, np.uint64)}, "y_train: expected labels from 0; got 9223372036854775808"),
         ({"y_train": np.full(60, 2**31 - 1)}, "y_train: label 2147483647 of 60 examples"),
@@ -126,7 +126,7 @@ def test_any_layout_of_the_same_numbers_is_the_same_data_set(tmp_path_factory, s
         ({"classes": np.array(["a", "b"])}, "train labels: expected 0 to 1"),
         ({"classes": np.array("abc")}, "classes: expected names, strings [C]; got <U3 []"),
         ({"classes": np.arange(3)}, "classes: expected names, strings [C]; got int64 [3]"),
-        ({"y_train": np.array([{}] * 60, object)}, "y_train: cannot be read (Python objects"),
+        ({"y_train": np.array([{}] * 60, object)}, "y_train: cannot be read (it has Python objects"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, words):
@@ -176,7 +176,7 @@ def test_a_header_that_declares_another_size_is_refused_before_memory_is_taken(t
                 header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
                 npy.write_array_header_1_0(member, header)
                 member.write(array.tobytes())
-    assert "x_train: cannot be read (it declares" in refused(path)
+    assert "x_train: cannot be read (its header declares" in refused(path)
 
 
 def test_an_archive_that_says_to_hold_more_than_its_bytes_can_is_refused(tmp_path):
@@ -186,7 +186,7 @@ def test_an_archive_that_says_to_hold_more_than_its_bytes_can_is_refused(tmp_pat
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x_train.npy", start.getvalue() + bytes(1000))
         archive.getinfo("x_train.npy").file_size = size + len(start.getvalue())  # goes into the archive's directory
-    assert "x_train: cannot be read (it declares 2199023255552 bytes" in refused(path)
+    assert "x_train: cannot be read (its header declares 2199023255552 bytes" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from sealkd_jax.data import Dataset, Split, load
+from sealkd_jax.data import DATASETS, Dataset, Split, load
+from sealkd_jax.data.loading import Source
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs.commands import distill, prepare
 
 
 def test_digits_are_the_whole_set_split_without_overlap():
@@ -44,7 +46,7 @@ def test_fewer_examples_are_a_fixed_stratified_choice_scaled_like_all():
 
 
 def test_fewer_examples_of_data_on_demand_are_the_same_and_still_on_demand():
-    fewer, streamed = (load("digits", on_demand=on_demand).with_fewer(200) for on_demand in (False, True))
+    fewer, streamed = (load("digits", stream=stream).with_fewer(200) for stream in (False, True))
     assert not isinstance(streamed.train.images, np.ndarray) and streamed.fingerprint == fewer.fingerprint
     assert (streamed.mean == fewer.mean).all() and (streamed.std == fewer.std).all()
     np.testing.assert_array_equal(streamed.in_memory().train.images, fewer.train.images)
@@ -81,5 +83,22 @@ def test_wrong_arrays_are_named(images, labels, words):
 
 
 def test_unknown_dataset_is_named():
-    with pytest.raises(InputError, match=r"'mnist': unknown; expected one of digits"):
-        load("mnist")
+    with pytest.raises(InputError, match=r"dataset cifr10: unknown; expected one of digits.*; did you mean cifar10"):
+        load("cifr10")
+
+
+def test_a_new_data_set_is_known_by_its_place_in_the_table(monkeypatch, tmp_path, capsys):
+    def fetch(name, data_dir, manual_dir):
+        return data_dir / name
+
+    digits = load("digits")
+    monkeypatch.setitem(DATASETS, "twice-digits", Source(lambda request: digits.with_fewer(200), fetch))
+    assert len(load("twice-digits").train.labels) == 200
+    for main in (distill.main, prepare.main):
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        assert "twice-digits" in capsys.readouterr().out
+    prepare.main(["twice-digits", "--data-dir", str(tmp_path)])
+    assert capsys.readouterr().out == f"twice-digits: {tmp_path / 'twice-digits'}\n"
+    with pytest.raises(InputError, match="did you mean twice-digits"):
+        load("twice-digit")

@@ -41,7 +41,7 @@ def test_classes_are_folders_and_every_picture_is_in_one_split(flowers):
     seen = []
     for images, labels in (dataset.train, dataset.validation):
         for n, label in enumerate(labels):
-            image = images[n]
+            (image,) = images.read(np.array([n]))
             assert image.shape == (8, 8, 3) and image.dtype == np.uint8
             assert (image == image[0, 0]).all() and image[0, 0, 1] == 100 * label
             seen.append(int(image[0, 0, 0]))
@@ -57,13 +57,11 @@ def test_a_folder_test_makes_val_the_validation_split(flowers):
 
 
 def test_in_memory_or_on_demand_the_data_are_the_same(flowers):
-    there, demanded = (load(f"folder:{flowers}", image_size=8, on_demand=on_demand) for on_demand in (False, True))
+    there, demanded = (load(f"folder:{flowers}", image_size=8, stream=stream) for stream in (False, True))
     assert isinstance(there.train.images, np.ndarray) and there.fingerprint == demanded.fingerprint
     for split in ("train", "validation", "test"):
         images, labels = getattr(there, split)
-        np.testing.assert_array_equal(
-            images, np.stack([getattr(demanded, split).images[n] for n in range(len(labels))])
-        )
+        np.testing.assert_array_equal(images, getattr(demanded, split).images.read(np.arange(len(labels))))
         np.testing.assert_array_equal(labels, getattr(demanded, split).labels)
 
 
@@ -87,7 +85,7 @@ def test_the_middle_is_cut_out_as_torchvision_does(flowers):
     Image.fromarray(levels).save(flowers / "val" / "tulip" / "0.png")
     resized = Image.fromarray(levels).resize((341, 256), Image.Resampling.BILINEAR)
     expected = np.asarray(resized)[16:240, 58:282]
-    np.testing.assert_array_equal(load_folder(flowers, 224).test.images[0], expected)
+    np.testing.assert_array_equal(load_folder(flowers, 224).test.images.read(np.array([0]))[0], expected)
 
 
 def test_grey_transparent_and_small_pictures_become_rgb_of_the_size(flowers):
@@ -96,18 +94,20 @@ def test_grey_transparent_and_small_pictures_become_rgb_of_the_size(flowers):
     Image.new("RGBA", (1, 1), (7, 7, 7, 0)).save(tulips / "1.png")
     Image.new("CMYK", (60, 60)).save(tulips / "2.jpg")
     (tulips / "2.png").unlink()
-    test = load_folder(flowers, 16).test
-    assert [test.images[n].shape for n in range(3)] == [(16, 16, 3)] * 3
-    assert (test.images[0] == 7).all() and (test.images[1] == 7).all() and (test.images[2] == 255).all()
+    images = load_folder(flowers, 16).in_memory().test.images
+    assert images.shape == (3, 16, 16, 3)
+    assert (images[:2] == 7).all() and (images[2] == 255).all()
 
 
 def test_wrong_folders_are_named(flowers, tmp_path):
-    with pytest.raises(InputError, match="nowhere/train: No such file or directory; expected a folder of folders"):
+    with pytest.raises(
+        InputError, match="nowhere/train: No such file or directory; expected one folder per class in it"
+    ):
         load_folder(tmp_path / "nowhere", 8)
     with pytest.raises(InputError, match="imagenet/train: No such file"):
         load("imagenet", data_dir=tmp_path)
     picture(flowers / "val" / "daisy" / "0.png")
-    with pytest.raises(InputError, match="val/daisy: a class that the folder train has not"):
+    with pytest.raises(InputError, match="val/daisy: a class that train does not have"):
         load_folder(flowers, 8)
     (flowers / "train" / "weed").mkdir()
     with pytest.raises(InputError, match="train/weed: no pictures; expected files ending in"):
@@ -117,7 +117,7 @@ def test_wrong_folders_are_named(flowers, tmp_path):
 def test_a_split_too_small_or_missing_is_named(tmp_path):
     for kind in ("a", "b"):
         picture(tmp_path / "few" / "train" / kind / "0.png")
-    with pytest.raises(InputError, match="few: no folder val or test beside train"):
+    with pytest.raises(InputError, match="few: expected a folder val or test beside train"):
         load_folder(tmp_path / "few", 8)
     picture(tmp_path / "few" / "val" / "a" / "0.png")
     with pytest.raises(InputError, match="no tenth of each class can be held out"):
@@ -133,7 +133,7 @@ def test_a_damaged_picture_is_named_when_it_is_read(flowers, damage):
 
 
 def test_a_folder_that_vanishes_while_it_is_read_is_named(flowers):
-    train = load(f"folder:{flowers}", image_size=8, on_demand=True).train
+    train = load(f"folder:{flowers}", image_size=8, stream=True).train
     shutil.rmtree(flowers)
     with pytest.raises(InputError, match=r"flowers.*: cannot be read as a picture \(.*No such file"):
         list(stream(train, np.arange(len(train.labels)), 2))

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from sealkd_jax.data import events
-from sealkd_jax.data.tfds import load_tfds
+from sealkd_jax.data import DATASETS, load
+from sealkd_jax.errors import InputError
 from sealkd_jax.programs import cli
 from sealkd_jax.programs.commands import prepare
 from tests.helpers.prepared_data import make_arrays, write_prepared
@@ -42,7 +42,7 @@ def tensorflow(monkeypatch):
 @pytest.mark.skipif(TENSORFLOW, reason="TensorFlow is installed")
 def test_without_tensorflow_the_command_that_installs_it_is_given(tmp_path, capsys):
     message = refused("cifar10", "--data-dir", tmp_path, capsys=capsys)
-    assert message == 'error: preparing cifar10 takes TensorFlow: pip install -e ".[prepare]"'
+    assert message == 'error: preparing cifar10 needs TensorFlow: pip install "sealkd-jax[prepare]"'
 
 
 def test_what_is_prepared_stays_as_it_is(tmp_path, capsys):
@@ -57,14 +57,15 @@ def test_what_cannot_be_prepared_is_named(tmp_path, capsys):
     assert "digits: nothing to prepare; expected one of cifar10, cifar100, " in refused("digits", capsys=capsys)
     arguments = ("cifar10", "--data-dir", tmp_path, "--manual-dir", tmp_path / "none")
     assert f"--manual-dir {tmp_path / 'none'}: no such directory" in refused(*arguments, capsys=capsys)
-    assert "--manual-dir: for images; " in refused("nmnist", "--manual-dir", tmp_path, capsys=capsys)
+    assert f"--manual-dir {tmp_path}: for images; " in refused("nmnist", "--manual-dir", tmp_path, capsys=capsys)
 
 
 def test_recordings_of_events_are_downloaded_where_the_options_say(tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(events, "download", lambda name, data_dir: asked.append((name, data_dir)))
+    source = DATASETS["nmnist"]._replace(prepare=lambda *given: asked.append(given) or tmp_path / "NMNIST")
+    monkeypatch.setitem(DATASETS, "nmnist", source)
     prepare.main(["nmnist", "--data-dir", str(tmp_path)])
-    assert asked == [("nmnist", tmp_path)] and capsys.readouterr().out == f"nmnist: {tmp_path}\n"
+    assert asked == [("nmnist", tmp_path, None)] and capsys.readouterr().out == f"nmnist: {tmp_path / 'NMNIST'}\n"
 
 
 @pytest.mark.usefixtures("tensorflow")
@@ -74,20 +75,21 @@ def test_without_network_the_address_and_the_way_around_it_are_given(tmp_path, m
 
     monkeypatch.setattr(downloader, "MAX_RETRIES", 0)
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(prepare.InputError) as caught:
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where no server listens
+    with pytest.raises(InputError) as caught:
         prepare.main(["cifar10", "--data-dir", str(tmp_path)])
     message = str(caught.value)
     assert message.startswith(
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz: cifar10 could not be prepared ("
     )
-    assert message.endswith("(cifar-10-binary.tar.gz), go into a directory: --manual-dir DIR") and "\n" not in message
+    assert message.endswith("as manual_dir, with each under its own name (cifar-10-binary.tar.gz)")
+    assert "\n" not in message
 
 
 @pytest.mark.usefixtures("tensorflow")
 def test_an_archive_that_is_not_the_official_one_is_refused(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"another")
-    with pytest.raises(prepare.InputError) as caught:
+    with pytest.raises(InputError) as caught:
         prepare.main(["cifar10", "--data-dir", str(tmp_path / "data"), "--manual-dir", str(tmp_path)])
     message = str(caught.value)
     assert f"{tmp_path / 'cifar-10-binary.tar.gz'}, has wrong checksum" in message and "\n" not in message
@@ -119,7 +121,7 @@ def test_fashion_mnist_prepared_by_tfds_is_the_official_one_bit_for_bit(tmp_path
     command = [sys.executable, "-m", "train.prepare", "fashion-mnist", "--data-dir", str(tmp_path / "data")]
     done = subprocess.run([*command, "--manual-dir", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    dataset = load_tfds("fashion-mnist", tmp_path / "data")
+    dataset = load("fashion-mnist", data_dir=tmp_path / "data")
     assert len(dataset.train.labels) == 54_000 and len(dataset.validation.labels) == 6_000
     assert np.bincount(dataset.validation.labels).tolist() == [600] * 10
     training = [np.concatenate(both) for both in zip(dataset.train, dataset.validation, strict=True)]

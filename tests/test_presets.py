@@ -124,7 +124,7 @@ def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch, real_data):
     ("arguments", "words"),
     [
         (["cifar10", "--data-dir", "nowhere"], "no cifar10 there; get it"),
-        (["nmnist", "--data-dir", "nowhere", "--devices", "1"], "train.prepare nmnist --data-dir nowhere"),
+        (["nmnist", "--data-dir", "nowhere", "--devices", "1"], "sealkd prepare nmnist --data-dir nowhere"),
         (["cifar10", "--dataset", "npz:nowhere.npz"], "nowhere.npz: no such file"),
         (["digits", "--augment", "roll(1)"], "--augment roll(1): for events; the data are images"),
         (["digits", "--augment", "cutout(-1)"], "--augment cutout(-1): expected a whole number of pixels"),

@@ -32,11 +32,6 @@ from tests.helpers.devices import first_devices
 from tests.helpers.small_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
 
 
-def on_demand(dataset: Dataset) -> Dataset:
-    splits = (dataset.train, dataset.validation, dataset.test)
-    return Dataset(dataset.name, *(Split(OnDemand(images), labels) for images, labels in splits), dataset.classes)
-
-
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Two batches of eight 6x6 images a piece, so that the splits of `make_dataset` take several."""
@@ -74,19 +69,19 @@ def test_a_stream_goes_on_where_another_stopped_and_is_shared_out_over_processes
 
 def test_a_damaged_image_ends_the_stream_with_its_own_error():
     class Broken(OnDemand):
-        def __getitem__(self, index):
-            if index == 7:
+        def read(self, index):
+            if 7 in index:
                 raise ValueError("record 7 is damaged")
-            return super().__getitem__(index)
+            return super().read(index)
 
     split = Split(Broken(np.zeros((10, 2, 2, 1), np.uint8)), np.zeros(10, np.int32))
     with pytest.raises(ValueError, match="record 7 is damaged"):
         list(stream(split, np.arange(10), 4))
 
 
-def test_the_facts_of_a_data_set_are_the_same_either_way():
+def test_the_statistics_of_a_data_set_are_the_same_either_way():
     dataset = make_dataset()
-    read = on_demand(dataset)
+    read = dataset.on_demand()
     assert read.fingerprint == dataset.fingerprint
     np.testing.assert_array_equal(read.mean, dataset.mean)
     np.testing.assert_array_equal(read.std, dataset.std)
@@ -107,7 +102,7 @@ def test_both_ways_give_a_step_the_same_batches(small_pieces):
 
     for epoch in (0, 3):
         seen = []
-        for way in (dataset, on_demand(dataset)):
+        for way in (dataset, dataset.on_demand()):
             *_, (_, parts) = compile_epoch(Program, way, one_device())(jnp.zeros(()), teacher, jax.random.key(4), epoch)
             seen.append(join_parts(parts))
         assert isinstance(seen[0]["batch"], Batch) and seen[0]["batch"].images.shape == (5, 8, 6, 6, 1)
@@ -126,7 +121,7 @@ def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces,
     parallel = Parallel(mode, first_devices(devices))
     ways = {
         name: train(plan, way, tmp_path / name, parallel, teacher_logits=teacher)
-        for name, way in (("memory", dataset), ("disk", on_demand(dataset)))
+        for name, way in (("memory", dataset), ("disk", dataset.on_demand()))
     }
     for here, there in zip(*(jax.tree.leaves(way.variables) for way in ways.values()), strict=True):
         np.testing.assert_allclose(here, there, rtol=0, atol=1e-10)
@@ -135,7 +130,7 @@ def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces,
 
 def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_pieces, tmp_path):
     """Five steps an epoch in three pieces; stopped after the first piece, after the second, and after an epoch."""
-    dataset, plan, calls = on_demand(make_dataset()), make_plan(), []
+    dataset, plan, calls = make_dataset().on_demand(), make_plan(), []
 
     def run(name, stop_at=(), way=dataset):
         def on_piece():
@@ -174,11 +169,11 @@ def test_evaluations_are_the_same_either_way(small_pieces):
     for view in ((), (np.int32(1),)):
         ways = [
             compile_evaluation(plan.network, plan.recipe, 2, parallel, way, way.train)(variables, *view)
-            for way in (dataset, on_demand(dataset))
+            for way in (dataset, dataset.on_demand())
         ]
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), *ways)
     ways = [
-        survey_split(plan.network, variables, plan.recipe, 2, parallel, way) for way in (dataset, on_demand(dataset))
+        survey_split(plan.network, variables, plan.recipe, 2, parallel, way) for way in (dataset, dataset.on_demand())
     ]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *ways)
 

@@ -13,7 +13,7 @@ from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
 from sealkd_jax.data.event_augmentation import event_drop, nda, roll, rotate, time_shift
 from sealkd_jax.data.events import Framing
 from sealkd_jax.data.image_augmentation import crop, cutout, flip, resized_crop
-from sealkd_jax.data.loading import DATA_DIR, DATASETS, load
+from sealkd_jax.data.loading import DATA_DIR, DATASETS, load, prepare
 from sealkd_jax.data.streaming import stream
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "nda",
     "normalise",
     "parse_augmentation",
+    "prepare",
     "resized_crop",
     "roll",
     "rotate",

@@ -3,9 +3,7 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +15,18 @@ from sealkd_jax.files import read_npy_header
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 KEYS = (*NEEDED, "x_val", "y_val", "classes")
-DEFLATE = 1032  # bytes that one byte of a zip archive holds at most; https://zlib.net/zlib_tech.html
-DAMAGED = (
-    *(OSError, EOFError, ValueError, SyntaxError, RuntimeError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
+DEFLATE = 1032  # a byte of a zip archive becomes at most so many bytes; https://zlib.net/zlib_tech.html
 
 
 def load_npz(path: Path) -> Dataset:
-    """Reads `x_train`, `y_train`, `x_test`, `y_test`, and where they are there `x_val`, `y_val` and `classes`.
+    """Reads `x_train`, `y_train`, `x_test`, `y_test`, and if present `x_val`, `y_val` and `classes`.
 
-    Images are uint8 `[N, H, W, C]` or `[N, H, W]`, or frames of events uint8 or uint16 `[N, T, H, W, 2]`; labels are
-    integers `[N]` or `[N, 1]` from 0, `classes` the names of the classes; other keys are left alone. Without `x_val`,
-    a tenth of the training examples is held out (`hold_out`). The data set is called after the file.
+    Images are uint8 `[N, H, W, C]` or `[N, H, W]`, or frames of events uint8 or uint16 `[N, T, H, W, 2]`. Labels are
+    integers `[N]` or `[N, 1]` from 0; `classes` are their names. Other keys are ignored. Without `x_val`, a tenth of
+    the training examples is held out (`hold_out`). The data set has the file's name.
 
     Raises:
-        InputError: if the file is missing or damaged, lacks an array, or one is not as it should be.
+        InputError: if the file is missing or damaged, or lacks an array or has one of another kind.
     """
     arrays = _read(path)
     if missing := [key for key in NEEDED if key not in arrays]:
@@ -54,7 +48,7 @@ def load_npz(path: Path) -> Dataset:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """Those of `KEYS` that are there."""
+    """The arrays of `KEYS` that the file has."""
     arrays, key = {}, ""
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
@@ -64,7 +58,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                     arrays[key] = _read_array(archive, archive.getinfo(f"{key}.npy"), size)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except DAMAGED as error:
+    except Exception as error:  # damaged bytes make zipfile and NumPy raise whatever their parsers meet
         where = f"{path}: {key}" if key else f"{path}"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise InputError(f"{where}: cannot be read ({reason}); expected an .npz archive, as of np.savez") from error
@@ -72,14 +66,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
-    """One array; memory is taken once its header and the archive agree about how large it is."""
+    """One array. Allocates nothing before its header and the archive agree about its size."""
     with archive.open(member) as stream:
         shape, _, dtype = read_npy_header(stream)
         if dtype.hasobject:
-            raise ValueError("Python objects, which are never loaded")
+            raise ValueError("it has Python objects, which are never loaded")
         declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
         if declared != held or member.file_size > DEFLATE * size:
-            raise ValueError(f"it declares {declared} bytes of data, {held} are said to be in a file of {size}")
+            raise ValueError(f"its header declares {declared} bytes, the archive {held}, in a file of {size}")
     with archive.open(member) as stream:
         return npy.read_array(stream, allow_pickle=False)
 
@@ -103,7 +97,7 @@ def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
 
 
 def _classes(path: Path, names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
-    """The names of the classes; where none are given, the numbers up to the largest training label."""
+    """The names of the classes; without names, the numbers up to the largest training label."""
     if names is None:
         largest = int(labels.max(initial=0))
         if largest > len(labels):

@@ -142,7 +142,7 @@ def expect(holds: bool, call: str, expected: str) -> None:
 
 def is_whole(value: Any) -> bool:
     """Whether it is an integer from 0."""
-    return isinstance(value, (int, np.integer)) and value >= 0
+    return isinstance(value, (int, np.integer)) and bool(value >= 0)
 
 
 def random_key(seed: jax.typing.ArrayLike) -> jax.Array:

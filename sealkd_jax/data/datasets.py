@@ -6,44 +6,45 @@ Axis legend: N examples, T timesteps, H height, W width, C channels.
 import copy
 import hashlib
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sealkd_jax.errors import InputError
 
+SPLITS = ("train", "validation", "test")
+
 
 class Images(Protocol):
-    """What a split's images can be besides an array: read from disk one by one, uint8 `[H, W, C]` each."""
+    """Images that are read from disk when they are needed, uint8 `[N, H, W, C]` in all."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> np.ndarray: ...
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The images at `index`, integers `[K]`, as one array `[K, H, W, C]`."""
 
 
 class OnDemand:
-    """An array, or a part of other images, as images that are read one by one; see `Images`.
+    """A selection of other images, or of an array that may be memory-mapped, as `Images`.
 
     Args:
-        images: an array, memory-mapped perhaps, or images that are themselves read one by one.
-        index: which of them, in which order; all where not given.
+        images: an array or `Images`.
+        index: the selection, integers `[N]`, in this order; all images if None.
     """
 
     def __init__(self, images: np.ndarray | Images, index: np.ndarray | None = None):
-        self._images, self._index = images, np.arange(len(images)) if index is None else index
+        self._images, self._index = images, np.arange(images.shape[0]) if index is None else index
         self.shape, self.dtype = (len(self._index), *images.shape[1:]), np.dtype(images.dtype)
 
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._images[int(self._index[index])]
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The images at `index`, integers `[K]`, as one array `[K, H, W, C]`."""
+        return take(self._images, self._index[index])
 
 
 class Split(NamedTuple):
@@ -53,16 +54,24 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
+class Statistics(NamedTuple):
+    """What needs all training pixels: see the properties of `Dataset` of these names."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    fingerprint: str
+
+
 class Dataset:
-    """Three splits of one data set. The test split is looked at once, at the very end of a run.
+    """Three splits of one data set. A run evaluates the test split once, at its very end.
 
     Args:
-        name: what the data set is called in options and reports.
+        name: name of the data set in options and reports.
         train: see `Split`.
-        validation: to choose the epoch by.
+        validation: the split that the epoch is chosen on.
         test: as the other two.
-        classes: the names of the classes; labels index into it.
-        facts: what else would be computed from all the pixels.
+        classes: names of the classes; labels index into it.
+        statistics: computed from the training images if None.
 
     Raises:
         InputError: if images are neither uint8 `[N, H, W, C]` nor counts `[N, T, H, W, 2]`, a split is empty, or
@@ -76,14 +85,19 @@ class Dataset:
         validation: Split,
         test: Split,
         classes: tuple[str, ...],
-        facts: "Facts | None" = None,
+        statistics: Statistics | None = None,
     ):
         self.name, self.classes = name, classes
-        if facts is not None:
-            self._facts = facts
         self.train, self.validation, self.test = train, validation, test
-        for split_name in ("train", "validation", "test"):
-            _check(f"{name}: {split_name}", getattr(self, split_name), train.images.shape[1:], len(classes))
+        if statistics is not None:
+            self.statistics = statistics
+        for split in SPLITS:
+            _check(f"{name}: {split}", getattr(self, split), train.images.shape[1:], len(classes))
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Mean, standard deviation and fingerprint of the training split, from one pass over its images."""
+        return _measure(self.train)
 
     @property
     def frames(self) -> int | None:
@@ -94,9 +108,9 @@ class Dataset:
     def mean(self) -> np.ndarray:
         """Mean of each channel over the training images, float64 `[C]`, with pixels in [0, 1].
 
-        0 for frames of events: where nothing happened, the network gets nothing.
+        0 for frames of events, so that a cell without events is 0 for the network.
         """
-        return np.zeros_like(self._facts.mean) if self.frames else self._facts.mean
+        return np.zeros_like(self.statistics.mean) if self.frames else self.statistics.mean
 
     @property
     def std(self) -> np.ndarray:
@@ -104,33 +118,36 @@ class Dataset:
 
         1 for a channel that never changes.
         """
-        return self._facts.std
+        return self.statistics.std
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the training images and labels: what precomputed teacher logits belong to."""
-        return self._facts.fingerprint
+        """SHA-256 of the training images and labels, to which precomputed teacher logits belong."""
+        return self.statistics.fingerprint
 
     def rescaled(self, mean: ArrayLike, std: ArrayLike) -> "Dataset":
         """The same data with this mean and deviation `[C]` of the channels, such as those of an imported network."""
         other = copy.copy(self)
-        other._facts = self._facts._replace(mean=np.asarray(mean, np.float64), std=np.asarray(std, np.float64))
+        other.statistics = self.statistics._replace(mean=np.asarray(mean, np.float64), std=np.asarray(std, np.float64))
         return other
 
     def in_memory(self) -> "Dataset":
         """The same data with all images read now."""
-        train, validation, test = (
-            Split(take(s.images, range(len(s.labels))), s.labels) for s in (self.train, self.validation, self.test)
+        return self._with_images(
+            lambda images: images if isinstance(images, np.ndarray) else take(images, range(images.shape[0]))
         )
-        return Dataset(self.name, train, validation, test, self.classes, self._facts)
+
+    def on_demand(self) -> "Dataset":
+        """The same data with images that are read when they are needed."""
+        return self._with_images(lambda images: OnDemand(images) if isinstance(images, np.ndarray) else images)
 
     def with_fewer(self, examples: int) -> "Dataset":
-        """The same data with only so many training examples: stratified, always the same, the rest left out.
+        """The same data with `examples` training examples: a fixed, stratified subset.
 
-        Mean and deviation of the channels stay those of all of them; the fingerprint is of theirs and the choice.
+        Mean and deviation are still those of the full split; the fingerprint covers the split and the selection.
 
         Raises:
-            InputError: if there are not so many, or not one of each class can be taken and left out.
+            InputError: if there are fewer examples, or not one of each class can be taken and left out.
         """
         images, labels = self.train
         if examples == len(labels):
@@ -141,24 +158,19 @@ class Dataset:
             raise InputError(f"{examples} of the {len(labels)} training examples of {self.name}: {error}") from error
         part = take(images, chosen) if isinstance(images, np.ndarray) else OnDemand(images, chosen)
         digest = hashlib.sha256(self.fingerprint.encode() + chosen.astype("<i8").tobytes()).hexdigest()
-        facts = self._facts._replace(fingerprint=digest)
-        return Dataset(self.name, Split(part, labels[chosen]), self.validation, self.test, self.classes, facts)
+        statistics = self.statistics._replace(fingerprint=digest)
+        return Dataset(self.name, Split(part, labels[chosen]), self.validation, self.test, self.classes, statistics)
 
-    @cached_property
-    def _facts(self) -> "Facts":
-        return _facts(self.train)
-
-
-class Facts(NamedTuple):
-    """See the properties of `Dataset` of these names."""
-
-    mean: np.ndarray
-    std: np.ndarray
-    fingerprint: str
+    def _with_images(self, change: Callable[[np.ndarray | Images], np.ndarray | Images]) -> "Dataset":
+        other = copy.copy(self)
+        for name in SPLITS:
+            images, labels = getattr(self, name)
+            setattr(other, name, Split(change(images), labels))
+        return other
 
 
-def _facts(split: Split) -> Facts:
-    """All that needs the pixels, in one pass. Sums are exact, so mean and deviation do not depend on the blocks."""
+def _measure(split: Split) -> Statistics:
+    """One pass over the pixels. The sums are exact, so mean and deviation do not depend on the size of a block."""
     images, labels = split
     digest = hashlib.sha256(f"{np.dtype(images.dtype).str}{images.shape}".encode())
     total, squares = np.zeros((2, images.shape[-1]))
@@ -172,28 +184,27 @@ def _facts(split: Split) -> Facts:
     digest.update(f"{labels.dtype.str}{labels.shape}".encode())
     digest.update(np.ascontiguousarray(labels))
     std = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
-    return Facts(mean / 255, np.where(std > 0, std, 1), digest.hexdigest())
+    return Statistics(mean / 255, np.where(std > 0, std, 1), digest.hexdigest())
 
 
 def _blocks(images: np.ndarray | Images, nbytes: int = 2**22) -> Iterator[np.ndarray]:
-    """The images in order, contiguous arrays of about `nbytes`."""
+    """The images in order, in contiguous arrays of about `nbytes`."""
     size = max(1, nbytes // int(np.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize))
-    for first in range(0, len(images), size):
-        yield take(images, range(first, min(first + size, len(images))))
+    for first in range(0, images.shape[0], size):
+        yield take(images, range(first, min(first + size, images.shape[0])))
 
 
-def take(images: np.ndarray | Images, index: Any) -> np.ndarray:
+def take(images: np.ndarray | Images, index: Sequence[int] | np.ndarray) -> np.ndarray:
     """The images at `index`, as one contiguous array."""
-    if isinstance(images, np.ndarray):
-        return np.ascontiguousarray(images[np.asarray(index)])
-    return np.stack([images[int(i)] for i in index])
+    index = np.asarray(index)
+    return np.ascontiguousarray(images[index]) if isinstance(images, np.ndarray) else images.read(index)
 
 
 def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which examples stay for training and which `count` are held out for validation: stratified, always the same.
+    """Splits off `count` examples for validation: a fixed, stratified choice.
 
     Returns:
-        two index arrays in rising order.
+        Indices of the examples that stay for training, and of those held out, both rising.
     """
     from sklearn.model_selection import train_test_split
 
@@ -204,7 +215,7 @@ def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def hold_out_for_validation(
     labels: np.ndarray, count: int, where: object, instead: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`hold_out`; its error says `where` the labels are, and what to give `instead`."""
+    """`hold_out`, with an error that says `where` the labels are and what to give `instead`."""
     try:
         return hold_out(labels, count)
     except ValueError as error:
@@ -213,8 +224,13 @@ def hold_out_for_validation(
         ) from error
 
 
+def prepare_command(name: str, data_dir: Path) -> str:
+    """The command that downloads and prepares a data set."""
+    return f"sealkd prepare {name} --data-dir {shlex.quote(str(data_dir))}"
+
+
 def directory_name(text: str) -> str:
-    """`text` as a part of directories' names: letters, digits, `.`, `_` and `-`; perhaps nothing is left."""
+    """`text` reduced to letters, digits, `.`, `_` and `-`, for the name of a directory; it may come out empty."""
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")
 
 
@@ -228,13 +244,12 @@ def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int)
             f"{where} images: expected uint8 [N, H, W, C], or frames of events uint8 or uint16 [N, T, H, W, 2], with "
             f"N >= 1 and the same shape in each split; got {dtype} {list(shape)}"
         )
-    if labels.shape != images.shape[:1] or labels.dtype != np.int32:
+    if labels.shape != shape[:1] or labels.dtype != np.int32:
         raise InputError(
-            f"{where} labels: expected int32 [{len(images)}], one for each image; "
-            f"got {labels.dtype} {list(labels.shape)}"
+            f"{where} labels: expected int32 [{shape[0]}], one for each image; got {labels.dtype} {list(labels.shape)}"
         )
     if classes < 2:
-        raise InputError(f"{where} labels: of {classes} class; expected two classes at least")
+        raise InputError(f"{where} labels: {classes} class; expected at least two classes")
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"{where} labels: expected 0 to {classes - 1}, one of {classes} classes; "

@@ -1,88 +1,158 @@
-"""Every data set by its name."""
+"""Data sets by name."""
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from sealkd_jax.data.datasets import Dataset, OnDemand, Split
-from sealkd_jax.data.events import EVENT_DATASETS, Framing
-from sealkd_jax.errors import InputError
+from sealkd_jax.data.arrays import load_npz
+from sealkd_jax.data.datasets import SPLITS, Dataset, Split
+from sealkd_jax.data.events import (
+    EventDataset,
+    Framing,
+    download,
+    load_cifar10_dvs,
+    load_dvs_gesture,
+    load_nmnist,
+)
+from sealkd_jax.data.folders import load_folder
+from sealkd_jax.data.tfds import load_tfds, prepare_tfds
+from sealkd_jax.errors import InputError, did_you_mean
 
 DATA_DIR = Path("~/tensorflow_datasets")
-"""Where data sets are, if nothing else is said."""
-IMAGES = ("cifar10", "cifar100", "fashion-mnist")
-MOST_IN_MEMORY = 2**34  # bytes of training images from folders
-EVENTS = tuple(EVENT_DATASETS)
-DATASETS = ("digits", *IMAGES, "imagenet", *EVENTS)
-"""The names that `load` takes, beside `npz:FILE` and `folder:DIR`."""
+"""Directory of the data sets if `load` and `prepare` are given none."""
+MOST_IN_MEMORY = 2**34  # bytes of all images
+
+
+class Request(NamedTuple):
+    """The arguments of `load`, from which a loader takes what it needs."""
+
+    name: str
+    data_dir: Path
+    framing: Framing | None
+    cache_dir: Path
+    image_size: int
+
+
+class Source(NamedTuple):
+    """How a data set is read, and how it is downloaded.
+
+    Attributes:
+        load: reads it.
+        prepare: downloads it: (name, data_dir, manual_dir) -> its directory. None if there is nothing to download.
+        events: whether it has recordings of events, which need a framing.
+    """
+
+    load: Callable[[Request], Dataset]
+    prepare: Callable[[str, Path, Path | None], Path] | None = None
+    events: bool = False
+
+
+def _images(name: str) -> Source:
+    return Source(lambda request: load_tfds(name, request.data_dir), prepare_tfds)
+
+
+def _events(read: Callable[[Path, Framing, Path], EventDataset]) -> Source:
+    def load(request: Request) -> Dataset:
+        if request.framing is None:
+            raise InputError(f"framing None: {request.name} needs one, such as Framing(timesteps=4)")
+        dataset = read(request.data_dir, request.framing, request.cache_dir)
+        if dataset.skipped:
+            examples = "; ".join(dataset.skipped[:3])
+            warnings.warn(f"{request.name}: {len(dataset.skipped)} recordings left out: {examples}", stacklevel=3)
+        return dataset
+
+    return Source(load, download, events=True)
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(lambda request: _load_digits()),
+    "cifar10": _images("cifar10"),
+    "cifar100": _images("cifar100"),
+    "fashion-mnist": _images("fashion-mnist"),
+    "imagenet": Source(lambda request: load_folder(request.data_dir / "imagenet", request.image_size)),
+    "nmnist": _events(load_nmnist),
+    "dvs-gesture": _events(load_dvs_gesture),
+    "cifar10-dvs": _events(load_cifar10_dvs),
+}
+"""The data sets of `load`, by name."""
+
+_FILES: dict[str, Callable[[Path, Request], Dataset]] = {
+    "npz": lambda path, request: load_npz(path),
+    "folder": lambda path, request: load_folder(path, request.image_size),
+}
 
 
 def load(
     name: str,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     framing: Framing | None = None,
-    cache_dir: Path = Path("runs/frames"),
-    on_demand: bool = False,
+    cache_dir: str | Path = "runs/frames",
+    stream: bool = False,
     image_size: int = 224,
 ) -> Dataset:
-    """Loads the data set of that name.
+    """Loads a data set.
 
     Args:
-        name: one of `DATASETS`, or `npz:FILE` for your own arrays, or `folder:DIR` for your own pictures.
-        data_dir: where data sets are; `DATA_DIR` where not given.
-        framing: how recordings of events become frames, and where these are kept: `cache_dir`.
-        on_demand: images are read when they are needed, not all at once.
-        image_size: height and width of pictures from folders.
+        name: one of `DATASETS`, `npz:FILE` for your own arrays, or `folder:DIR` for your own pictures.
+        data_dir: directory of the data sets; `DATA_DIR` if None.
+        framing: how a recording of events becomes frames.
+        cache_dir: directory in which frames of recordings are kept.
+        stream: read images when they are needed, not all now.
+        image_size: height and width of pictures from folders, in pixels.
 
-    Warns of recordings that were left out, where the framing says so.
+    Warns if the framing allows to leave out damaged recordings, and there are some.
 
     Raises:
-        InputError: if there is none of that name, or it is missing or damaged.
+        InputError: if the name is unknown, or the data are missing, damaged or too large for memory.
     """
-    data_dir = (data_dir or DATA_DIR).expanduser()
-    if name == "digits":
-        dataset = _digits()
-    elif name.startswith("npz:"):
-        from sealkd_jax.data.arrays import load_npz
-
-        dataset = load_npz(Path(name.removeprefix("npz:")).expanduser())
-    elif name.startswith("folder:") or name == "imagenet":
-        from sealkd_jax.data.folders import load_folder
-
-        folder = data_dir / "imagenet" if name == "imagenet" else Path(name.removeprefix("folder:")).expanduser()
-        dataset = load_folder(folder, image_size)
-        if on_demand:
-            return dataset
-        if math.prod(dataset.train.images.shape) > MOST_IN_MEMORY:
-            raise InputError(f"{folder}: {len(dataset.train.labels)} pictures do not fit into memory; give --stream")
-        return dataset.in_memory()
-    elif name in IMAGES:
-        from sealkd_jax.data.tfds import load_tfds
-
-        return load_tfds(name, data_dir, on_demand=on_demand)
-    elif name in EVENTS:
-        if framing is None:
-            raise InputError(f"dataset {name}: recordings of events; give a framing, such as Framing(timesteps=4)")
-        dataset = EVENT_DATASETS[name](data_dir, framing, cache_dir)
-        if dataset.skipped:
-            warnings.warn(
-                f"{name}: {len(dataset.skipped)} recordings left out: {'; '.join(dataset.skipped[:3])}", stacklevel=2
-            )
+    request = Request(name, Path(data_dir or DATA_DIR).expanduser(), framing, Path(cache_dir), image_size)
+    kind, colon, path = name.partition(":")
+    if colon and kind in _FILES:
+        dataset = _FILES[kind](Path(path).expanduser(), request)
+    elif name in DATASETS:
+        dataset = DATASETS[name].load(request)
     else:
-        raise InputError(f"dataset {name!r}: unknown; expected one of {', '.join(DATASETS)}, npz:FILE or folder:DIR")
-    if not on_demand:
-        return dataset
-    train, validation, test = (
-        split._replace(images=OnDemand(split.images)) for split in (dataset.train, dataset.validation, dataset.test)
+        known = f"{', '.join(DATASETS)}, npz:FILE or folder:DIR"
+        raise InputError(f"dataset {name}: unknown; expected one of {known}{did_you_mean(name, DATASETS)}")
+    if stream:
+        return dataset.on_demand()
+    size = sum(math.prod(getattr(dataset, split).images.shape) for split in SPLITS)
+    if size > MOST_IN_MEMORY and not isinstance(dataset.train.images, np.ndarray):
+        raise InputError(f"stream False: the images of {name} are too large for memory, {size / 2**30:.0f} GiB")
+    return dataset.in_memory()
+
+
+def prepare(name: str, data_dir: str | Path | None = None, manual_dir: str | Path | None = None) -> Path:
+    """Downloads a data set to where `load` finds it, unless it is there already.
+
+    Args:
+        name: one of `DATASETS` that can be downloaded.
+        data_dir: directory of the data sets; `DATA_DIR` if None.
+        manual_dir: for images, a directory with the official archives in place of a download.
+
+    Returns:
+        The directory of the data set.
+
+    Raises:
+        InputError: if there is nothing to download for this name, or the download fails.
+    """
+    source = DATASETS.get(name)
+    if source is None or source.prepare is None:
+        names = [known for known, source in DATASETS.items() if source.prepare is not None]
+        nearest = did_you_mean(name, names)
+        raise InputError(f"{name}: nothing to prepare; expected one of {', '.join(names)}{nearest}")
+    return source.prepare(
+        name, Path(data_dir or DATA_DIR).expanduser(), Path(manual_dir).expanduser() if manual_dir else None
     )
-    return Dataset(dataset.name, train, validation, test, dataset.classes)
 
 
-def _digits() -> Dataset:
-    """scikit-learn's handwritten digits, 8x8, 1,797 images; comes with the package, nothing is downloaded.
+def _load_digits() -> Dataset:
+    """scikit-learn's handwritten digits, 8x8, 1,797 images; nothing is downloaded.
 
     The split is fixed and stratified: 1,257 train, 180 validation, 360 test.
     """

@@ -118,10 +118,11 @@ def one_line(error: BaseException) -> str:
 
 def with_flag(message: str) -> str:
     """`batch_size 7: …` as `--batch-size 7: …`: a message of the library begins with the name of an argument."""
-    from sealkd_jax.programs.options import DistillProgramOptions, TeacherProgramOptions
+    from sealkd_jax.programs.options import DistillProgramOptions, PrepareOptions, TeacherProgramOptions
 
     name = re.split(r"[ :]", message, maxsplit=1)[0]
-    names = {field.name for kind in (DistillProgramOptions, TeacherProgramOptions) for field in fields(kind)}
+    kinds = (DistillProgramOptions, TeacherProgramOptions, PrepareOptions)
+    names = {field.name for kind in kinds for field in fields(kind)}
     return f"--{name.replace('_', '-')}{message[len(name) :]}" if name in names else message
 
 

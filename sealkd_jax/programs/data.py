@@ -4,8 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sealkd_jax.data import Augmentation, Dataset, Framing, load, parse_augmentation
-from sealkd_jax.data.loading import EVENTS
+from sealkd_jax.data import DATASETS, Augmentation, Dataset, Framing, load, parse_augmentation
 from sealkd_jax.errors import InputError
 from sealkd_jax.programs.options import AugmentationOptions, DataOptions, DistillOptions
 
@@ -14,15 +13,15 @@ FRAMES_DIR = Path("runs/frames")
 
 def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     """Reads the data set; for recordings of events, the frames that an earlier run made."""
-    framing = None
-    if options.dataset in EVENTS:
+    source, framing = DATASETS.get(options.dataset), None
+    if source is not None and source.events:
         framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
     return load(
         options.dataset,
         data_dir=options.data_dir,
         framing=framing,
         cache_dir=cache_dir,
-        on_demand=options.stream,
+        stream=options.stream,
         image_size=options.image_size,
     )
 

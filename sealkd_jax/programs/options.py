@@ -16,6 +16,7 @@ from sealkd_jax.programs.option import (
     HIDDEN,
     INNER_FRACTION,
     NOT_NEGATIVE,
+    POSITIONAL,
     POSITIVE,
     SEED,
     Names,
@@ -261,6 +262,18 @@ class CompareOptions(DistillOptions):
     """Directory of the comparison; runs/PRESET-compare if not given."""
     resume: bool = False
     """Continue the comparison in --out; finished cells are not run again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """A data set to download."""
+
+    name: Annotated[str, POSITIONAL]
+    """Name of the data set."""
+    data_dir: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Directory of the data sets; ~/tensorflow_datasets if not given."""
+    manual_dir: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """For images: a directory with the official archives, under their own names, in place of a download."""
 
 
 GROUPS: tuple[tuple[str, tuple[type, ...]], ...] = (

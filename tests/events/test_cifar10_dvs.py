@@ -195,7 +195,7 @@ def test_the_makers_files_come_through_the_whole_way(tmp_path):
 
 
 def test_missing_data_and_the_older_format_are_told_how_to_get(tmp_path):
-    with pytest.raises(InputError, match=r"CIFAR10DVS .*python -m train.prepare cifar10-dvs --data-dir"):
+    with pytest.raises(InputError, match=r"CIFAR10DVS .*sealkd prepare cifar10-dvs --data-dir"):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")
     (tmp_path / "CIFAR10DVS/cat").mkdir(parents=True)
     (tmp_path / "CIFAR10DVS/cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")

@@ -149,7 +149,7 @@ def test_a_directory_and_a_dead_link_in_place_of_a_recording_are_named(tmp_path)
 
 
 def test_missing_data_are_told_how_to_get(tmp_path):
-    with pytest.raises(InputError, match=r"ibmGestureTrain .*python -m train.prepare dvs-gesture --data-dir"):
+    with pytest.raises(InputError, match=r"ibmGestureTrain .*sealkd prepare dvs-gesture --data-dir"):
         load_dvs_gesture(tmp_path, Framing(2), tmp_path / "cache")
 
 

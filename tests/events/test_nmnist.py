@@ -163,7 +163,7 @@ def test_a_lying_size_does_not_make_it_decompress_more(tmp_path, archives):
 def test_what_is_no_archive_is_named(tmp_path_factory, data):
     place = tmp_path_factory.mktemp("none")
     (place / "Train.zip").write_bytes(data)
-    with pytest.raises(InputError, match=r"Train.zip: cannot be read: .*train.prepare nmnist"):
+    with pytest.raises(InputError, match=r"Train.zip: cannot be read: .*sealkd prepare nmnist"):
         load_nmnist(place, Framing(2), place / "cache")
 
 
@@ -189,13 +189,13 @@ def test_a_directory_in_place_of_an_archive_is_named(tmp_path):
 
 
 def test_missing_data_are_told_how_to_get(tmp_path):
-    with pytest.raises(InputError, match=r"Train.zip or .*: python -m train.prepare nmnist --data-dir|none; python -m"):
+    with pytest.raises(InputError, match=r"Train.zip or .*: sealkd prepare nmnist --data-dir"):
         load_nmnist(tmp_path, Framing(2), tmp_path / "cache")
 
 
 def test_without_tonic_the_command_that_installs_it_is_named(tmp_path, folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "tonic.io", None)
-    with pytest.raises(InputError, match=r'pip install -e "\.\[events\]"'):
+    with pytest.raises(InputError, match=r'pip install "sealkd-jax\[events\]"'):
         load_nmnist(folders, Framing(2, on_bad_recording="skip"), tmp_path)
 
 

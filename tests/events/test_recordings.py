@@ -99,8 +99,10 @@ def test_a_folder_that_is_none_or_empty_is_named(tmp_path):
 
 
 def test_missing_data_are_told_how_to_get(tmp_path):
-    command = rf"python -m train.prepare nmnist --data-dir {tmp_path}"
-    with pytest.raises(InputError, match=rf"{tmp_path}: expected Train.zip or Train of nmnist, found none; {command}"):
+    command = rf"sealkd prepare nmnist --data-dir {tmp_path}"
+    with pytest.raises(
+        InputError, match=rf"{tmp_path}: expected Train.zip or Train of nmnist, found none; get it: {command}"
+    ):
         find("nmnist", tmp_path, "Train.zip", "Train")
 
 

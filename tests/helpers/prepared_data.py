@@ -7,11 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
-from sealkd_jax.data.tfds import BUILDERS
-
 SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "fashion-mnist": (28, 28, 1)}
-
-
 CLASSES = {"cifar10": 10, "cifar100": 100, "fashion-mnist": 10}
 
 
@@ -24,7 +20,7 @@ def make_arrays(name: str, train: int, test: int):
 
 def write_prepared(name: str, data_dir: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
     """A data set as TFDS leaves it when it has prepared one, by its own features and writer; returns its directory."""
-    builder = tfds.builder(BUILDERS[name], data_dir=data_dir, file_format="array_record")
+    builder = tfds.builder(name.replace("-", "_"), data_dir=data_dir, file_format="array_record")
     features, infos = builder.info.features, []
     if name == "cifar10":  # the other two have their names without
         features["label"].names = [f"class {label}" for label in range(10)]

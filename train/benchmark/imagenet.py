@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sealkd_jax.data import Dataset, OnDemand, Split
-from sealkd_jax.data.datasets import Facts
+from sealkd_jax.data.datasets import Statistics
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel, pick_devices
@@ -78,8 +78,8 @@ def nowhere(size: int) -> Dataset:
         black = np.broadcast_to(np.uint8(0), (examples, size, size, 3))
         return Split(OnDemand(black), np.zeros(examples, np.int32))
 
-    facts = Facts(np.zeros(3), np.ones(3), "")
-    return Dataset("imagenet", split(EXAMPLES), split(1), split(1), tuple(map(str, range(CLASSES))), facts)
+    statistics = Statistics(np.zeros(3), np.ones(3), "")
+    return Dataset("imagenet", split(EXAMPLES), split(1), split(1), tuple(map(str, range(CLASSES))), statistics)
 
 
 def exchanged(text: str) -> dict[str, tuple[int, int]]:

@@ -1,8 +1,5 @@
 """Recordings of event cameras: N-MNIST, DVS128 Gesture and CIFAR10-DVS, as frames of event counts."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 from sealkd_jax.data.events.cache import EventDataset
 from sealkd_jax.data.events.cifar10_dvs import load_cifar10_dvs
 from sealkd_jax.data.events.download import download
@@ -10,18 +7,4 @@ from sealkd_jax.data.events.dvs_gesture import load_dvs_gesture
 from sealkd_jax.data.events.framing import Framing
 from sealkd_jax.data.events.nmnist import load_nmnist
 
-EVENT_DATASETS: dict[str, Callable[[Path, Framing, Path], EventDataset]] = {
-    "nmnist": load_nmnist,
-    "dvs-gesture": load_dvs_gesture,
-    "cifar10-dvs": load_cifar10_dvs,
-}
-
-__all__ = [
-    "EVENT_DATASETS",
-    "EventDataset",
-    "Framing",
-    "download",
-    "load_cifar10_dvs",
-    "load_dvs_gesture",
-    "load_nmnist",
-]
+__all__ = ["EventDataset", "Framing", "download", "load_cifar10_dvs", "load_dvs_gesture", "load_nmnist"]

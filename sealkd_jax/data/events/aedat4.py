@@ -17,8 +17,7 @@ import struct
 
 import numpy as np
 
-from sealkd_jax.data.events.missing import extra
-from sealkd_jax.data.events.recordings import BadRecording, Events, checked
+from sealkd_jax.data.events.recordings import BadRecording, Events, checked, optional_dependency
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 LARGEST = 2**26  # bytes of all packets of one recording, unpacked: four million events
@@ -94,7 +93,7 @@ def _unpacked(data: bytes, compression: int, bound: int) -> bytes:
     """The packet's data; of a packet that unpacks to more than `bound` bytes no more are made."""
     if compression not in range(5):
         raise ValueError(f"compression {compression} is none of 0 to 4")
-    with extra():
+    with optional_dependency():
         import lz4.frame
         import zstandard
     try:

@@ -19,14 +19,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from sealkd_jax.data.datasets import Dataset, Split
+from sealkd_jax.data.datasets import SPLITS, Dataset, Split
 from sealkd_jax.data.events.framing import Framing, frames
 from sealkd_jax.data.events.recordings import BadRecording, Recording
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, replacing
 
 FORMAT = 1  # another number where the same recordings would become other frames
-SPLITS = ("train", "validation", "test")
 _KEYS = tuple(f"{split}.{what}" for split in SPLITS for what in ("frames", "labels"))
 _HOW = 'with on_bad_recording="skip" it is left out'
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32}

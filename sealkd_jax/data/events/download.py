@@ -1,53 +1,45 @@
-"""Getting the data sets of events, from where tonic knows them to be."""
+"""Downloads of event data sets, with tonic's addresses and checksums."""
 
-import tarfile
-import zipfile
-import zlib
-from http.client import HTTPException
 from pathlib import Path
 
-from sealkd_jax.data.events.missing import extra
+from sealkd_jax.data.events.recordings import optional_dependency
 from sealkd_jax.errors import InputError
 
-_FAILURES = (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
+def download(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
+    """Downloads nmnist, dvs-gesture or cifar10-dvs to where its loader finds it, and compares checksums.
 
-def download(name: str, data_dir: Path) -> None:
-    """Downloads a data set to where its loader finds it, compares checksums, and extracts it where it has to be.
-
-    An archive that is already there and whole is not downloaded again. N-MNIST stays in its two archives.
+    A whole archive that is there already is not downloaded again. N-MNIST is read from its archives; the others are
+    extracted.
 
     Args:
-        name: nmnist, dvs-gesture or cifar10-dvs.
-        data_dir: where data sets are.
+        name: name of the data set.
+        data_dir: directory of the data sets.
+        manual_dir: refused; archives that you have go into the data set's folder in `data_dir`.
+
+    Returns:
+        The folder of the data set.
 
     Raises:
-        InputError: if the name is unknown, the server cannot be reached, or what came is damaged.
+        InputError: if the server cannot be reached, or what came is damaged.
     """
-    with extra():
+    with optional_dependency():
         from tonic.datasets import CIFAR10DVS, NMNIST, DVSGesture
         from tonic.download_utils import download_url, extract_archive
-    halves = {"nmnist": NMNIST, "dvs-gesture": DVSGesture}
-    if name in halves:
-        half = halves[name]
-        archives = [
-            (half.train_url, half.train_filename, half.train_md5),
-            (half.test_url, half.test_filename, half.test_md5),
-        ]
-        folder = data_dir / half.__name__
-    elif name == "cifar10-dvs":
-        archives = [(CIFAR10DVS.url, CIFAR10DVS.filename, CIFAR10DVS.file_md5)]
-        folder = data_dir / CIFAR10DVS.__name__
-    else:
-        raise InputError(f"dataset {name!r}: unknown; expected nmnist, dvs-gesture or cifar10-dvs")
-    inside = CIFAR10DVS.data_filename if name == "cifar10-dvs" else []  # archives in the archive, one a class
-    for url, file, md5 in archives:
+    kind = {"nmnist": NMNIST, "dvs-gesture": DVSGesture, "cifar10-dvs": CIFAR10DVS}[name]
+    folder = data_dir / kind.__name__
+    if manual_dir is not None:
+        raise InputError(f"manual_dir {manual_dir}: for images; put the archives of {name} into {folder}")
+    inner = kind.data_filename if kind is CIFAR10DVS else []  # the archive has one archive per class
+    for part in ("",) if kind is CIFAR10DVS else ("train_", "test_"):
+        url, file, md5 = (getattr(kind, name) for name in (f"{part}url", f"{part}filename", f"{part or 'file_'}md5"))
         try:
             download_url(url, str(folder), filename=file, md5=md5)
-            for archive in [] if name == "nmnist" else [file, *inside]:
+            for archive in [] if kind is NMNIST else [file, *inner]:
                 extract_archive(str(folder / archive))
-        except _FAILURES as error:
+        except Exception as error:  # those of the network, the archives and tonic have no class in common
             raise InputError(
                 f"{name}: {url} could not be downloaded and extracted: {error}; try again later, or put {file} "
-                f"(MD5 {md5}) into {folder} yourself and run this again"
+                f"(MD5 {md5}) into {folder} and run this again"
             ) from error
+    return folder

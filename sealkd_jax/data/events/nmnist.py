@@ -16,10 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
+from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.data.events.cache import EventDataset, Recordings, load_frames
 from sealkd_jax.data.events.framing import Framing
-from sealkd_jax.data.events.missing import extra
-from sealkd_jax.data.events.recordings import BadRecording, Events, Recording, checked, find, list_files, read_bytes
+from sealkd_jax.data.events.recordings import (
+    BadRecording,
+    Events,
+    Recording,
+    checked,
+    find,
+    list_files,
+    optional_dependency,
+    read_bytes,
+)
 from sealkd_jax.data.events.splits import tenth
 from sealkd_jax.errors import InputError
 
@@ -58,7 +67,7 @@ def parse(where: str, data: bytes) -> Events:
     """
     if len(data) % 5:
         raise BadRecording(f"{where}: byte {len(data) - len(data) % 5}: cut; expected 5 bytes an event")
-    with extra():
+    with optional_dependency():
         from tonic.io import read_mnist_file
     events = read_mnist_file(io.BytesIO(data), _EVENT, is_stream=True)
     place = np.flatnonzero(np.frombuffer(data, np.uint8)[1::5] != OVERFLOW) * 5
@@ -100,7 +109,9 @@ def _in_zip(path: Path, open_files: ExitStack) -> list[Found]:
         archive = open_files.enter_context(zipfile.ZipFile(path))
         members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
     except Exception as error:  # zipfile lets through whatever damaged bytes lead to
-        raise InputError(f"{path}: cannot be read: {error}; python -m train.prepare {NAME} downloads it") from error
+        raise InputError(
+            f"{path}: cannot be read: {error}; download it again: {prepare_command(NAME, path.parent)}"
+        ) from error
     for info in members:
         name = info.filename
         if name.startswith("/") or ".." in name.split("/") or not name.isprintable():

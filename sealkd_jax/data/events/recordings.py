@@ -4,15 +4,26 @@ Axis legend: E events of one recording, in the order of time.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.errors import InputError
 
 LONGEST = 3_600_000_000  # microseconds; those of the data sets here last 0.3 to 20 s
+
+
+@contextmanager
+def optional_dependency() -> Iterator[None]:
+    """Around an import: names the command that installs a missing package."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f'event data sets need {error.name}: pip install "sealkd-jax[events]"') from error
 
 
 class BadRecording(InputError):
@@ -134,6 +145,6 @@ def find(name: str, data_dir: Path, *candidates: str) -> Path:
         if os.path.exists(data_dir / candidate):
             return data_dir / candidate
     raise InputError(
-        f"{data_dir}: expected {' or '.join(candidates)} of {name}, found none; "
-        f"python -m train.prepare {name} --data-dir {data_dir} downloads it"
+        f"data_dir {data_dir}: expected {' or '.join(candidates)} of {name}, found none; "
+        f"get it: {prepare_command(name, data_dir)}"
     )
