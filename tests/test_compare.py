@@ -79,8 +79,8 @@ def test_a_seed_that_goes_nan_is_named():
 
 def cells(*arguments):
     """The cells that a command line comes to; nothing is trained."""
-    _, preset = parse("distill", "", list(arguments), program="compare", kind=CompareOptions)
-    return make_cells(preset.distill, load("digits"))
+    _, options = parse(CompareOptions, "", list(arguments), "compare")
+    return make_cells(options, load("digits"))
 
 
 def test_a_sweep_is_every_combination_for_the_methods_that_have_it():

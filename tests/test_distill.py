@@ -22,6 +22,7 @@ from sealkd_jax.files import locked, write_json
 from sealkd_jax.programs import cli, presets
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
+from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.runs import check_out
 from sealkd_jax.programs.teachers import named_teacher, own_logits
 from sealkd_jax.training import feed
@@ -208,7 +209,7 @@ def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
 
 def test_logits_are_of_the_random_numbers_that_jax_draws(run, workplace):
     (path,) = (workplace / "runs" / "teachers").glob("*/logits-*.safetensors")
-    options = parse("distill", "", SMALL)[1].distill
+    options = parse(DistillOptions, "", SMALL, "distill")[1]
     assert own_logits(path, options, load("digits")).views == options.views
     with jax.threefry_partitionable(False), pytest.raises(InputError, match="made for another random generator"):
         own_logits(path, options, load("digits"))

@@ -10,6 +10,7 @@ from sealkd_jax.models import STUDENTS, TEACHERS
 from sealkd_jax.programs import presets as room
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.commands import methods, presets, students
+from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.presets import PRESETS
 
 
@@ -83,9 +84,9 @@ def test_a_preset_is_one_file(tmp_path, monkeypatch, capsys):
     found = room.discover()
     assert [*found] == ["digits", *sorted({*PRESETS, "my-digits"} - {"digits"})]
     monkeypatch.setitem(PRESETS, "my-digits", found["my-digits"])
-    assert parse("distill", "", ["my-digits"]) == choose("distill", "my-digits", {})
-    assert choose("distill", "my-digits", {})[1].distill.epochs == 3
+    assert parse(DistillOptions, "", ["my-digits"], "distill")[1] == choose(DistillOptions, "my-digits", {})
+    assert choose(DistillOptions, "my-digits", {}).epochs == 3
     assert "Digits of my own: for a test." in printed(presets.main, [], capsys)
     with pytest.raises(SystemExit):
-        parse("distill", "", ["--help"])
+        parse(DistillOptions, "", ["--help"], "distill")
     assert "my-digits" in capsys.readouterr().out

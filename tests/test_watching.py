@@ -98,7 +98,7 @@ def test_without_tensorboardx_the_command_that_installs_it_is_named(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     words = refusal([*SMALL, "--tensorboard"], capsys)
-    assert words == 'error: --tensorboard: needs tensorboardX: pip install -e ".[tensorboard]"'
+    assert words == 'error: --tensorboard: needs tensorboardX: pip install "sealkd-jax[tensorboard]"'
     assert list(tmp_path.iterdir()) == []
 
 

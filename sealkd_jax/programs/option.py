@@ -71,7 +71,7 @@ class Option(NamedTuple):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The flags of the command line, the first of which stands in messages."""
+        """The flags of the command line; the first stands in messages."""
         return self.spelling.flags or ("--" + self.name.replace("_", "-"),)
 
     @property
@@ -98,7 +98,7 @@ class Option(NamedTuple):
         if self.optional and text == "None":
             return None
         if self.choices or self.kind is bool:
-            values = {choice: choice for choice in self.choices} or {"True": True, "False": False}
+            values: dict[str, Any] = {choice: choice for choice in self.choices} or {"True": True, "False": False}
             if text in values:
                 return values[text]
             raise self.refuse(given, f"one of {', '.join(values)}{did_you_mean(text, values)}")
@@ -124,7 +124,7 @@ class Option(NamedTuple):
 
     def refuse(self, given: Any, expected: str, why: str = "") -> InputError:
         """The error for a value that does not fit."""
-        return InputError(f"{self.flags[0]} {given}: {why}expected {expected}")
+        return InputError(f"{self.name} {given}: {why}expected {expected}")
 
 
 def _listed(value: Any) -> str:
@@ -132,13 +132,17 @@ def _listed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-@cache
 def options_of(kind: type) -> dict[str, Option]:
     """The options that a dataclass declares, by the name of their field."""
+    return _options_of(kind)
+
+
+@cache
+def _options_of(kind: Any) -> dict[str, Option]:
     hints, helps = get_type_hints(kind, include_extras=True), _docstrings(kind)
     found = {}
     for field in fields(kind):
-        hint, notes = hints[field.name], ()
+        hint, notes = hints[field.name], list[Any]()
         if get_origin(hint) is Annotated:
             hint, *notes = get_args(hint)
         alternatives = get_args(hint) if NoneType in get_args(hint) else ()
@@ -159,12 +163,19 @@ def options_of(kind: type) -> dict[str, Option]:
     return found
 
 
+def shown_options(kind: type) -> dict[str, Option]:
+    """The options that a user may give."""
+    return {name: option for name, option in options_of(kind).items() if not option.spelling.hidden}
+
+
 def _docstrings(kind: type) -> dict[str, str]:
     """The strings below the fields of a dataclass and of those that it inherits from."""
     found = {}
     for base in reversed(kind.__mro__[:-1]):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        for field, text in zip(definition.body, definition.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[field.target.id] = " ".join(text.value.value.split())
+        definition = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(definition, ast.ClassDef)
+        for field, below in zip(definition.body, definition.body[1:], strict=False):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return found

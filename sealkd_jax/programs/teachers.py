@@ -25,13 +25,13 @@ from sealkd_jax.programs.environment import environment, warn
 from sealkd_jax.programs.options import (
     DataOptions,
     DistillOptions,
-    Preset,
     TeacherOptions,
     TeacherProgramOptions,
     TrainingOptions,
     WatchOptions,
 )
 from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, student_recipe, teacher_plan
+from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.progress import progress
 from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.training import Plan, Recipe, compile_evaluation, train
@@ -196,18 +196,17 @@ def evaluate_teacher(
     )
 
 
-def pick_teacher(preset: Preset, dataset: Dataset, parallel: Parallel) -> Teacher:
+def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, parallel: Parallel) -> Teacher:
     """The teacher that the options name: a directory, or a network trained by the preset's recipe.
 
     Raises:
         InputError: if the name is neither, or the recipe does not fit the data.
     """
-    student = preset.distill
-    if (teacher := named_teacher(student.teacher, dataset, parallel)) is not None:
+    if (teacher := named_teacher(options.teacher, dataset, parallel)) is not None:
         return teacher
-    network = {name: getattr(student, name) for name in ("teacher", "teacher_width", "teacher_sees")}
-    shared = select_fields(DataOptions, student) | select_fields(WatchOptions, student)
-    recipe = replace(preset.teacher, **shared, **network)
+    network = {name: getattr(options, name) for name in ("teacher", "teacher_width", "teacher_sees")}
+    shared = select_fields(DataOptions, options) | select_fields(WatchOptions, options)
+    recipe = replace(PRESETS[preset].teacher, **shared, **network)
     try:
         plan = plan_teacher(recipe, dataset)
     except InputError as error:

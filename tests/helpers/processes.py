@@ -78,8 +78,7 @@ def _meet(words: list[str]) -> None:
     from sealkd_jax.programs import cli, cluster, command_line, options
 
     def meet() -> None:
-        _, preset = command_line.parse("distill", "", words, kind=options.DistillProgramOptions)
-        cluster.join(preset.distill)
+        cluster.join(command_line.parse(options.DistillProgramOptions, "", words, "distill")[1])
         print(MET, flush=True)
         sys.stdin.read()
 

@@ -1,1 +1,1 @@
-"""Measures what the hardware at hand does, a file a subject; `timing` and `table` are what they share."""
+"""Benchmarks of the hardware at hand, a file a subject; `timing` and `table` hold what they share."""

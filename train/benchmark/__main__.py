@@ -1,7 +1,7 @@
 """Measures what the hardware at hand does: `python -m train.benchmark SUBJECT [...]`.
 
-A time is the median of repeated runs after one that is not counted. What is compared is run in turn, again and again,
-so that whatever else the machine does meets all alike. Peers that are not installed are named and left out.
+A time is the median of several runs, after one that does not count. Programs that are compared run in turn, round by
+round, so that the machine's other work slows all of them alike. Peers that are not installed are named and left out.
 """
 
 import sys
@@ -14,7 +14,7 @@ SUBJECTS = ("loss", "lif", "step", "memory", "imagenet", "data")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The subject's own program."""
+    """Run the benchmark of a subject."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv in (["--help"], ["-h"]):
         print(f"{__doc__}\nSubjects: {', '.join(SUBJECTS)}. Each has a --help of its own.")

@@ -1,7 +1,4 @@
-"""Reading, framing and augmenting a data set: `python -m train.benchmark data [PRESET] [--option value …]`.
-
-And the share of a training step that augmenting and gathering a batch cost.
-"""
+"""Time the reading, framing and augmenting of a data set, and their share of a training step."""
 
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ from sealkd_jax.programs.option import HIDDEN, at_least
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import Batch, on_devices, prepare, view_batch
-from train.benchmark.table import RESULTS_DIR, keep, show
+from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import Timing, in_turn, measure
 
 STREAMED = 20_000  # examples
@@ -29,18 +26,18 @@ STREAMED = 20_000  # examples
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions(DistillOptions):
-    """The student whose data are measured, and how often."""
+    """The student whose data are measured."""
 
     repeats: Annotated[int, at_least(1)] = 9
-    """How many times each is measured."""
+    """Number of measurements."""
     devices: Annotated[int | None, HIDDEN] = None
     parallel: Annotated[str, HIDDEN] = "jit"
     out: Path | None = None
-    """Where the numbers go as JSON; runs/benchmark/data-<preset>.json where not given."""
+    """JSON file for the numbers; runs/benchmark/data-PRESET.json if not given."""
 
 
 def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing], float]:
-    """The data set, what was timed, and the share of a training step that its augmentation and gathering cost."""
+    """The data set, the times, and the fraction of a training step that augmenting and gathering a batch takes."""
     timings = {}
     with tempfile.TemporaryDirectory() as cache:
         first = []
@@ -84,23 +81,21 @@ def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing],
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table and writes JSON."""
-    name, preset = parse("distill", "Measures the data.", argv, program="benchmark data", kind=BenchmarkOptions)
-    options = preset.distill
+    """Print a table and write JSON."""
+    name, options = parse(BenchmarkOptions, __doc__ or "", argv, "benchmark data")
     with jax.enable_x64(options.precision == "float64"):
         dataset, timings, share = measure_data(options)
     kind = "recordings" if dataset.frames else "images"
     rows = {
         what: (
-            f"{timing.seconds:.4g} s",
-            f"{min(timing.wall):.4g}–{max(timing.wall):.4g} s",
+            *timing.words("s"),
             str(len(timing.wall)),
             f"{timing.rate:,.0f}",
             f"{timing.rate_of_a_core:,.0f}",
         )
         for what, timing in timings.items()
     }
-    show(
+    print_table(
         f"{dataset.name}: {len(dataset.train.labels)} training {kind}, batches of {options.batch_size}",
         ("median", "spread", "n", f"{kind}/s", "of a core"),
         rows,
@@ -108,4 +103,4 @@ def main(argv: list[str]) -> None:
     print(f"Augmentation is {share:.2%} of a training step with it ({options.student}, T = {options.timesteps}).")
     measured = {what: timing._asdict() for what, timing in timings.items()}
     out = options.out or RESULTS_DIR / f"data-{name}.json"
-    keep(out, {"dataset": dataset.name, "share_of_step": share, "timings": measured})
+    save(out, {"dataset": dataset.name, "share_of_step": share, "timings": measured})

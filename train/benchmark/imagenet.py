@@ -1,8 +1,8 @@
-"""What a step of ImageNet's size asks of each device: `python -m train.benchmark imagenet [--option value …]`.
+"""Print what a step of ImageNet's size needs on each device: memory, operations, exchange.
 
-The piece of an epoch that train.distill runs, augmentation included, is compiled ahead of time for the devices of this
-machine, or with `--topology` for TPUs that are not there (`pip install libtpu`, the version that `jax[tpu]` names).
-Nothing is run, and no picture is read.
+The chunk of an epoch that `distill` runs, augmentation included, is compiled for the devices of this machine, or with
+`--topology` for TPUs that are not there (`pip install libtpu`, in the version that `jax[tpu]` names). Nothing is run,
+and no picture is read.
 """
 
 import math
@@ -28,7 +28,7 @@ from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import prepare
 from sealkd_jax.training.epoch import DeviceData, PieceBatch, Scale
-from train.benchmark.table import RESULTS_DIR, keep, show
+from train.benchmark.table import RESULTS_DIR, print_table, save
 
 EXAMPLES, CLASSES = 1_271_167, 1000  # of the training split that the preset learns from
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -36,16 +36,16 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 
 @dataclass(frozen=True, kw_only=True)
 class ImagenetOptions(DistillOptions):
-    """The student of the preset, and on what it is to be trained."""
+    """The student of the preset, and the devices."""
 
     topology: str | None = None
-    """TPUs that need not be there, such as v5e:16x16; this machine's devices where not given."""
+    """TPUs to compile for, such as v5e:16x16; this machine's devices if not given."""
     shares: Annotated[tuple[int, ...], at_least(1)] = (2, 4)
-    """Images of a batch on each device."""
+    """Images per device."""
     batch_size: Annotated[int, HIDDEN] = 0
     parallel: Annotated[str, HIDDEN] = "jit"
     out: Path | None = None
-    """Where the numbers go as JSON; runs/benchmark/imagenet.json where not given."""
+    """JSON file for the numbers; runs/benchmark/imagenet.json if not given."""
 
 
 def compiled_piece(options: DistillOptions, devices: list[jax.Device]) -> jax.stages.Compiled:
@@ -72,7 +72,7 @@ def compiled_piece(options: DistillOptions, devices: list[jax.Device]) -> jax.st
 
 
 def nowhere(size: int) -> Dataset:
-    """Black pictures in ImageNet's number, which take no memory."""
+    """As many black pictures as ImageNet has; they take no memory."""
 
     def split(examples: int) -> Split:
         black = np.broadcast_to(np.uint8(0), (examples, size, size, 3))
@@ -83,7 +83,7 @@ def nowhere(size: int) -> Dataset:
 
 
 def exchanged(text: str) -> dict[str, tuple[int, int]]:
-    """Of a compiled program's text: how many of each kind of collective it has, and the bytes of their results."""
+    """The number of each kind of collective in a compiled program's text, and the bytes of their results."""
     found = {}
     for kind in COLLECTIVES:
         results = re.findall(rf"^.*? = (.*?) {kind}(?:-start)?\(", text, re.MULTILINE)
@@ -113,10 +113,9 @@ def pick_topology(name: str) -> list[jax.Device]:
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table and writes JSON."""
+    """Print a table and write JSON."""
     about = "Compiles a step of ImageNet's size."
-    _, preset = parse("distill", about, ["imagenet", *argv], program="benchmark imagenet", kind=ImagenetOptions)
-    options = preset.distill
+    _, options = parse(ImagenetOptions, about, ["imagenet", *argv], "benchmark imagenet")
     devices = pick_topology(options.topology) if options.topology else pick_devices(options.devices, batch_size=0)
     measured: dict[int, dict[str, float]] = {}
     for share in options.shares:
@@ -140,5 +139,5 @@ def main(argv: list[str]) -> None:
     rows = {fact: [f"{of.get(fact, 0):,.4g}" for of in measured.values()] for fact in measured[options.shares[0]]}
     where = f"{len(devices)} × {devices[0].device_kind}, {options.precision}, --remat {options.remat}"
     title = f"A step of {options.student}, T = {options.timesteps}, {options.image_size}²: each of {where}"
-    show(title, [f"{share} images" for share in options.shares], rows)
-    keep(options.out or RESULTS_DIR / "imagenet.json", {"devices": where, "of a device": measured})
+    print_table(title, [f"{share} images" for share in options.shares], rows)
+    save(options.out or RESULTS_DIR / "imagenet.json", {"devices": where, "of a device": measured})

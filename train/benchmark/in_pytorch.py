@@ -1,7 +1,6 @@
 """The authors' algorithm in plain PyTorch operations, as their program runs it: the peer of the loss, LIF and step.
 
-Needs PyTorch; written from the equations, not fast on purpose nor slow on purpose. Axis legend: T timesteps, B batch,
-C classes.
+It is written from the equations, neither tuned nor slowed. Axis legend: T timesteps, B batch, C classes.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from torch import Tensor
 
 
 def synchronised(work: Callable[[], Any]) -> Callable[[], None]:
-    """`work`, and what it has started on a GPU is over, too."""
+    """A function that calls `work` and waits for what it started on a GPU."""
 
     def whole() -> None:
         work()

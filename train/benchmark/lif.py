@@ -1,8 +1,7 @@
-"""The LIF neuron, forward and backward: `python -m train.benchmark lif [--option value …]`.
+"""Time the LIF neuron and its gradient, beside PyTorch, SpikingJelly, snnTorch, spyx and jaxpike.
 
-Beside plain PyTorch operations, SpikingJelly, snnTorch, spyx and jaxpike, and the time that reading the currents and
-writing spikes and gradients once would take. The last three fire above the threshold, not at it; spyx and jaxpike reset
-by subtraction.
+The floor is the time to read the currents and write spikes and gradients once. snnTorch, spyx and jaxpike fire above
+the threshold, not at it; spyx and jaxpike reset by subtraction.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import lif
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import at_least
-from train.benchmark.table import RESULTS_DIR, bars, keep, show
+from train.benchmark.table import RESULTS_DIR, bars, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
 PEERS = {
@@ -33,20 +32,20 @@ PEERS = {
 
 @dataclass(frozen=True)
 class LifOptions:
-    """How large, and how often."""
+    """The size, and the number of runs."""
 
     shape: tuple[int, ...] = (4, 128, 32, 32, 64)
-    """Of the currents, time first."""
+    """Shape of the currents, time first."""
     repeats: Annotated[int, at_least(1)] = 9
-    """How many times each is measured."""
+    """Number of measurements of each program."""
     calls: Annotated[int, at_least(1)] = 1
-    """How many calls a measurement lasts."""
+    """Number of calls in a measurement."""
     out: Path = RESULTS_DIR / "lif.json"
-    """Where the numbers go as JSON, and beside it the plot."""
+    """JSON file for the numbers; the plot goes beside it."""
 
 
 def works(shape: tuple[int, ...], calls: int) -> dict[str, Callable[[], Any]]:
-    """`calls` gradients of a weighted sum of a layer's spikes, by each implementation there is."""
+    """A program for each package that is installed: `calls` gradients of a weighted sum of a layer's spikes."""
     rng = np.random.default_rng(0)
     currents, weights = (rng.normal(0.5, 1, shape).astype(np.float32) for _ in range(2))
     x, w = jnp.asarray(currents), jnp.asarray(weights)
@@ -81,7 +80,7 @@ def works(shape: tuple[int, ...], calls: int) -> dict[str, Callable[[], Any]]:
 
 
 def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str, Callable[[], Any]]:
-    """Plain operations, and what is installed of SpikingJelly, on its PyTorch backend, and snnTorch."""
+    """Plain PyTorch, and if they are installed SpikingJelly, with its PyTorch backend, and snnTorch."""
     import torch
 
     from train.benchmark import in_pytorch
@@ -125,18 +124,14 @@ def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str,
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table, and writes JSON and a plot."""
+    """Print a table, and write JSON and a plot."""
     options = read_options(LifOptions, __doc__, argv, "benchmark lif")
     if len(options.shape) < 2 or min(options.shape) < 1:
         raise InputError(f"--shape {' '.join(map(str, options.shape))}: expected at least 1 each, time first")
     floor, timings = measure_floor(), in_turn(works(options.shape, options.calls), options.repeats)
     ours, numbers = timings["sealkd-jax"], int(np.prod(options.shape))
     rows = {
-        who: (
-            f"{1e3 * timing.seconds / options.calls:.4g} ms",
-            "–".join(f"{1e3 * end / options.calls:.4g}" for end in (min(timing.wall), max(timing.wall))),
-            "" if who == "sealkd-jax" else f"{ratio(ours, timing):.3f}",
-        )
+        who: (*timing.words("ms", options.calls), "" if who == "sealkd-jax" else f"{ratio(ours, timing):.3f}")
         for who, timing in timings.items()
     }
     # read currents; write spikes; read weights and currents again; write the gradient
@@ -145,11 +140,11 @@ def main(argv: list[str]) -> None:
     note = f"Floor by bandwidth: {1e3 * least:.3g} ms."
     note += f" Not installed and left out: {', '.join(missing)}." if missing else ""
     shape = "×".join(map(str, options.shape))
-    show(f"LIF, forward and backward, {shape}", ("median", "spread, ms", "ours ÷ this"), rows, note)
+    print_table(f"LIF, forward and backward, {shape}", ("median", "spread, ms", "ours ÷ this"), rows, note)
     medians = {who: 1e3 * timing.seconds / options.calls for who, timing in timings.items()}
     figure = bars("LIF, forward and backward", "milliseconds, median", medians)
     measured = {who: timing.wall for who, timing in timings.items()}
-    keep(
+    save(
         options.out,
         {"seconds": measured, "calls": options.calls, "shape": options.shape, "floor_seconds": options.calls * least},
         figure,

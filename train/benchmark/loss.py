@@ -1,7 +1,6 @@
-"""SeAl-KD's loss, forward and backward: `python -m train.benchmark loss [--option value …]`.
+"""Time SeAl-KD's loss and its gradient, beside the authors' algorithm in PyTorch.
 
-Beside the authors' algorithm in PyTorch operations, and the time that reading the logits and writing their gradient
-once would take.
+The floor is the time to read the logits and write their gradient once.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import numpy as np
 from sealkd_jax.losses import seal_kd_loss
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import at_least
-from train.benchmark.table import RESULTS_DIR, bars, keep, show
+from train.benchmark.table import RESULTS_DIR, bars, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
 SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
@@ -25,18 +24,18 @@ SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How often."""
+    """The number of runs."""
 
     repeats: Annotated[int, at_least(1)] = 51
-    """How many times each is measured."""
+    """Number of measurements of each program."""
     calls: Annotated[int, at_least(1)] = 10
-    """How many calls a measurement lasts."""
+    """Number of calls in a measurement."""
     out: Path = RESULTS_DIR / "loss.json"
-    """Where the numbers go as JSON, and beside it the plot."""
+    """JSON file for the numbers; the plot goes beside it."""
 
 
 def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any]]:
-    """`calls` gradients for logits `[T, B, C]`, by each implementation there is."""
+    """Our program, and PyTorch's if it is installed: `calls` gradients for logits `[T, B, C]`."""
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(size=shape).astype(np.float32), rng.normal(size=shape[1:]).astype(np.float32)
     labels = rng.integers(0, shape[-1], shape[1])
@@ -61,7 +60,7 @@ def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table, and writes JSON and a plot."""
+    """Print a table, and write JSON and a plot."""
     options = read_options(LossOptions, __doc__, argv, "benchmark loss")
     floor, rows, measured = measure_floor(), {}, {}
     for shape in SHAPES:
@@ -70,13 +69,11 @@ def main(argv: list[str]) -> None:
         least, ours = floor.seconds(0, nbytes), timings["sealkd-jax"]
         name = "×".join(map(str, shape))
         for who, timing in timings.items():
-            spread = "–".join(f"{1e6 * end / options.calls:.0f}" for end in (min(timing.wall), max(timing.wall)))
             of_peer = "" if who == "sealkd-jax" else f"{ratio(ours, timing):.2f}"
-            cells = (f"{1e6 * timing.seconds / options.calls:.0f} µs", spread, of_peer, f"{1e6 * least:.1f} µs")
-            rows[f"[{name}] {who}"] = cells
+            rows[f"[{name}] {who}"] = (*timing.words("µs", options.calls), of_peer, f"{1e6 * least:.1f} µs")
             measured[f"{name} {who}"] = timing.wall
     missing = "" if find_spec("torch") else "PyTorch is not installed and was left out."
-    show(
+    print_table(
         "SeAl-KD's loss [T×B×C], forward and backward",
         ("median", "spread, µs", "ours ÷ this", "floor"),
         rows,
@@ -84,4 +81,4 @@ def main(argv: list[str]) -> None:
     )
     medians = {name: 1e6 * float(np.median(wall)) / options.calls for name, wall in measured.items()}
     figure = bars("The loss and its gradient", "microseconds, median", medians)
-    keep(options.out, {"seconds": measured, "calls": options.calls, "floor": floor._asdict()}, figure)
+    save(options.out, {"seconds": measured, "calls": options.calls, "floor": floor._asdict()}, figure)

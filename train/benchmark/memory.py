@@ -1,7 +1,7 @@
-"""Memory of a training step by XLA's own account: `python -m train.benchmark memory [--option value …]`.
+"""Print the memory of a training step of a spiking ResNet-18, beside the ANN of the same shape.
 
-A spiking ResNet-18 at each number of timesteps and each `--remat`, beside the ANN of the same shape. Nothing is run:
-the step is compiled, and its temporary memory is what the compiler will ask for.
+It is compiled for each number of timesteps and each `--remat`, and not run: the compiler says how much temporary memory
+the step will need.
 """
 
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ from sealkd_jax.models import REMAT, Network, create_student
 from sealkd_jax.plots.style import draw_lines, name_lines, new_axes
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import POSITIVE, at_least
-from train.benchmark.table import RESULTS_DIR, keep, show
+from train.benchmark.table import RESULTS_DIR, print_table, save
 
 
 @dataclass(frozen=True)
 class MemoryOptions:
-    """The network, and for how many timesteps."""
+    """The network and its timesteps."""
 
     timesteps: Annotated[tuple[int, ...], at_least(1)] = (1, 4)
-    """Each T."""
+    """T, the number of timesteps; several are measured one after another."""
     width: Annotated[float, POSITIVE] = 0.25
-    """Factor on the features of its layers; memory grows with it as activations do."""
+    """Factor on the features of every layer; memory grows with the activations."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Images a step."""
+    """Images per step."""
     size: Annotated[int, at_least(8)] = 32
-    """Height and width of the images."""
+    """Height and width of the images, in pixels."""
     out: Path = RESULTS_DIR / "memory.json"
-    """Where the numbers go as JSON, and beside it the plot."""
+    """JSON file for the numbers; the plot goes beside it."""
 
 
 def temporary(network: Network, options: MemoryOptions, timesteps: int) -> int:
-    """Bytes that the gradient of the per-timestep cross-entropy takes besides its arguments and results."""
+    """Bytes that the gradient of the cross-entropy needs besides its arguments and results."""
     image = (options.size, options.size, 3)
     variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image)))
 
@@ -54,7 +54,7 @@ def temporary(network: Network, options: MemoryOptions, timesteps: int) -> int:
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table, and writes JSON and a plot."""
+    """Print a table, and write JSON and a plot."""
     options = read_options(MemoryOptions, __doc__, argv, "benchmark memory")
     student = create_student("spiking-resnet18", 10, width=options.width)
     ann = temporary(Network(student.module.clone(neuron=None)), options, 1)
@@ -73,9 +73,9 @@ def main(argv: list[str]) -> None:
         for remat, of in measured.items()
     }
     title = f"Temporary memory of a step: spiking ResNet-18, width {options.width}, {options.batch_size} images"
-    show(title, [f"T = {t}" for t in options.timesteps], rows)
+    print_table(title, [f"T = {t}" for t in options.timesteps], rows)
     figure, (axis,) = new_axes("Memory of a training step", "timesteps", "of the same-shape ANN's")
     lines = {f"--remat {remat}": np.array([of[t] / ann for t in of]) for remat, of in measured.items()}
     draw_lines(axis, np.array(options.timesteps), lines)
     name_lines(axis, lines)
-    keep(options.out, {"ann": ann, "temporary": measured}, figure)
+    save(options.out, {"ann": ann, "temporary": measured}, figure)

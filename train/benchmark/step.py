@@ -1,9 +1,8 @@
-"""A whole distillation step: `python -m train.benchmark step [--option value …]`.
+"""Time a distillation step: a spiking ResNet-18 learns from a ResNet-34 by SeAl-KD.
 
-A spiking ResNet-18 learns from a ResNet-34 by SeAl-KD. Ours has the teacher's logits in store, and its steps are one
-program, as those of an epoch are; the authors' program, here in PyTorch with SpikingJelly's neurons, takes step after
-step and runs the teacher in each. Floor: operations of the convolutions over what the machine reaches in products of
-matrices.
+Our teacher's logits are stored, and our steps are one program, as in an epoch. The authors' program, here in PyTorch
+with SpikingJelly's neurons, takes one step after another and runs the teacher in each. The floor is the operations of
+the convolutions, at the machine's speed of matrix products.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import POSITIVE, at_least
 from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
-from train.benchmark.table import RESULTS_DIR, bars, keep, show
+from train.benchmark.table import RESULTS_DIR, bars, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
 CLASSES = 10
@@ -29,28 +28,28 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How large, and how often."""
+    """The size, and the number of runs."""
 
     batch_size: Annotated[int, at_least(1)] = 16
-    """Images a step."""
+    """Images per step."""
     timesteps: Annotated[int, at_least(1)] = 4
-    """T."""
+    """T, the number of timesteps."""
     width: Annotated[float, POSITIVE] = 1.0
-    """Factor on the features of all layers, of the teacher's too."""
+    """Factor on the features of every layer, the teacher's included."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of our activations; PyTorch's are float32."""
+    """Type of our activations; PyTorch's are float32."""
     remat: Literal["none", "spikes", "full"] = "none"
-    """What our backward pass computes again."""
+    """What our backward pass recomputes."""
     repeats: Annotated[int, at_least(1)] = 9
-    """How many times each is measured."""
+    """Number of measurements of each program."""
     calls: Annotated[int, at_least(1)] = 3
-    """How many steps a measurement lasts."""
+    """Number of steps in a measurement."""
     out: Path = RESULTS_DIR / "step.json"
-    """Where the numbers go as JSON, and beside it the plot."""
+    """JSON file for the numbers; the plot goes beside it."""
 
 
 def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
-    """`calls` steps, each of which goes on from the one before, and the operations of one's convolutions."""
+    """A program of `calls` consecutive steps, and the operations of the convolutions of one."""
     network = create_student(
         "spiking-resnet18", CLASSES, width=options.width, precision=options.precision, remat=options.remat
     )
@@ -70,14 +69,14 @@ def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
 
 
 def seal_step(network: Network, images: jax.Array, timesteps: int) -> tuple[TrainState, Callable[..., Any]]:
-    """Where a student begins, and a step of it by SeAl-KD with the optimiser of the paper's recipe."""
+    """The initial state of a student, and its step by SeAl-KD with the optimiser of the paper's recipe."""
     optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=5e-4)
     state = init_state(network, optimizer, jax.random.key(0), images[:1])
     return state, make_step(network, METHODS["seal"], optimizer, timesteps=timesteps)
 
 
 def in_a_row(batch: Batch, steps: int) -> tuple[Batch, jax.Array]:
-    """The same batch for S steps, `[S, ...]`, and the progress of each, `[S]`."""
+    """The same batch for S steps, `[S, ...]`, and the progress at each, `[S]`."""
     return jax.tree.map(lambda x: jnp.stack([x] * steps), batch), jnp.arange(steps) / steps
 
 
@@ -87,14 +86,14 @@ def as_in_an_epoch(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def operations(network: Network, variables: Variables, shape: tuple[int, ...], timesteps: int) -> int:
-    """Of the weights in a step for images `[B, H, W, C]`: forward, and the gradients of inputs and of weights."""
+    """Operations of the weights in a step with images `[B, H, W, C]`: forward, and gradients of inputs and weights."""
     layers = network.synapses(variables, shape[1:]).values()
     once = sum(layer.macs * (timesteps if layer.spikes else 1) for layer in layers)
     return 3 * 2 * once * shape[0]
 
 
 def theirs(options: StepOptions) -> Callable[[], Any]:
-    """The same steps as the authors take them."""
+    """A program of the same steps as the authors take them."""
     import torch
 
     from train.benchmark import in_pytorch
@@ -119,7 +118,7 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table, and writes JSON and a plot."""
+    """Print a table, and write JSON and a plot."""
     options = read_options(StepOptions, __doc__, argv, "benchmark step")
     work, operations = ours(options)
     works = {f"sealkd-jax, {options.precision}": work}
@@ -131,8 +130,7 @@ def main(argv: list[str]) -> None:
     least, first = options.calls * floor.seconds(operations, 0), next(iter(timings.values()))
     rows = {
         who: (
-            f"{1e3 * timing.seconds / options.calls:.4g} ms",
-            "–".join(f"{1e3 * end / options.calls:.4g}" for end in (min(timing.wall), max(timing.wall))),
+            *timing.words("ms", options.calls),
             f"{timing.rate:.4g}",
             "" if timing is first else f"{ratio(first, timing):.2f}",
         )
@@ -141,10 +139,10 @@ def main(argv: list[str]) -> None:
     note = f"Floor by operations: {1e3 * least / options.calls:.4g} ms, {least / first.seconds:.0%} of ours."
     note += "" if installed else " PyTorch and SpikingJelly are not installed and were left out."
     title = f"A step of spiking ResNet-18, width {options.width}, T = {options.timesteps}, {options.batch_size} images"
-    show(title, ("median", "spread, ms", "images/s", "ours ÷ this"), rows, note)
+    print_table(title, ("median", "spread, ms", "images/s", "ours ÷ this"), rows, note)
     medians = {who: 1e3 * timing.seconds / options.calls for who, timing in timings.items()}
     figure = bars("A distillation step", "milliseconds, median", medians)
-    keep(
+    save(
         options.out,
         {
             "seconds": {who: timing.wall for who, timing in timings.items()},

@@ -1,4 +1,4 @@
-"""What a benchmark prints, writes and draws."""
+"""The table, the numbers and the picture that a benchmark leaves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from sealkd_jax.programs.environment import environment
 RESULTS_DIR = Path("runs/benchmark")
 
 
-def show(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]], note: str = "") -> None:
-    """Prints a table, a line for each of the names in `rows`."""
+def print_table(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]], note: str = "") -> None:
+    """Print a table with a line for each name in `rows`."""
     table = Table(title=title, caption=note or None)
     table.add_column("")
     for heading in headings:
@@ -26,8 +26,8 @@ def show(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]],
     Console().print(table)
 
 
-def keep(out: Path, measured: dict[str, Any], figure: Figure | None = None) -> None:
-    """Writes JSON with versions, device and command, and beside it the figure as PNG."""
+def save(out: Path, measured: dict[str, Any], figure: Figure | None = None) -> None:
+    """Write JSON with versions, device and command, and beside it the figure as PNG."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, measured | environment())
     print(f"Numbers: {out}")
@@ -39,7 +39,7 @@ def keep(out: Path, measured: dict[str, Any], figure: Figure | None = None) -> N
 
 
 def bars(title: str, x: str, values: dict[str, float]) -> Figure:
-    """A bar a name, the first on top, each with its number."""
+    """A bar for each name, the first on top, labelled with its number."""
     figure, (axis,) = new_axes(title, x, height=1.2 + 0.3 * len(values))
     names = list(values)[::-1]
     axis.barh(range(len(names)), [values[name] for name in names], color=BLUE, height=0.6)

@@ -1,8 +1,8 @@
-"""Timings: repeated, in turn, until the arrays are there; and what the machine could do at best."""
+"""Times of repeated runs, taken until their arrays are ready; and the best that the machine can do."""
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 
 class Timing(NamedTuple):
-    """Seconds of every repetition, on the clock and summed over cores, and what one repetition handles."""
+    """Seconds of every repetition, by the clock and summed over cores, and the number of examples in one."""
 
     wall: list[float]
     cores: list[float]
@@ -19,22 +19,28 @@ class Timing(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Median on the clock."""
+        """Median by the clock."""
         return float(np.median(self.wall))
 
     @property
     def rate(self) -> float:
-        """Handled per second."""
+        """Examples per second."""
         return self.handled / self.seconds
 
     @property
     def rate_of_a_core(self) -> float:
-        """Handled per second of one core's time."""
+        """Examples per second of one core's time."""
         return self.handled / float(np.median(self.cores))
+
+    def words(self, unit: Literal["s", "ms", "µs"], calls: int = 1) -> tuple[str, str]:
+        """Median and spread of one of `calls` that a repetition lasts."""
+        scale = {"s": 1, "ms": 1e3, "µs": 1e6}[unit] / calls
+        ends = "–".join(f"{scale * end:.4g}" for end in (min(self.wall), max(self.wall)))
+        return f"{scale * self.seconds:.4g} {unit}", ends
 
 
 def measure(work: Callable[[], Any], handled: int, repeats: int, warm_up: bool = True) -> Timing:
-    """Times `work`, until its arrays are ready."""
+    """Time `work` until its arrays are ready."""
     if warm_up:
         jax.block_until_ready(work())
     wall, cores = [], []
@@ -47,7 +53,7 @@ def measure(work: Callable[[], Any], handled: int, repeats: int, warm_up: bool =
 
 
 def in_turn(works: dict[str, Callable[[], Any]], repeats: int, handled: int = 1) -> dict[str, Timing]:
-    """Times each of them once a round, after a round that is not counted."""
+    """Time each of them once a round, after a round that does not count."""
     for work in works.values():
         jax.block_until_ready(work())
     rounds = [{name: measure(work, handled, 1, warm_up=False) for name, work in works.items()} for _ in range(repeats)]
@@ -57,9 +63,9 @@ def in_turn(works: dict[str, Callable[[], Any]], repeats: int, handled: int = 1)
 
 
 def repeated(work: Callable[[], Any], calls: int) -> Callable[[], Any]:
-    """Calls `work` so often and returns the last result; each one before is free again by then.
+    """A function that calls `work` that often and returns the last result. Earlier results are freed.
 
-    An accelerator starts the next call while the last one runs: of several, the host's share is not seen.
+    An accelerator starts a call while the one before it runs, so several calls hide the time that the host takes.
     """
 
     def together() -> Any:
@@ -71,26 +77,26 @@ def repeated(work: Callable[[], Any], calls: int) -> Callable[[], Any]:
 
 
 def ratio(ours: Timing, theirs: Timing) -> float:
-    """Median over the rounds of our time divided by theirs in the same round."""
+    """Median over the rounds of our time divided by theirs."""
     return float(np.median(np.divide(ours.wall, theirs.wall)))
 
 
 class Floor(NamedTuple):
-    """What this machine reached in the same run, per second: operations of matrix products, bytes read and written."""
+    """The machine's best per second: operations of matrix products, and bytes read and written."""
 
     operations: float
     bytes: float
 
     def seconds(self, operations: float, nbytes: float) -> float:
-        """No program of so many operations that moves so many bytes can take less."""
+        """The least time of a program with that many operations that moves that many bytes."""
         return max(operations / self.operations, nbytes / self.bytes)
 
 
 def measure_floor(dtype: DTypeLike = jnp.float32) -> Floor:
-    """The best of five products of matrices of `dtype`, and of five passes over an array that no cache holds.
+    """The best of five products of matrices of `dtype`, and of five passes over an array larger than any cache.
 
-    In JAX's default precision, as in a network: an accelerator may round float32 operands to fewer bits. The array is
-    read and written in place: filling new memory with zeros would take a CPU's system several times as long.
+    The products have JAX's default precision, as in a network: an accelerator may round float32 operands to fewer bits.
+    The array is read and written in place: a CPU's system takes several times as long for new memory.
     """
     side, size, calls = (8192, 2**30, 10) if jax.default_backend() != "cpu" else (2048, 2**26, 1)
     a, x = jax.random.normal(jax.random.key(0), (side, side), dtype), [jnp.ones(size)]

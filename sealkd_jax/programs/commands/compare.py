@@ -25,7 +25,7 @@ from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
-from sealkd_jax.programs.options import CompareOptions, Preset
+from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
 from sealkd_jax.programs.runs import check_out, is_comparison, options_as_json
@@ -59,27 +59,26 @@ def compare(preset: str = DEFAULT, **options: Any) -> Compared:
         InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
     """
     call = ", ".join([repr(preset), *(f"{name}={value!r}" for name, value in options.items())])
-    name, chosen = choose("distill", preset, options, kind=CompareOptions)
-    return _compare(name, chosen, {"command": f"compare({call})"})
+    return _compare(preset, choose(CompareOptions, preset, options), {"command": f"compare({call})"})
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table, and where numbers and report are."""
     started = time.perf_counter()
-    name, preset = parse("distill", "Compare methods.", argv, program="compare", kind=CompareOptions)
-    found = _compare(name, preset, {})
+    preset, options = parse(CompareOptions, "Compare methods.", argv, "compare")
+    found = _compare(preset, options, {})
     report, numbers = found.directory / "report.html", found.directory / "comparison.csv"
     words = f"{time.perf_counter() - started:.0f} s in all. Numbers: {numbers}. Report: {report}"
     result = found.comparison | {"report": str(report)}
-    emit(preset.distill, "result", result, comparison_table(found.comparison), words)
+    emit(options, "result", result, comparison_table(found.comparison), words)
 
 
-def _compare(name: str, preset: Preset, command: dict[str, str]) -> Compared:
+def _compare(preset: str, options: CompareOptions, command: dict[str, str]) -> Compared:
     """The whole comparison. `command` replaces the one by which this process was started."""
-    options = replace(preset.distill, stream=False)  # seeds that train side by side have the data on the device
+    options = replace(options, stream=False)  # seeds that train side by side have the data on the device
     if options.seed + options.seeds > 2**32:
         raise InputError(f"--seeds {options.seeds}: from --seed {options.seed} on, the last would be above 2**32 - 1")
-    out = options.out or Path("runs") / f"{name}-compare"
+    out = options.out or Path("runs") / f"{preset}-compare"
     check_out(out, options.resume)
     if (out / "config.json").exists() and not is_comparison(out):
         raise InputError(f"--out {out}: holds something other than a comparison; choose another --out")
@@ -90,15 +89,15 @@ def _compare(name: str, preset: Preset, command: dict[str, str]) -> Compared:
         cells = make_cells(options, dataset)
         teacher = None
         if options.teacher_logits is None and any(needs_teacher(cell.options.method) for cell in cells):
-            teacher = pick_teacher(preset, whole, cells[0].parallel)
+            teacher = pick_teacher(options, preset, whole, cells[0].parallel)
         for cell in cells:  # before the progress bar, and refused before anything is written
             _teacher_logits(cell, teacher, dataset)
         with locked(out, wait=False):
             started = environment() | command
-            write_json(out / "config.json", {"options": options_as_json(name, options)} | started)
+            write_json(out / "config.json", {"options": options_as_json(preset, options)} | started)
             results = run_cells(out, cells, options, teacher, dataset)
             comparison = {
-                "preset": name,
+                "preset": preset,
                 "n_seeds": options.seeds,
                 "reference": REFERENCE,
                 "rows": make_rows(cells, results),

@@ -21,7 +21,7 @@ from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
-from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions, Preset
+from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit, progress
@@ -58,26 +58,26 @@ def distill(preset: str = DEFAULT, **options: Any) -> Distilled:
         InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
     """
     call = ", ".join([repr(preset), *(f"{name}={value!r}" for name, value in options.items())])
-    name, chosen = choose("distill", preset, options, kind=DistillProgramOptions)
-    return _distill(name, chosen, {"command": f"distill({call})"})
+    return _distill(preset, choose(DistillProgramOptions, preset, options), {"command": f"distill({call})"})
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print a table of accuracies, and where the report is."""
     started = time.perf_counter()
-    name, preset = parse("distill", "Distil a spiking student from an ANN teacher.", argv, kind=DistillProgramOptions)
-    run = _distill(name, preset, {})
+    about = "Distil a spiking student from an ANN teacher."
+    preset, options = parse(DistillProgramOptions, about, argv, "distill")
+    run = _distill(preset, options, {})
     report, seconds = run.directory / "report.html", time.perf_counter() - started
-    since = " since it was resumed" if preset.distill.resume else " in all"
+    since = " since it was resumed" if options.resume else " in all"
     words = f"{seconds:.0f} s{since}. Report: {report}"
-    emit(preset.distill, "result", run.summary | {"report": str(report)}, _table(run.summary), words)
+    emit(options, "result", run.summary | {"report": str(report)}, _table(run.summary), words)
 
 
-def _distill(name: str, preset: Preset, command: dict[str, str]) -> Distilled:
+def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]) -> Distilled:
     """The whole job. `command` replaces the one by which this process was started."""
-    join(preset.distill)
-    options = as_kind(DistillOptions, preset.distill)
-    out = options.out or Path("runs") / f"{name}-{options.method}-s{options.seed}"
+    join(chosen)
+    options = as_kind(DistillOptions, chosen)
+    out = options.out or Path("runs") / f"{preset}-{options.method}-s{options.seed}"
     if is_main_process():
         check_out(out, options.resume)
     with jax.enable_x64(options.precision == "float64"):
@@ -98,9 +98,11 @@ def _distill(name: str, preset: Preset, command: dict[str, str]) -> Distilled:
             source = teacher and teacher.digest
         with lock_across_processes(out, wait=False):
             started = environment() | command
-            config = make_config(out, name, options, source, whole.fingerprint, started) if is_main_process() else None
+            config = (
+                make_config(out, preset, options, source, whole.fingerprint, started) if is_main_process() else None
+            )
             if teacher_logits is None and needs_teacher(options.method):
-                teacher = teacher or pick_teacher(preset, whole, parallel)
+                teacher = teacher or pick_teacher(options, preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             if is_main_process():
                 write_json(out / "config.json", config)
@@ -115,7 +117,7 @@ def _distill(name: str, preset: Preset, command: dict[str, str]) -> Distilled:
                     on_piece=show,
                     on_damage=warn,
                 )
-            summary = save_results(out, name, options, plan, trained, dataset, teacher, parallel)
+            summary = save_results(out, preset, options, plan, trained, dataset, teacher, parallel)
             if is_main_process():
                 write_report(out)
     return Distilled(summary, out, trained.variables)

@@ -39,7 +39,7 @@ def facts(networks: Mapping[str, Callable[..., Any]], role: str) -> list[dict[st
 def structure(make: Callable[..., Any]) -> str:
     """The class of a network and its sizes; of one without sizes, the first line of its docstring."""
     if not isinstance(make, partial):
-        return (inspect.getdoc(make) or getattr(make, "__name__", "")).partition("\n")[0]
+        return (inspect.getdoc(make) or "").partition("\n")[0]
     given = make.keywords
     block = f" of {given['block'].__name__}" if "block" in given else ""
     sizes = [f"{name} {_spaced(given[name])}" for name in ("depths", "features", "hidden") if name in given]

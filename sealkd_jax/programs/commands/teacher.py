@@ -30,13 +30,13 @@ def teacher(preset: str = DEFAULT, **options: Any) -> Teacher:
     Raises:
         InputError: for an option that does not exist, or a value that it does not take.
     """
-    return _teacher(choose("teacher", preset, options, kind=TeacherProgramOptions)[1].teacher)
+    return _teacher(choose(TeacherProgramOptions, preset, options))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print where the teacher is, and its accuracy."""
     description = "Train an ANN teacher, find it, or import it."
-    options = parse("teacher", description, argv, kind=TeacherProgramOptions)[1].teacher
+    _, options = parse(TeacherProgramOptions, description, argv, "teacher")
     found = _teacher(options)
     where, n_test = options.weights if options.evaluate else found.directory, len(found.test_logits)
     facts = {"path": str(where), "test_accuracy": found.test_accuracy, "n_test": n_test}

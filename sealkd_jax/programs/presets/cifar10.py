@@ -9,10 +9,12 @@ commands name this one). Not run to the end; docs/comparisons.md has what was ru
 that repeat after 16 epochs, so that the teacher's logits can be stored (with --views 300 none repeats).
 """
 
+from typing import Any
+
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
 
 # Sun et al., arXiv 2605.14252: SGD, cosine, weight decay on kernels only; AutoAugment and Cutout for the student alone.
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "epochs": 300,
     "batch_size": 128,
     "optimizer": "sgd",

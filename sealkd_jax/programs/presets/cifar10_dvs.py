@@ -8,9 +8,11 @@ is best on the test set. Not run: the data were not available. Difference from t
 48x48, not resized bilinearly.
 """
 
+from typing import Any
+
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "dataset": "cifar10-dvs",
     "epochs": 300,
     "optimizer": "sgd",

@@ -6,9 +6,11 @@ Expected on the official recordings: 95 % and more (99.08 % is the best reported
 accuracy. Nothing is mirrored: a gesture of the left hand and one of the right are two classes.
 """
 
+from typing import Any
+
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "epochs": 200,
     "batch_size": 16,
     "optimizer": "adamw",

@@ -7,9 +7,11 @@ on the whole of ImageNet. Differences from the authors' code: the crop is taken 
 picture; and every epoch sees one of 10 views, so that the teacher's logits can be stored (51 GB).
 """
 
+from typing import Any
+
 from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "dataset": "imagenet",
     "stream": True,
     "epochs": 100,
