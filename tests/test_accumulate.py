@@ -14,7 +14,7 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Variables
 from sealkd_jax.parallel.sharding import Parallel, check_batch
 from sealkd_jax.training import Batch, TrainState, init_state, make_step, prepare, train
-from sealkd_jax.training.step import in_parts
+from sealkd_jax.training.batch import microbatches
 from tests.helpers.devices import first_devices
 from tests.helpers.small_training import make_dataset, make_network, make_plan, one_device
 
@@ -59,7 +59,7 @@ def test_running_statistics_move_once_a_part(float64):
     new, _ = jax.jit(make_step(network, METHODS["none"], optax.sgd(0.1), timesteps=T, accumulate=2))(state, batch, 0.5)
     stats = state.variables.stats
     for k in range(2):
-        part = in_parts(batch, 2).images[k]
+        part = microbatches(batch, 2).images[k]
         _, stats = network.train(state.variables._replace(stats=stats), part, timesteps=T)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), new.variables.stats, stats)
 
@@ -69,19 +69,19 @@ def test_every_example_is_in_one_part_and_every_device_has_its_share_of_each():
     labels, still = index, jnp.broadcast_to(index[:, None, None, None], (B, 2, 2, 1))
     frames = jnp.broadcast_to(still[None], (T, B, 2, 2, 1))
     for images, teacher in ((still, index[:, None] * jnp.ones(C)), (frames, index[:, None] * jnp.ones((T, B, C)))):
-        parts = in_parts(Batch(images, labels, teacher), 2)
+        parts = microbatches(Batch(images, labels, teacher), 2)
         np.testing.assert_array_equal(parts.labels, [[0, 2, 4, 6], [1, 3, 5, 7]])
         for k in range(2):
             assert parts.images[k].ndim == images.ndim and parts.teacher_logits[k].ndim == teacher.ndim
             np.testing.assert_array_equal(jnp.moveaxis(parts.images[k], -4, 0).reshape(4, -1)[:, 0], parts.labels[k])
             np.testing.assert_array_equal(parts.teacher_logits[k].reshape(-1, 4, C)[-1, :, 0], parts.labels[k])
-    assert in_parts(Batch(still, labels, None), 4).teacher_logits is None
+    assert microbatches(Batch(still, labels, None), 4).teacher_logits is None
 
 
 def test_parts_on_two_devices_are_those_on_one(float64, tmp_path):
     """BatchNorm sees the same small batches, wherever they lie."""
     plan = replace(make_plan(), network=make_network(dtype=jnp.float64, param_dtype=jnp.float64), accumulate=2)
-    plan = replace(plan, recipe=plan.recipe._replace(epochs=1))
+    plan = replace(plan, spec=plan.spec._replace(epochs=1))
 
     def variables(name, parallel):
         (tmp_path / name).mkdir()
@@ -106,6 +106,6 @@ def test_a_batch_that_the_parts_do_not_divide_is_refused(batch_size, devices, ac
     with pytest.raises(InputError, match=words):
         check_batch(batch_size, devices, accumulate)
     plan = replace(make_plan(), accumulate=accumulate)
-    plan = replace(plan, recipe=plan.recipe._replace(batch_size=batch_size))
+    plan = replace(plan, spec=plan.spec._replace(batch_size=batch_size))
     with pytest.raises(InputError, match=words):
         prepare(plan, make_dataset(100), Parallel("jit", first_devices(devices)))

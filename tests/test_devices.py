@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sealkd_jax.data import crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import create_student
 from sealkd_jax.parallel.sharding import DATA_AXIS, Parallel, pick_devices
-from sealkd_jax.training import Recipe, on_devices, prepare, train
+from sealkd_jax.training import on_devices, prepare, train
 from tests.helpers.devices import first_devices
 from tests.helpers.small_students import make_student
-from tests.helpers.small_training import CLASSES, make_dataset, make_network, make_plan, one_device
+from tests.helpers.small_training import CLASSES, make_dataset, make_network, make_plan, make_spec, one_device
 
 STEPS = 20
 
@@ -36,20 +35,20 @@ def numbered(number):
 def trained_by_each(parallel: Parallel) -> dict:
     """What every method makes of one network with BatchNorm in an epoch of `STEPS` steps, in float64."""
     dataset = make_dataset(examples=16 * STEPS)
-    recipe = Recipe(crop(1), view_seed=0, views=2, batch_size=16, epochs=1)
-    plan = replace(make_plan(), network=make_network(dtype=jnp.float64, param_dtype=jnp.float64), recipe=recipe)
-    data = on_devices(dataset, dataset.train, parallel)
+    network, spec = make_network(dtype=jnp.float64, param_dtype=jnp.float64), make_spec(batch_size=16, epochs=1)
+    plan = replace(make_plan(), network=network, spec=spec)
     teacher = jnp.asarray(2 * np.random.default_rng(0).normal(size=(16 * STEPS, CLASSES)))
-    state, key = prepare(plan, dataset, parallel).begin(data, 0)
+    data = on_devices(dataset.train, parallel)._replace(teacher_logits=teacher)
+    state, key = prepare(plan, dataset, parallel).begin(0)
 
-    def epoch(state, data, teacher, key, number):
-        program = prepare(replace(plan, method=numbered(number)), dataset, parallel)
-        return program.epoch(state, data, teacher, key, jnp.int32(0))
+    def epoch(state, data, key, number):
+        prepared = prepare(replace(plan, method=numbered(number)), dataset, parallel)
+        return prepared.epoch(state, data, key, jnp.int32(0))
 
     run = parallel.compile_epoch(epoch)
     ended = {}
     for number, name in enumerate(METHODS):
-        ended[name], metrics = run(parallel.put(jax.tree.map(jnp.copy, state)), data, teacher, key, jnp.int32(number))
+        ended[name], metrics = run(parallel.put(jax.tree.map(jnp.copy, state)), data, key, jnp.int32(number))
         assert metrics["loss"].shape == (STEPS,)
     return {name: jax.tree.map(np.asarray, after) for name, after in ended.items()}
 

@@ -313,18 +313,18 @@ def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkey
     assert read(out / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
 
 
-def test_a_signal_within_an_epoch_of_streamed_data_lets_the_piece_be_saved(run, workplace, capsys, monkeypatch):
+def test_a_signal_within_an_epoch_of_streamed_data_lets_the_chunk_be_saved(run, workplace, capsys, monkeypatch):
     trains = distill.train
 
-    def train_and_send(*args, on_piece, **kwargs):
+    def train_and_send(*args, on_chunk, **kwargs):
         def send():
             os.kill(os.getpid(), signal.SIGTERM)
-            on_piece()
+            on_chunk()
 
-        return trains(*args, on_piece=send, **kwargs)
+        return trains(*args, on_chunk=send, **kwargs)
 
     monkeypatch.setattr(distill, "train", train_and_send)
-    monkeypatch.setattr(feed, "PIECE_BYTES", 2**15)
+    monkeypatch.setattr(feed, "CHUNK_BYTES", 2**15)
     with pytest.raises(SystemExit) as exit:
         cli.run(lambda: distill.main([*SMALL, "--stream", "--out", "within"]))
     assert exit.value.code == 143 and "finished work is kept" in capsys.readouterr().err

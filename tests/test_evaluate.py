@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sealkd_jax.data import crop
 from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
 from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.commands import evaluate
 from sealkd_jax.programs.results import activity, energy_of, hardest
-from sealkd_jax.training import Recipe, Survey, make_survey, on_devices, view_batch
+from sealkd_jax.training import Counts, compile_evaluation, count_activity, on_devices, view_batch
 from tests.helpers.devices import first_devices
 from tests.helpers.programs import refusal
-from tests.helpers.small_training import make_dataset
+from tests.helpers.small_training import make_dataset, make_spec, one_device
 
 # ---- layers of weights
 
@@ -46,12 +45,10 @@ def surveyed():
     """A network of two blocks, its 17 test images, and what it does with them all at once."""
     network = Network(SpikingNet(3, features=(4, 5), pool=(True, False)))
     dataset = make_dataset()
-    recipe = Recipe(crop(1), view_seed=0, views=1, batch_size=8, epochs=1)
-    test = on_devices(dataset, dataset.test, Parallel("jit", first_devices(1)))
-    images = view_batch(recipe, test, jnp.arange(17), 0)
+    images = view_batch(make_spec(), on_devices(dataset.test, one_device()), 0).images
     variables = network.init(jax.random.key(0), images)
     observe = jax.jit(lambda v, x: network.observe(v, x, timesteps=3)[:3])
-    return network, variables, dataset, recipe, observe(variables, images)
+    return network, variables, dataset, observe(variables, images)
 
 
 def test_inputs_are_counted_where_they_enter_a_layer_after_pooling(surveyed):
@@ -65,18 +62,16 @@ def test_inputs_are_counted_where_they_enter_a_layer_after_pooling(surveyed):
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(8, 4), (17, 1)])
-def test_a_survey_counts_every_example_once(surveyed, batch_size, devices):
-    network, variables, dataset, recipe, (logits, spikes, inputs) = surveyed
-    parallel = Parallel("jit", first_devices(devices))
-    survey = make_survey(
-        network, recipe._replace(batch_size=batch_size), timesteps=3, split_batch=parallel.constrain_batch
-    )
-    survey = parallel.compile(survey)(parallel.put(variables), on_devices(dataset, dataset.test, parallel))
-    np.testing.assert_allclose(survey.logits, logits, rtol=1e-5, atol=1e-5)
+def test_an_evaluation_counts_every_example_once(surveyed, batch_size, devices):
+    network, variables, dataset, (logits, spikes, inputs) = surveyed
+    parallel, spec = Parallel("jit", first_devices(devices)), make_spec(batch_size=batch_size)
+    evaluate = compile_evaluation(network, spec, 3, parallel, dataset.test, count_activity)
+    found, counts = evaluate(parallel.put(variables))
+    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-5)
     for name, layer in spikes.items():
-        np.testing.assert_array_equal(survey.spikes[name], layer.sum(1))
-    for name, share in inputs.items():
-        np.testing.assert_allclose(survey.inputs[name], share.mean(1), rtol=1e-5)
+        np.testing.assert_array_equal(counts.spikes[name], layer.sum(1))
+    for name, fraction in inputs.items():
+        np.testing.assert_allclose(counts.inputs[name], fraction.sum(1), rtol=1e-5)
 
 
 # ---- what a run writes down
@@ -85,7 +80,7 @@ def test_a_survey_counts_every_example_once(surveyed, batch_size, devices):
 def test_activity_is_that_of_the_spikes():
     """Two examples, two timesteps, four neurons: one dead, one saturated, one silent for an example, one at a time."""
     spikes = np.array([[[0, 1, 1, 1], [0, 1, 0, 1]], [[0, 1, 0, 0], [0, 1, 0, 0]]])  # [T, B, neurons]
-    of = activity(Survey(None, {"a": spikes.sum(1), "b": np.zeros((2, 1, 4), int)}, {}), examples=2)
+    of = activity(Counts({"a": spikes.sum(1), "b": np.zeros((2, 1, 4), int)}, {}), examples=2)
     np.testing.assert_allclose(of["firing_rates"]["a"], firing_rate(spikes))
     assert of["dead_share"] == {"a": 0.25, "b": 1.0} and of["saturated_share"] == {"a": 0.25, "b": 0.0}
     assert of["firing_rate"] == spikes.sum() / (2 * 2 * 8)
@@ -94,7 +89,7 @@ def test_activity_is_that_of_the_spikes():
 def test_energy_is_macs_of_the_image_once_and_accumulates_of_spikes(surveyed):
     network, variables, *_ = surveyed
     rates = {"block_0/Conv_0": np.ones(1), "block_1/Conv_0": np.array([0.5, 0.25, 0.0]), "readout": np.ones(3)}
-    energy = energy_of(network, variables, (6, 6, 1), Survey(None, {}, rates))
+    energy = energy_of(network, variables, (6, 6, 1), rates, 1)
     first, second, readout = 36 * 9 * 4, 9 * 9 * 4 * 5, 9 * 5 * 3
     assert energy["macs"] == {"block_0/Conv_0": first, "block_1/Conv_0": second, "readout": readout}
     snn = first * PICOJOULE_PER_MAC + (0.75 * second + 3 * readout) * PICOJOULE_PER_AC

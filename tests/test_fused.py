@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from sealkd_jax.data import crop
 from sealkd_jax.layers import gpu_kernels
 from sealkd_jax.layers.batch_norm import BatchNorm
 from sealkd_jax.layers.neurons import IAF, LIF, PLIF
 from sealkd_jax.models import create_student
 from sealkd_jax.parallel.sharding import Parallel
-from sealkd_jax.training import Recipe, on_devices, prepare, train_seeds
+from sealkd_jax.training import on_devices, prepare, train_seeds
 from tests.helpers.devices import first_devices
 from tests.helpers.small_training import CLASSES, make_dataset, make_plan, one_device
 
@@ -188,11 +187,11 @@ def trained(student, parallel, remat):
     dataset = make_dataset(examples=32)
     network = create_student(student, CLASSES, remat=remat)
     module = network.module.clone(depths=(1, 1), features=(64, 32), dtype=jnp.float64, param_dtype=jnp.float64)
-    recipe = Recipe(crop(1), view_seed=0, views=1, batch_size=16, epochs=1)
-    plan = replace(make_plan(), network=replace(network, module=module), recipe=recipe)
-    data, program = on_devices(dataset, dataset.train, parallel), prepare(plan, dataset, parallel)
-    state, key = program.begin(data, 0)
-    state, _ = parallel.compile_epoch(program.epoch)(parallel.put(state), data, None, key, jnp.int32(0))
+    spec = make_plan().spec._replace(views=1, batch_size=16, epochs=1)
+    plan = replace(make_plan(), network=replace(network, module=module), spec=spec)
+    data, program = on_devices(dataset.train, parallel), prepare(plan, dataset, parallel)
+    state, key = program.begin(0)
+    state, _ = parallel.compile_epoch(program.epoch)(parallel.put(state), data, key, jnp.int32(0))
     return jax.tree.map(np.asarray, state.variables)
 
 
@@ -234,7 +233,7 @@ def test_their_spikes_have_the_name_that_a_checkpoint_can_save(float64, kernels)
 def test_seeds_side_by_side_train_as_one_after_another(float64, kernels):
     network = create_student("spiking-conv", CLASSES)
     network = replace(network, module=network.module.clone(dtype=jnp.float64, param_dtype=jnp.float64))
-    plan = replace(make_plan(), network=network, recipe=make_plan().recipe._replace(epochs=1))
+    plan = replace(make_plan(), network=network, spec=make_plan().spec._replace(epochs=1))
     dataset = make_dataset(examples=32)
     by_one, by_two = (train_seeds(plan, [0, 1], dataset, one_device(), at_once=at_once) for at_once in (1, 2))
     assert kernels

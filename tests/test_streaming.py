@@ -11,31 +11,40 @@ from hypothesis import strategies as st
 
 from sealkd_jax.data import Dataset, OnDemand, Split, stream
 from sealkd_jax.errors import InputError
+from sealkd_jax.losses import METHODS
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
-    Batch,
     compile_evaluation,
+    count_activity,
     epoch_order,
     feed,
-    make_epoch,
-    make_piece,
+    firing_rates,
+    gather,
     on_devices,
     params_digest,
-    survey_split,
+    prepare,
     train,
     view_batch,
 )
 from sealkd_jax.training.checkpoints import Checkpoints
-from sealkd_jax.training.feed import compile_epoch, join_parts
+from sealkd_jax.training.feed import compile_epoch, join_metrics
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from tests.helpers.devices import first_devices
-from tests.helpers.small_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
+from tests.helpers.small_training import (
+    CLASSES,
+    Interrupted,
+    make_dataset,
+    make_network,
+    make_plan,
+    make_spec,
+    one_device,
+)
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    """Two batches of eight 6x6 images a piece, so that the splits of `make_dataset` take several."""
-    monkeypatch.setattr(feed, "PIECE_BYTES", 2 * 8 * 36)
+def small_chunks(monkeypatch):
+    """Two batches of eight 6x6 images per chunk, so that the splits of `make_dataset` take several."""
+    monkeypatch.setattr(feed, "CHUNK_BYTES", 2 * 8 * 36)
 
 
 @given(examples=st.integers(1, 300), size=st.integers(1, 200), seed=st.integers(0, 9))
@@ -87,32 +96,32 @@ def test_the_statistics_of_a_data_set_are_the_same_either_way():
     np.testing.assert_array_equal(read.std, dataset.std)
 
 
-def test_both_ways_give_a_step_the_same_batches(small_pieces):
-    """The step is replaced by one that writes down what it is given."""
-    dataset, recipe = make_dataset(examples=45), make_plan().recipe
-    teacher = np.random.default_rng(0).normal(size=(45, 3, CLASSES)).astype(np.float32)
+def test_both_ways_give_a_step_the_same_batches(small_chunks):
+    """The loss gives the batch itself as its terms."""
+    dataset, spec = make_dataset(examples=45), make_spec()
+    teacher = np.random.default_rng(0).normal(size=(45, 2, CLASSES)).astype(np.float32)
 
-    def write_down(state, batch, progress):
-        return state, {"batch": batch, "progress": progress}
-
-    class Program:
-        plan = make_plan()
-        epoch = staticmethod(make_epoch(write_down, recipe))
-        piece = staticmethod(make_piece(write_down, recipe, steps=5))
+    def method(student_logits, teacher_logits, labels, *, progress, axis_name):
+        terms = {"teacher": teacher_logits, "labels": labels, "progress": progress}
+        return METHODS["none"](student_logits, None, labels)[0], terms
 
     for epoch in (0, 3):
         seen = []
         for way in (dataset, dataset.on_demand()):
-            *_, (_, parts) = compile_epoch(Program, way, one_device())(jnp.zeros(()), teacher, jax.random.key(4), epoch)
-            seen.append(join_parts(parts))
-        assert isinstance(seen[0]["batch"], Batch) and seen[0]["batch"].images.shape == (5, 8, 6, 6, 1)
+            prepared = prepare(make_plan(method), way, one_device())
+            state, _ = prepared.begin(0)
+            run = compile_epoch(prepared, way.train, one_device())
+            *_, (_, parts) = run(one_device().put(state), teacher, jax.random.key(4), epoch)
+            seen.append(join_metrics(parts)["terms"])
         jax.tree.map(np.testing.assert_array_equal, *seen)
-        order = np.asarray(epoch_order(recipe, 45, jax.random.key(4), epoch))
-        np.testing.assert_array_equal(seen[0]["batch"].labels, dataset.train.labels[order])
+        order = np.asarray(epoch_order(spec, 45, jax.random.key(4), epoch))
+        assert order.shape == (5, 8)
+        np.testing.assert_array_equal(seen[0]["labels"], dataset.train.labels[order])
+        np.testing.assert_array_equal(seen[0]["teacher"], np.swapaxes(teacher[order], 1, 2))
 
 
 @pytest.mark.parametrize(("mode", "devices"), [("jit", 1), ("jit", 4), ("pmap", 4)])
-def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces, tmp_path, float64):
+def test_training_from_disk_is_training_from_memory(mode, devices, small_chunks, tmp_path, float64):
     dataset, plan = make_dataset(), make_plan("seal")
     plan = replace(plan, network=make_network(dtype=jnp.float64, param_dtype=jnp.float64))
     logits = tmp_path / "logits.npz"
@@ -128,20 +137,20 @@ def test_training_from_disk_is_training_from_memory(mode, devices, small_pieces,
     assert [r["val_accuracy"] for r in ways["memory"].records] == [r["val_accuracy"] for r in ways["disk"].records]
 
 
-def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_pieces, tmp_path):
-    """Five steps an epoch in three pieces; stopped after the first piece, after the second, and after an epoch."""
+def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_chunks, tmp_path):
+    """Five steps an epoch in three chunks; stopped after the first chunk, after the second, and after an epoch."""
     dataset, plan, calls = make_dataset().on_demand(), make_plan(), []
 
     def run(name, stop_at=(), way=dataset):
-        def on_piece():
+        def on_chunk():
             calls.append(name)
             if len(calls) in stop_at:
                 raise Interrupted
 
-        return train(plan, way, tmp_path / name, one_device(), on_piece=on_piece)
+        return train(plan, way, tmp_path / name, one_device(), on_chunk=on_chunk)
 
     whole = run("whole")
-    assert len(calls) == 2 * 4  # between the pieces of four epochs
+    assert len(calls) == 2 * 4  # between the chunks of four epochs
     calls.clear()
     for done in ([1], [1], [2, 1]):  # epochs that have a checkpoint after each stop
         with pytest.raises(Interrupted):
@@ -153,7 +162,7 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_pie
     with pytest.raises(InputError, match="parts: stopped within an epoch of streamed data; stream the data to go on"):
         run("parts", way=make_dataset())
     parts = run("parts")
-    assert len(calls) == 2 * 4  # no piece was trained on twice
+    assert len(calls) == 2 * 4  # no chunk was trained on twice
     assert params_digest(parts.variables) == params_digest(whole.variables)
     for record, expected in zip(parts.records, whole.records, strict=True):
         assert {**record, "seconds": 0, "examples_per_second": 0} == {
@@ -163,19 +172,15 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_pie
         }
 
 
-def test_evaluations_are_the_same_either_way(small_pieces):
+def test_evaluations_are_the_same_either_way(small_chunks):
     dataset, plan, parallel = make_dataset(), make_plan(), one_device()
     variables = plan.network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
-    for view in ((), (np.int32(1),)):
+    for view, observe in (((), count_activity), ((np.int32(1),), firing_rates)):
         ways = [
-            compile_evaluation(plan.network, plan.recipe, 2, parallel, way, way.train)(variables, *view)
+            compile_evaluation(plan.network, plan.spec, 2, parallel, way.train, observe)(variables, *view)
             for way in (dataset, dataset.on_demand())
         ]
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), *ways)
-    ways = [
-        survey_split(plan.network, variables, plan.recipe, 2, parallel, way) for way in (dataset, dataset.on_demand())
-    ]
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *ways)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *ways)
 
 
 def test_frames_reach_the_network_time_first():
@@ -183,7 +188,7 @@ def test_frames_reach_the_network_time_first():
     frames = np.random.default_rng(0).poisson(0.3, (9, 3, 4, 4, 2)).astype(np.uint16)
     split = Split(frames, np.zeros(9, np.int32))
     dataset = Dataset("events", split, split, split, ("a", "b"))
-    recipe = make_plan().recipe._replace(augmentation=lambda key, image: image)
-    batch = view_batch(recipe, on_devices(dataset, split, one_device()), jnp.array([4, 2]), 1)
+    spec = make_spec(augmentation=lambda key, image: image, mean=dataset.mean, std=dataset.std)
+    batch = view_batch(spec, gather(on_devices(split, one_device()), jnp.array([4, 2])), 1).images
     expected = frames[[4, 2]] / 255 / (frames / 255).std((0, 1, 2, 3))
     np.testing.assert_allclose(batch, np.swapaxes(expected, 0, 1), rtol=1e-6)

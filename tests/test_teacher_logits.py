@@ -20,13 +20,16 @@ from sealkd_jax.losses import METHODS
 from sealkd_jax.models import ConvNet, Network, SpikingNet
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
-    Recipe,
+    EpochSpec,
     compile_evaluation,
     create_optimizer,
+    epoch_order,
+    gather,
     init_state,
     make_epoch,
     make_step,
     on_devices,
+    steps_per_epoch,
 )
 from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.weights.own import flatten
@@ -60,10 +63,10 @@ def variables_of_stored_and_online(directory):
     digits, parallel = load("digits"), Parallel("jit", first_devices(1))
     teacher = Network(ConvNet(10, features=(4, 8), pool=(True, True)))
     student = Network(SpikingNet(10, features=(4, 8), pool=(True, True)))
-    recipe = Recipe(crop(1), view_seed=3, views=4, batch_size=64, epochs=4)
+    spec = EpochSpec(crop(1), 3, views=4, batch_size=64, epochs=4, mean=digits.mean, std=digits.std)
     optimizer = create_optimizer("sgd", 0.1, weight_decay=1e-4)
     step = make_step(student, METHODS["seal"], optimizer, timesteps=2)
-    data = on_devices(digits, digits.train, parallel)
+    data, steps = on_devices(digits.train, parallel), steps_per_epoch(spec, digits)
     image = jnp.zeros((1, 8, 8, 1))
     said_by = teacher.init(jax.random.key(7), image)
 
@@ -74,19 +77,20 @@ def variables_of_stored_and_online(directory):
 
         return step_online
 
-    evaluate = compile_evaluation(teacher, recipe, 1, parallel, digits, digits.train)
+    evaluate = compile_evaluation(teacher, spec, 1, parallel, digits.train)
     path = directory / "logits.safetensors"
     write_teacher_logits(path, lambda k: np.asarray(evaluate(said_by, np.int32(k)).logits[0]), 4, PRINTS)
     stored = read(path, examples=len(digits.train.labels), classes=10)
 
     def trained(step_of, logits_of):
-        def epoch_fn(state, said_by, *args):
-            return make_epoch(step_of(said_by), recipe, split_batch=parallel.split_batch)(state, *args)
+        def epoch_fn(state, said_by, data, epoch):
+            order = epoch_order(spec, len(data.labels), jax.random.key(1), epoch)
+            return make_epoch(step_of(said_by), spec, steps, gather)(state, data, order, epoch, 0)
 
         run_epoch = parallel.compile_epoch(epoch_fn)
         state = parallel.put(init_state(student, optimizer, jax.random.key(0), image))
-        for epoch in range(recipe.epochs):
-            state, _ = run_epoch(state, said_by, data, logits_of(epoch), jax.random.key(1), jnp.int32(epoch))
+        for epoch in range(spec.epochs):
+            state, _ = run_epoch(state, said_by, data._replace(teacher_logits=logits_of(epoch)), jnp.int32(epoch))
         return {name: np.asarray(array) for name, array in flatten(state.variables).items()}
 
     return trained(lambda _: step, stored.view), trained(online, lambda _: None)

@@ -10,14 +10,15 @@ import numpy as np
 import optax
 import pytest
 
-from sealkd_jax.data import crop
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import PLIF
 from sealkd_jax.training import (
     Batch,
-    Recipe,
     create_optimizer,
+    epoch_order,
+    firing_rates,
+    gather,
     init_state,
     learning_rate_schedule,
     make_epoch,
@@ -32,7 +33,15 @@ from sealkd_jax.training import (
 from sealkd_jax.training.checkpoints import Checkpoints
 from sealkd_jax.training.loop import first_not_finite
 from sealkd_jax.training.optimizer import kernels
-from tests.helpers.small_training import CLASSES, Interrupted, make_dataset, make_network, make_plan, one_device
+from tests.helpers.small_training import (
+    CLASSES,
+    Interrupted,
+    make_dataset,
+    make_network,
+    make_plan,
+    make_spec,
+    one_device,
+)
 
 # ---- optimiser
 
@@ -167,21 +176,22 @@ def test_every_method_trains(method):
 def test_an_epoch_shows_each_example_at_most_once_in_an_order_of_its_own():
     """The step is replaced by one that writes down what it is given."""
     dataset = make_dataset(examples=21)
-    recipe = Recipe(crop(1), view_seed=5, views=3, batch_size=4, epochs=10)
-    data = on_devices(dataset, dataset.train, one_device())
+    spec = make_spec(view_seed=5, views=3, batch_size=4, epochs=10)
+    data = on_devices(dataset.train, one_device())
 
     def write_down(state, batch, progress):
         return state, {"batch": batch, "progress": progress}
 
-    run = jax.jit(make_epoch(write_down, recipe))
-    index = jnp.arange(21)
+    run = jax.jit(make_epoch(write_down, spec, 5, gather))
+    data = data._replace(teacher_logits=jnp.arange(21.0)[:, None])  # the teacher says the example's position
     orders = []
     for epoch in (0, 3, 4):
-        _, seen = run(None, data, index[:, None].astype(jnp.float32), jax.random.key(0), jnp.int32(epoch))
-        order = np.asarray(seen["batch"].teacher_logits[..., 0], int)  # the teacher says the example's index
+        taken = epoch_order(spec, 21, jax.random.key(0), epoch)
+        _, seen = run(None, data, taken, jnp.int32(epoch), 0)
+        order = np.asarray(seen["batch"].teacher_logits[..., 0], int)
         assert order.shape == (5, 4) and len(set(order.ravel())) == 20
         np.testing.assert_array_equal(seen["batch"].labels, dataset.train.labels[order])
-        views = jnp.stack([view_batch(recipe, data, jnp.asarray(row), epoch % 3) for row in order])
+        views = jnp.stack([view_batch(spec, gather(data, row), epoch % 3).images for row in order])
         np.testing.assert_allclose(seen["batch"].images, views, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(seen["progress"], (epoch + np.arange(5) / 5) / 10, rtol=1e-6)
         orders.append(tuple(order.ravel()))
@@ -189,29 +199,26 @@ def test_an_epoch_shows_each_example_at_most_once_in_an_order_of_its_own():
 
 
 def test_logits_per_timestep_reach_the_loss_time_first():
-    dataset = make_dataset(examples=8)
-    recipe = Recipe(crop(0), view_seed=0, views=1, batch_size=4, epochs=1)
     teacher = np.random.default_rng(0).normal(size=(8, 5, CLASSES)).astype(np.float32)
-    run = jax.jit(make_epoch(lambda state, batch, _: (state, batch), recipe))
-    data = on_devices(dataset, dataset.train, one_device())._replace(labels=jnp.arange(8))
-    _, seen = run(None, data, jnp.asarray(teacher), jax.random.key(0), jnp.int32(0))
-    np.testing.assert_array_equal(seen.teacher_logits, np.swapaxes(teacher[np.asarray(seen.labels)], 1, 2))
+    data = on_devices(make_dataset(examples=8).train, one_device())._replace(teacher_logits=jnp.asarray(teacher))
+    seen = view_batch(make_spec(), gather(data, jnp.array([5, 2])), 0).teacher_logits
+    np.testing.assert_array_equal(seen, np.swapaxes(teacher[[5, 2]], 0, 1))
 
 
 @pytest.mark.parametrize("batch_size", [4, 16, 40])
 def test_evaluation_counts_every_example_once(batch_size):
-    dataset, network = make_dataset(), make_network()
-    recipe = Recipe(crop(1), view_seed=0, views=1, batch_size=batch_size, epochs=1)
-    test = on_devices(dataset, dataset.test, one_device())
-    images = view_batch(recipe, test, jnp.arange(17), 0)
+    network, spec = make_network(), make_spec(batch_size=batch_size)
+    test = on_devices(make_dataset().test, one_device())
+    images = view_batch(spec, test, 0).images
     variables = network.init(jax.random.key(0), images)
-    evaluation = jax.jit(make_evaluation(network, recipe, timesteps=3))(variables, test)
+    observe = {"timesteps": 3, "observe": firing_rates}
+    evaluation = jax.jit(make_evaluation(network, spec, **observe))(variables, test)
     logits, spikes = network.spikes(variables, images, timesteps=3)
     np.testing.assert_allclose(evaluation.logits, logits, rtol=1e-5, atol=1e-6)
-    rate = spikes["block_0/neuron"].reshape(3, 17, -1).mean(-1)
-    np.testing.assert_allclose(evaluation.firing_rates["block_0/neuron"], rate, rtol=1e-6)
-    coarse = make_evaluation(make_network(dtype=jnp.bfloat16), recipe, timesteps=3)
-    assert jax.eval_shape(coarse, variables, test).firing_rates["block_0/neuron"].dtype == jnp.float32
+    rates = spikes["block_0/neuron"].reshape(3, 17, -1).mean(-1)
+    np.testing.assert_allclose(evaluation.sums["block_0/neuron"], rates.sum(1), rtol=1e-6)
+    coarse = make_evaluation(make_network(dtype=jnp.bfloat16), spec, **observe)
+    assert jax.eval_shape(coarse, variables, test).sums["block_0/neuron"].dtype == jnp.float32
 
 
 # ---- the loop
@@ -278,7 +285,7 @@ def test_a_run_that_goes_nan_names_the_term_and_keeps_the_last_good_checkpoint(t
 
 def test_parameters_that_the_last_update_made_infinite_are_not_kept(tmp_path):
     plan = make_plan(learning_rate=3e38, weight_decay=10.0, warmup_epochs=0)
-    plan = replace(plan, recipe=plan.recipe._replace(batch_size=40, epochs=1))
+    plan = replace(plan, spec=plan.spec._replace(batch_size=40, epochs=1))
     with pytest.raises(
         FloatingPointError, match=r"epoch 1, after step 1: the norm of all parameters is .* with no checkpoint"
     ):
@@ -292,8 +299,8 @@ def test_what_came_first_is_named_and_parameters_where_nothing_else_is_wrong():
     late, later = (np.where(np.arange(5) < n, 1, np.nan) for n in (2, 3))
     assert first_not_finite(fine | {"loss": later, "grad_norm": late}) == "step 3: gradient is nan"
     assert first_not_finite(fine | {"terms": {"ce": later}, "variables_norm": late[-1:]}) == "step 4: ce is nan"
-    in_pieces = {"variables_norm": np.array([1, np.inf])}
-    assert first_not_finite(fine | in_pieces) == "after step 5: the norm of all parameters is inf"
+    in_chunks = {"variables_norm": np.array([1, np.inf])}
+    assert first_not_finite(fine | in_chunks) == "after step 5: the norm of all parameters is inf"
 
 
 def test_a_gradient_that_is_not_finite_is_named(tmp_path):
@@ -306,7 +313,7 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path):
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     plan = make_plan()
-    plan = replace(plan, recipe=plan.recipe._replace(batch_size=41))
+    plan = replace(plan, spec=plan.spec._replace(batch_size=41))
     with pytest.raises(InputError, match="batch_size 41: expected 1 to 40"):
         train(plan, make_dataset(), tmp_path, one_device())
     assert list(tmp_path.iterdir()) == []

@@ -139,11 +139,6 @@ class Parallel:
             return self
         return Parallel(self.mode, [device for k, device in enumerate(self.devices) if k % of_process < count])
 
-    def single_device(self) -> "Parallel":
-        """This process's first device, for what every process computes on its own."""
-        rank = jax.process_index() % self.processes
-        return Parallel("jit", self.devices[rank * len(self.devices) // self.processes :][:1])
-
     def process_shard(self, array: np.ndarray) -> np.ndarray:
         """The part of an array `[..., B]` for the devices of this process.
 
@@ -170,20 +165,28 @@ class Parallel:
             raise InputError(f"batch_size {len(index)}: {len(self.devices)} devices do not divide it")
         return jax.lax.dynamic_slice_in_dim(index, jax.lax.axis_index(DATA_AXIS) * size, size)
 
-    def compile_epoch(self, epoch_fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles (state, ...) -> (state, metrics), written with `axis_name` and `split_batch` of this object."""
+    def compile_epoch(self, epoch_fn: Callable[..., Any], *, sharded: bool = False) -> Callable[..., Any]:
+        """Compiles (state, data, ...) -> (state, metrics), a function that uses `axis_name` and `split_batch`.
+
+        With `sharded`, `data` are batches laid out by `put_batches`; otherwise every device has all of `data`. The
+        state is donated.
+        """
         if self.mode == "jit":
             return jax.jit(self._on_mesh(epoch_fn), donate_argnums=0, out_shardings=self.replicated)
         mapped = jax.pmap(
-            lambda _, args: epoch_fn(*args), DATA_AXIS, devices=self.devices, in_axes=(0, None), out_axes=None
+            lambda _, state, data, args: epoch_fn(state, data, *args),
+            DATA_AXIS,
+            devices=self.devices,
+            in_axes=(0, None, 0 if sharded else None, None),
+            out_axes=None,
         )
-        numbers = np.arange(len(self.devices) // self.processes)  # pmap wants an argument to map over
-        return lambda *args: self._on_all_processes(mapped(numbers, args))
+        numbers = np.arange(len(self.devices) // self.processes)  # pmap needs an argument to map over
+        return lambda state, data, *args: self._on_all_processes(mapped(numbers, state, data, args))
 
     def put_batches(self, batches: Any) -> Any:
-        """Lays batches `[P, B, ...]` out for `compile_piece`, to every device its own part of each batch.
+        """Lays batches `[P, B, ...]` out for `compile_epoch`, so that every device gets its shard of each batch.
 
-        Of each batch, a process brings its `process_shard`.
+        A process passes its `process_shard` of each batch.
         """
         axis = PartitionSpec(None, DATA_AXIS) if self.mode == "jit" else PartitionSpec(DATA_AXIS)
         sharding, own = NamedSharding(self._mesh, axis), len(self.devices) // self.processes
@@ -195,36 +198,23 @@ class Parallel:
 
         return jax.tree.map(lay_out, batches)
 
-    def compile_piece(self, piece_fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles (state, batches, ...) -> (state, metrics) for `batches` from `put_batches`."""
-        if self.mode == "jit":
-            return jax.jit(self._on_mesh(piece_fn), donate_argnums=0, out_shardings=self.replicated)
-        mapped = jax.pmap(
-            lambda batches, state, args: piece_fn(state, batches, *args),
-            DATA_AXIS,
-            devices=self.devices,
-            in_axes=(0, None, None),
-            out_axes=None,
-        )
-        return lambda state, batches, *args: self._on_all_processes(mapped(batches, state, args))
-
     def _on_all_processes(self, tree: Any) -> Any:
-        """What `pmap` returns knows this process's devices alone, though all have the same: so that `jit` takes it."""
+        """Makes results of `pmap`, which are on this process's devices, arrays on all devices for `jit`."""
         if self.processes == 1:
             return tree
 
         def join(x: jax.Array) -> jax.Array:
-            parts = [shard.data for shard in x.addressable_shards]
-            return jax.make_array_from_single_device_arrays(x.shape, self.replicated, parts)
+            copies = [shard.data for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape, self.replicated, copies)
 
         return jax.tree.map(join, tree)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles a program without collectives of its own, such as an evaluation with `constrain_batch`."""
+        """Compiles a function without collectives of its own, such as an evaluation with `constrain_batch`."""
         return jax.jit(self._on_mesh(function), out_shardings=self.replicated)
 
     def _on_mesh(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, traced where `per_shard` finds the mesh."""
+        """The same function, traced where `per_shard` finds the mesh."""
         if len(self.devices) == 1:
             return function
 

@@ -12,7 +12,7 @@ from sealkd_jax.models import Network, Variables, create_student, create_teacher
 from sealkd_jax.parallel.sharding import check_batch
 from sealkd_jax.programs.data import pick_augmentation
 from sealkd_jax.programs.options import DistillOptions, TeacherOptions
-from sealkd_jax.training import Plan, Recipe, steps_per_epoch
+from sealkd_jax.training import EpochSpec, Plan, steps_per_epoch
 
 
 def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
@@ -24,7 +24,7 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     plan = Plan(
         network=student_network(options, dataset),
         method=bind_method(options.method, options.hyper),
-        recipe=student_recipe(options, dataset),
+        spec=student_spec(options, dataset),
         timesteps=options.timesteps,
         seed=options.seed,
         optimizer=options.optimizer,
@@ -36,7 +36,7 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     check_batch(options.batch_size, 1, options.accumulate)
     if options.accumulate > 1 and options.method == "card":
         raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss couples the whole batch")
-    steps_per_epoch(plan.recipe, dataset)
+    steps_per_epoch(plan.spec, dataset)
     if dataset.frames not in (None, options.timesteps):
         raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
     abstract_variables(plan.network, dataset)
@@ -49,10 +49,17 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     return plan
 
 
-def student_recipe(options: DistillOptions, dataset: Dataset) -> Recipe:
+def student_spec(options: DistillOptions, dataset: Dataset) -> EpochSpec:
     """The batches, views and epochs of a student."""
-    augmentation = pick_augmentation(options, dataset)
-    return Recipe(augmentation, options.view_seed, options.views, options.batch_size, options.epochs)
+    return EpochSpec(
+        pick_augmentation(options, dataset),
+        options.view_seed,
+        options.views,
+        options.batch_size,
+        options.epochs,
+        dataset.mean,
+        dataset.std,
+    )
 
 
 def student_network(options: DistillOptions, dataset: Dataset) -> Network:
@@ -100,7 +107,7 @@ def plan_teacher(options: TeacherOptions, dataset: Dataset) -> Plan:
         InputError: for options that do not fit the data, which would fail only in training.
     """
     plan = teacher_plan(options, dataset)
-    steps_per_epoch(plan.recipe, dataset)
+    steps_per_epoch(plan.spec, dataset)
     with jax.enable_x64(options.precision == "float64"):
         abstract_variables(plan.network, dataset)
     return plan
@@ -117,8 +124,14 @@ def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
             frame_mode=options.teacher_sees,
         ),
         method=METHODS["none"],
-        recipe=Recipe(
-            pick_augmentation(options, dataset), options.seed, options.epochs, options.batch_size, options.epochs
+        spec=EpochSpec(
+            pick_augmentation(options, dataset),
+            options.seed,
+            options.epochs,
+            options.batch_size,
+            options.epochs,
+            dataset.mean,
+            dataset.std,
         ),
         timesteps=1,
         seed=options.seed,

@@ -1,5 +1,6 @@
 """The results of a run: what its reported model does on the test split, in numbers and files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.teachers import Teacher
-from sealkd_jax.training import Plan, Survey, Trained, params_digest, survey_split
+from sealkd_jax.training import Counts, Plan, Trained, compile_evaluation, count_activity, params_digest
 from sealkd_jax.weights.own import save_weights
 
 HARDEST = 12  # examples
@@ -35,8 +36,9 @@ def save_results(
     Only the main process writes.
     """
     test = dataset.test
-    survey = survey_split(plan.network, trained.variables, plan.recipe, plan.timesteps, parallel, dataset)
-    logits = np.asarray(survey.logits, np.float32)
+    evaluate = compile_evaluation(plan.network, plan.spec, plan.timesteps, parallel, test, count_activity)
+    logits, counts = evaluate(trained.variables)
+    logits = np.asarray(logits, np.float32)
     summary = {
         "preset": preset,
         "dataset": dataset.name,
@@ -54,8 +56,10 @@ def save_results(
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,
         "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
-        **activity(survey, len(test.labels)),
-        "energy": energy_of(plan.network, trained.variables, dataset.train.images.shape[-3:], survey),
+        **activity(counts, len(test.labels)),
+        "energy": energy_of(
+            plan.network, trained.variables, dataset.train.images.shape[-3:], counts.inputs, len(test.labels)
+        ),
         "n_test": len(test.labels),
         "classes": list(dataset.classes),
         "input": {
@@ -89,12 +93,12 @@ def _teacher_name(options: DistillOptions, teacher: Teacher | None) -> str | Non
     return options.teacher_logits.name if options.teacher_logits and needs_teacher(options.method) else None
 
 
-def activity(survey: Survey, examples: int) -> dict[str, Any]:
+def activity(counts: Counts, examples: int) -> dict[str, Any]:
     """Firing rates, dead and saturated neurons by layer, and the firing rate of all neurons together.
 
     Dead neurons fired at no timestep of any example, saturated ones at every timestep of every example.
     """
-    layers = {name: np.asarray(count) for name, count in survey.spikes.items()}
+    layers = {name: np.asarray(count) for name, count in counts.spikes.items()}
     spikes = sum(int(count.sum(dtype=np.int64)) for count in layers.values())
     return {
         "firing_rate": spikes / (examples * sum(count.size for count in layers.values())),
@@ -106,12 +110,21 @@ def activity(survey: Survey, examples: int) -> dict[str, Any]:
     }
 
 
-def energy_of(network: Network, variables: Variables, image_shape: tuple[int, ...], survey: Survey) -> dict[str, Any]:
-    """`diagnostics.energy` of the network, with the rates of each layer's input: after pooling, not before."""
+def energy_of(
+    network: Network,
+    variables: Variables,
+    image_shape: tuple[int, ...],
+    inputs: Mapping[str, np.ndarray],
+    examples: int,
+) -> dict[str, Any]:
+    """`diagnostics.energy` of the network, with the rates of each layer's input: after pooling, not before.
+
+    `inputs` are those of `Counts`, summed over that many examples.
+    """
     synapses = network.synapses(variables, image_shape)
     macs = {name: layer.macs for name, layer in synapses.items()}
-    rates = {name: survey.inputs[name] for name, layer in synapses.items() if layer.spikes}
-    runs = {name: len(survey.inputs[name]) for name in macs}
+    rates = {name: inputs[name] / examples for name, layer in synapses.items() if layer.spikes}
+    runs = {name: len(inputs[name]) for name in macs}
     return energy(macs, rates, real_runs=runs) | {"macs": macs}
 
 

@@ -30,11 +30,11 @@ from sealkd_jax.programs.options import (
     TrainingOptions,
     WatchOptions,
 )
-from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, student_recipe, teacher_plan
+from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, student_spec, teacher_plan
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.progress import progress
 from sealkd_jax.programs.runs import read_run_options
-from sealkd_jax.training import Plan, Recipe, compile_evaluation, train
+from sealkd_jax.training import EpochSpec, Plan, compile_evaluation, train
 from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
 from sealkd_jax.weights.own import load_weights, params_digest, save_weights
 from sealkd_jax.weights.torch_names import import_torch
@@ -101,7 +101,7 @@ def obtain_teacher(options: TeacherOptions, plan: Plan, dataset: Dataset, parall
 
 def _train_teacher(directory: Path, options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> None:
     with progress("teacher", options.epochs, options, directory) as show:
-        trained = train(plan, dataset, directory, parallel, on_epoch=show, on_piece=show, on_damage=warn)
+        trained = train(plan, dataset, directory, parallel, on_epoch=show, on_chunk=show, on_damage=warn)
     if is_main_process():
         _save_teacher(directory, options, trained.variables, dataset, scale=None, seconds=trained.seconds)
 
@@ -178,10 +178,11 @@ def evaluate_teacher(
 ) -> Teacher:
     """The network as a teacher, with its logits for the test split."""
     parallel, float64 = parallel.for_batch_size(options.batch_size), options.precision == "float64"
-    recipe = Recipe(pick_augmentation(options, dataset), 0, 1, options.batch_size, 1)
+    seen = rescale(dataset, scale)
+    spec = EpochSpec(pick_augmentation(options, dataset), 0, 1, options.batch_size, 1, seen.mean, seen.std)
     with jax.enable_x64(float64):
-        variables, seen = parallel.put(variables), rescale(dataset, scale)
-        logits = compile_evaluation(network, recipe, timesteps, parallel, seen, seen.test)(variables).logits
+        variables = parallel.put(variables)
+        logits = compile_evaluation(network, spec, timesteps, parallel, dataset.test)(variables).logits
     return Teacher(
         network,
         options.batch_size,
@@ -277,9 +278,8 @@ def _compute_logits(
     fingerprints: dict[str, str],
 ) -> None:
     parallel = parallel.for_batch_size(teacher.batch_size)
-    recipe = student_recipe(options, dataset)._replace(batch_size=teacher.batch_size)
-    seen = rescale(dataset, teacher.scale)
-    evaluate = compile_evaluation(teacher.network, recipe, teacher.timesteps, parallel, seen, seen.train)
+    spec = student_spec(options, rescale(dataset, teacher.scale))._replace(batch_size=teacher.batch_size)
+    evaluate = compile_evaluation(teacher.network, spec, teacher.timesteps, parallel, dataset.train)
     with progress("views", options.views, options) as show:
 
         def view(k: int) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""The optimiser: SGD with momentum or AdamW, warm-up and cosine, weight decay on kernels only."""
+"""The optimiser: SGD with momentum or AdamW, warm-up and cosine, weight decay on kernels only.
 
-from typing import Any
+Gradient clipping, or an average of the weights, is another transformation in `create_optimizer`'s chain.
+"""
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,30 +11,30 @@ import optax
 from sealkd_jax.errors import InputError
 
 OPTIMIZERS = ("sgd", "adamw")
-"""The names that `create_optimizer` takes."""
+"""The names for `create_optimizer`."""
 
 
-def kernels(params: Any) -> Any:
+def kernels(params: chex.ArrayTree) -> chex.ArrayTree:
     """True for the kernels of convolutions and dense layers; False for biases, BatchNorm and neurons."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def learning_rate_schedule(peak: float, *, steps: int, warmup_steps: int) -> optax.Schedule:
-    """From 0 up to `peak` in a straight line over `warmup_steps`, then along half a cosine to 0 at `steps`."""
+    """Rises linearly from 0 to `peak` over `warmup_steps`, then falls along half a cosine to 0 at `steps`."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup_steps else peak,
         peak_value=peak,
         warmup_steps=warmup_steps,
         decay_steps=steps,
     )
-    # optax would compute in float32 whatever the precision, since its counts are int32
+    # optax counts in int32 and would compute in float32 whatever the precision
     return lambda count: schedule(jnp.asarray(count, jnp.result_type(float)))
 
 
 def create_optimizer(
     name: str, schedule: optax.Schedule, *, weight_decay: float, momentum: float = 0.9
 ) -> optax.GradientTransformation:
-    """SGD (weight decay joins the gradient, as in PyTorch) or AdamW (decoupled; `momentum` is its first beta).
+    """SGD, whose weight decay is added to the gradient as in PyTorch, or AdamW, whose first beta is `momentum`.
 
     Raises:
         InputError: for a name that is not in `OPTIMIZERS`.

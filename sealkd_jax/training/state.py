@@ -1,7 +1,8 @@
-"""What training changes."""
+"""The state that training changes."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import chex
 import jax
 import optax
 
@@ -9,16 +10,23 @@ from sealkd_jax.models import Network, Variables
 
 
 class TrainState(NamedTuple):
-    """Everything a step reads and replaces. Order and augmentation follow from seed and epoch, not from here."""
+    """All that a step reads and replaces. Order and augmentation follow from seed and epoch, not from the state."""
 
     variables: Variables
-    opt_state: Any
+    opt_state: chex.ArrayTree
+
+    @property
+    def evaluated(self) -> Variables:
+        """The variables that are validated, and reported at the end.
+
+        An average of the weights, kept in `opt_state` by a transformation of `create_optimizer`, goes here.
+        """
+        return self.variables
 
 
 def init_state(
-    network: Network, optimizer: optax.GradientTransformation, key: jax.Array, images: jax.Array
+    network: Network, optimizer: optax.GradientTransformation, key: chex.PRNGKey, images: chex.Array
 ) -> TrainState:
-    """A fresh state for images `[B, H, W, C]` of this shape, already normalised."""
-
+    """The initial state for images of this shape, `[B, H, W, C]` or `[T, B, H, W, C]`."""
     variables = network.init(key, images)
     return TrainState(variables, jax.jit(optimizer.init)(variables.params))

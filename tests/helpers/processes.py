@@ -90,7 +90,7 @@ def _distill(words: list[str]) -> None:
     from sealkd_jax.programs.commands import distill
     from sealkd_jax.training import feed
 
-    feed.PIECE_BYTES = 2 * 32 * 64  # two batches
+    feed.CHUNK_BYTES = 2 * 32 * 64  # two batches
     preset = presets.PRESETS["digits"]
     teacher = replace(preset.teacher, epochs=1, warmup_epochs=0, precision="float64", batch_size=32)
     presets.PRESETS["digits"] = preset._replace(teacher=teacher)

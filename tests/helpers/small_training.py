@@ -6,7 +6,7 @@ from sealkd_jax.data import Dataset, Split, crop
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, SpikingNet
 from sealkd_jax.parallel.sharding import Parallel
-from sealkd_jax.training import Plan, Recipe
+from sealkd_jax.training import EpochSpec, Plan
 from tests.helpers.devices import first_devices
 
 CLASSES = 3
@@ -30,10 +30,14 @@ def make_network(**kwargs) -> Network:
     return Network(SpikingNet(CLASSES, features=(4,), pool=(True,), **kwargs))
 
 
+def make_spec(**changes) -> EpochSpec:
+    scale = {"mean": np.array([0.4]), "std": np.array([0.25])}
+    return EpochSpec(crop(1), view_seed=0, views=2, batch_size=8, epochs=4, **scale)._replace(**changes)
+
+
 def make_plan(method="none", **kwargs) -> Plan:
     method = METHODS[method] if isinstance(method, str) else method
-    recipe = Recipe(crop(1), view_seed=0, views=2, batch_size=8, epochs=4)
-    return Plan(make_network(), method, recipe, 2, seed=0, **{**RECIPE, **kwargs})
+    return Plan(make_network(), method, make_spec(), 2, seed=0, **{**RECIPE, **kwargs})
 
 
 RECIPE = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-3, "warmup_epochs": 1}

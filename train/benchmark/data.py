@@ -17,7 +17,7 @@ from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.option import HIDDEN, at_least
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
-from sealkd_jax.training import Batch, on_devices, prepare, view_batch
+from sealkd_jax.training import Batch, gather, on_devices, prepare, view_batch
 from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import Timing, in_turn, measure
 
@@ -63,10 +63,10 @@ def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing],
     program = prepare(plan, dataset, parallel)
     batch = options.batch_size
     some = min(4 * batch, len(labels))
-    data = on_devices(dataset, Split(take(images, range(some)), labels[:some]), parallel)
+    data = on_devices(Split(take(images, range(some)), labels[:some]), parallel)
     index = parallel.put(jnp.asarray(np.random.default_rng(0).permutation(some)[:batch]))
-    view = jax.jit(lambda data, index, k: view_batch(plan.recipe, data, index, k))
-    state, _ = program.begin(data, plan.seed)
+    view = jax.jit(lambda data, index, k: view_batch(plan.spec, gather(data, index), k).images)
+    state, _ = program.begin(plan.seed)
     state = parallel.put(state)
     teacher = jnp.zeros((batch, len(dataset.classes))) if needs_teacher(options.method) else None
     prepared = Batch(view(data, index, 1), data.labels[index], teacher)

@@ -26,8 +26,7 @@ from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.option import HIDDEN, at_least
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
-from sealkd_jax.training import prepare
-from sealkd_jax.training.epoch import DeviceData, PieceBatch, Scale
+from sealkd_jax.training import Batch, prepare
 from train.benchmark.table import RESULTS_DIR, print_table, save
 
 EXAMPLES, CLASSES = 1_271_167, 1000  # of the training split that the preset learns from
@@ -48,7 +47,7 @@ class ImagenetOptions(DistillOptions):
     """JSON file for the numbers; runs/benchmark/imagenet.json if not given."""
 
 
-def compiled_piece(options: DistillOptions, devices: list[jax.Device]) -> jax.stages.Compiled:
+def compiled_chunk(options: DistillOptions, devices: list[jax.Device]) -> jax.stages.Compiled:
     """One batch of an epoch of streamed pictures, compiled for these devices."""
     dataset = nowhere(options.image_size)
     parallel = Parallel("jit", devices)
@@ -59,16 +58,13 @@ def compiled_piece(options: DistillOptions, devices: list[jax.Device]) -> jax.st
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     image, batch = dataset.train.images.shape[1:], (1, options.batch_size)
-    scale = Scale(*(described((), np.float32, image[-1]) for _ in range(2)))
     number, whole = described((), np.int32), (None, DATA_AXIS)
-    one = DeviceData(described((), np.uint8, 1, *image), described((), np.int32, 1), scale, number)
-    state, _ = jax.eval_shape(lambda data: program.begin(data, options.seed), one)
+    state, _ = jax.eval_shape(program.begin, options.seed)
     state = jax.tree.map(lambda leaf: described((), leaf.dtype, *leaf.shape), state)
     labels, teacher = described(whole, np.int32, *batch), described(whole, np.float32, *batch, CLASSES)
-    batches = PieceBatch(
-        described(whole, np.uint8, *batch, *image), labels, labels, teacher if needs_teacher(options.method) else None
-    )
-    return parallel.compile_piece(program.piece).lower(state, batches, scale, number, number).compile()
+    images, logits = described(whole, np.uint8, *batch, *image), teacher if needs_teacher(options.method) else None
+    chunk = Batch(images, labels, logits, position=labels)
+    return parallel.compile_epoch(program.chunk, sharded=True).lower(state, chunk, number, number).compile()
 
 
 def nowhere(size: int) -> Dataset:
@@ -120,7 +116,7 @@ def main(argv: list[str]) -> None:
     measured: dict[int, dict[str, float]] = {}
     for share in options.shares:
         with jax.enable_x64(options.precision == "float64"):
-            compiled = compiled_piece(replace(options, batch_size=share * len(devices)), devices)
+            compiled = compiled_chunk(replace(options, batch_size=share * len(devices)), devices)
         memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
         exchange = exchanged(compiled.as_text())
         parts = {

@@ -193,7 +193,7 @@ def _train(
         cell.plan, seeds, dataset, cell.parallel, teacher_logits=logits, at_once=at_once, on_epoch=on_epoch
     )
     plan, test = cell.plan, dataset.test
-    evaluate = compile_evaluation(plan.network, plan.recipe, plan.timesteps, cell.parallel, dataset, test)
+    evaluate = compile_evaluation(plan.network, plan.spec, plan.timesteps, cell.parallel, test)
     by_timestep = [
         accuracy_by_timestep(evaluate(cell.parallel.put(student.variables)).logits, test.labels).tolist()
         for student in students

@@ -114,7 +114,7 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
                     parallel,
                     teacher_logits=teacher_logits,
                     on_epoch=show,
-                    on_piece=show,
+                    on_chunk=show,
                     on_damage=warn,
                 )
             summary = save_results(out, preset, options, plan, trained, dataset, teacher, parallel)
