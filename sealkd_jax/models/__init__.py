@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.layers.neurons import IAF, LIF, NEURONS, PLIF, Neuron, NeuronFactory
 from sealkd_jax.models.network import Activity, Network, Variables
 from sealkd_jax.models.observe import Synapses
@@ -118,4 +118,5 @@ def _positive_width(width: float) -> float:
 
 def _expect(what: str, value: str, choices: Any) -> None:
     if value not in choices:
-        raise InputError(f"{what} {value!r}: unknown; expected one of {', '.join(choices)}")
+        nearest = did_you_mean(value, choices)
+        raise InputError(f"{what} {value!r}: unknown; expected one of {', '.join(choices)}{nearest}")

@@ -67,7 +67,10 @@ def make_cells(options: CompareOptions, dataset: Dataset) -> list[Cell]:
     sweeps = _read_sweeps(options.sweep, known)
     for item in options.hyper:
         if item.partition("=")[0] not in known:
-            raise InputError(f"--hyper {item}: expected NAME=VALUE; these methods have {', '.join(sorted(known))}")
+            nearest = did_you_mean(item.partition("=")[0], known)
+            raise InputError(
+                f"--hyper {item}: expected NAME=VALUE; these methods have {', '.join(sorted(known))}{nearest}"
+            )
     return [cell for method in methods for cell in _cells_of(method, sweeps, options, dataset)]
 
 

@@ -85,27 +85,20 @@ class Option(NamedTuple):
         Raises:
             InputError: if it is not of the option's type.
         """
-        if given is None and self.optional:
-            return None
         if not self.many:
             return self._read_one(given)
         if isinstance(given, Mapping):  # hyper={"alpha": 0.6}
             given = [f"{name}={_listed(value)}" for name, value in given.items()]
-        return tuple(self._read_one(each) for each in ([given] if isinstance(given, str) else given))
+        return tuple(map(self._read_one, given if isinstance(given, list | tuple) else [given]))
 
     def _read_one(self, given: Any) -> Any:
         text = _listed(given)
         if self.optional and text == "None":
             return None
-        if self.choices or self.kind is bool:
-            values: dict[str, Any] = {choice: choice for choice in self.choices} or {"True": True, "False": False}
-            if text in values:
-                return values[text]
-            raise self.refuse(given, f"one of {', '.join(values)}{did_you_mean(text, values)}")
         try:
-            return self.kind(text)
+            return read_as(self.kind, text)
         except ValueError as error:
-            raise self.refuse(given, {int: "a whole number", float: "a number"}[self.kind]) from error
+            raise self.refuse(given, str(error)) from error
 
     def check(self, value: Any) -> None:
         """Check the range of a value, or of each of several, and whether its name is known.
@@ -125,6 +118,23 @@ class Option(NamedTuple):
     def refuse(self, given: Any, expected: str, why: str = "") -> InputError:
         """The error for a value that does not fit."""
         return InputError(f"{self.name} {given}: {why}expected {expected}")
+
+
+def read_as(kind: Any, text: str) -> Any:
+    """A text as a value of a type, which may be a `Literal`.
+
+    Raises:
+        ValueError: if it is none; its message says what was expected.
+    """
+    if kind is bool or get_origin(kind) is Literal:
+        values: dict[str, Any] = {str(value): value for value in get_args(kind) or (True, False)}
+        if text not in values:
+            raise ValueError(f"one of {', '.join(values)}{did_you_mean(text, values)}")
+        return values[text]
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError({int: "a whole number", float: "a number"}.get(kind, kind.__name__)) from error
 
 
 def _listed(value: Any) -> str:

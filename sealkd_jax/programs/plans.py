@@ -6,11 +6,12 @@ import jax
 import numpy as np
 
 from sealkd_jax.data import Dataset
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.losses import METHODS, Method, hyperparameters
 from sealkd_jax.models import Network, Variables, create_student, create_teacher
 from sealkd_jax.parallel.sharding import check_batch
 from sealkd_jax.programs.data import pick_augmentation
+from sealkd_jax.programs.option import read_as
 from sealkd_jax.programs.options import DistillOptions, TeacherOptions
 from sealkd_jax.training import EpochSpec, Plan, steps_per_epoch
 
@@ -45,7 +46,7 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     try:
         jax.eval_shape(plan.method, student, logits, jax.ShapeDtypeStruct(logits.shape[:1], np.int32))
     except ValueError as error:
-        raise InputError(f"--hyper: {error}") from error
+        raise InputError(f"hyper: {error}") from error
     return plan
 
 
@@ -82,21 +83,18 @@ def bind_method(name: str, hyper: tuple[str, ...]) -> Method:
         InputError: for a method or a hyper-parameter that does not exist, or a value of another type.
     """
     if name not in METHODS:
-        raise InputError(f"--method {name}: unknown; expected one of {', '.join(METHODS)}")
-    parameters = hyperparameters(name)
-    bound = {}
+        raise InputError(f"method {name}: unknown; expected one of {', '.join(METHODS)}{did_you_mean(name, METHODS)}")
+    parameters, bound = hyperparameters(name), {}
     for item in hyper:
         key, equals, text = item.partition("=")
         if not equals or key not in parameters:
-            known = ", ".join(f"{k}={v}" for k, v in parameters.items()) or "none"
-            raise InputError(f"--hyper {item}: expected NAME=VALUE; {name} has {known}")
-        default = parameters[key]
+            known = ", ".join(f"{parameter}={default}" for parameter, default in parameters.items()) or "none"
+            nearest = did_you_mean(key, parameters)
+            raise InputError(f"hyper {item}: expected NAME=VALUE; {name} has {known}{nearest}")
         try:
-            if isinstance(default, bool) and text not in ("True", "False"):
-                raise ValueError(text)
-            bound[key] = text == "True" if isinstance(default, bool) else type(default)(text)
+            bound[key] = read_as(type(parameters[key]), text)
         except ValueError as error:
-            raise InputError(f"--hyper {item}: expected a {type(default).__name__}, as in {key}={default}") from error
+            raise InputError(f"hyper {item}: expected {error}, as in {key}={parameters[key]}") from error
     return partial(METHODS[name], **bound)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.data.augmentation import random_key
 from sealkd_jax.diagnostics import accuracy_by_timestep
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.files import locked, read_json, write_json
 from sealkd_jax.models import TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
@@ -230,6 +230,7 @@ def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | 
         return load_teacher(Path(name), dataset, parallel)
     raise InputError(
         f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of a teacher or a student"
+        f"{did_you_mean(name, TEACHERS)}"
     )
 
 
