@@ -142,7 +142,7 @@ def test_what_cannot_be_exported_is_named(run, tmp_path, capsys, monkeypatch):
 
     assert "none: no finished run there" in said(tmp_path / "none", "nir")
     monkeypatch.setitem(sys.modules, "nir", None)
-    assert 'pip install -e ".[export]"' in said(directory, "nir")
+    assert 'pip install "sealkd-jax[export]"' in said(directory, "nir")
     others = jax.tree.map(lambda leaf: leaf + 1, variables)
     save_weights(directory / "weights.safetensors", others, {})
     assert "not the weights of summary.json" in said(directory, "safetensors")

@@ -1,4 +1,4 @@
-"""The notebooks: executed from the first cell to the last, in a tiny setting, and how they are stored."""
+"""The notebooks: executed from the first cell to the last, with tiny networks, and how they are stored."""
 
 import json
 import os
@@ -22,18 +22,18 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
     "quickstart": (
-        'OUT = "run"\nOPTIONS = "--epochs 2 --student spiking-mlp --width 0.25 --views 1 --timesteps 2 --devices 1'
-        ' --teacher-width 0.25".split()'
+        'OUT = "run"\nOPTIONS = {"epochs": 2, "student": "spiking-mlp", "width": 0.25, "views": 1, "timesteps": 2,'
+        ' "devices": 1, "teacher_width": 0.25}'
     ),
     "cifar10_tpu": (
-        'PRESET, OUT, DATA_DIR, KEEP = "cifar10-cpu", "runs/tiny", "data", "../outlasts"\nOPTIONS = "--epochs 2'
-        " --student spiking-mlp --width 0.25 --views 1 --timesteps 2 --teacher convnet --teacher-width 0.25"
-        ' --batch-size 50".split()'
+        'PRESET, OUT, DATA_DIR, KEEP = "cifar10-cpu", "runs/tiny", "data", "../outlasts"\nOPTIONS = {"epochs": 2,'
+        ' "student": "spiking-mlp", "width": 0.25, "views": 1, "timesteps": 2, "teacher": "convnet",'
+        ' "teacher_width": 0.25, "batch_size": 50}'
     ),
     "events": (
-        'DATA_DIR, OUT = "recordings", "run"\nOPTIONS = "--timesteps 3 --frame-size 17 --devices 1".split()\n'
-        'TEACHER = "--epochs 1 --teacher convnet --teacher-width 0.25".split()\n'
-        'STUDENT = "--epochs 2 --student spiking-mlp --width 0.25 --views 1".split()'
+        'DATA_DIR, OUT = "recordings", "run"\nOPTIONS = {"timesteps": 3, "frame_size": 17, "devices": 1}\n'
+        'TEACHER = {"epochs": 1, "teacher": "convnet", "teacher_width": 0.25}\n'
+        'STUDENT = {"epochs": 2, "student": "spiking-mlp", "width": 0.25, "views": 1}'
     ),
 }
 
@@ -97,7 +97,7 @@ def test_cifar10_runs_on_two_devices_and_goes_on_from_what_outlasts_the_session(
     shutil.rmtree(tmp_path / "runs")  # the session ends
     (tmp_path / "runs.tar").unlink()
     said, _ = execute("cifar10_tpu")
-    assert "goes on from ../outlasts/runs.tar" in said
+    assert "continues from ../outlasts/runs.tar" in said
     assert (tmp_path / "runs/tiny/summary.json").read_text() == summary
     assert (tmp_path / "runs/tiny/metrics.jsonl").read_text() == metrics  # seconds too: nothing was trained again
 

@@ -18,6 +18,7 @@ from sealkd_jax.programs.commands import distill, teacher
 from sealkd_jax.programs.data import pick_augmentation
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.runs import check_out
+from sealkd_jax.programs.teachers import load_teacher
 from sealkd_jax.training import params_digest
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.torch_names import export_torch
@@ -190,7 +191,7 @@ def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images
         assert not Path("runs/teachers").exists()
     teacher.main(arguments)
     (directory,) = Path("runs/teachers").iterdir()
-    again = teacher.load_teacher(directory, dataset, Parallel("jit", first_devices(1)))
+    again = load_teacher(directory, dataset, Parallel("jit", first_devices(1)))
     assert again.scale == "imagenet" and params_digest(again.variables) == params_digest(variables)
 
 
@@ -199,7 +200,7 @@ def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images
     [
         (["--evaluate"], "--evaluate: expected --import FILE"),
         (["--import", "nowhere.pth", "--arch", "resnet20"], "nowhere.pth"),
-        (["--import", "own.npz", "--arch", "resnet20"], "own.npz: of another network"),
+        (["--import", "own.npz", "--arch", "resnet20"], "own.npz: the file belongs to another network"),
         (["--import", "own.npz", "--arch", "resnet21"], "resnet21"),
     ],
 )

@@ -1,16 +1,11 @@
 """Bring your own student: a Flax module under a name of yours.
 
-    python docs/bring_your_own/student.py [--option value …]
+    python docs/bring_your_own/student.py
 
 It takes images [B, H, W, C], or frames [T, B, H, W, C], and returns logits [T, B, classes]. Layers of neurons from
 `sealkd_jax.layers.neurons` are counted, drawn and exported to a streaming step like those of the built-in students. To
 train a network of another library, use the losses alone: the README shows NNX and Equinox.
 """
-
-import os
-import sys
-
-sys.path.insert(0, os.getcwd())  # from a checkout's root: train/ is not in the package
 
 from typing import Any
 
@@ -22,7 +17,7 @@ from sealkd_jax.layers.neurons import LIF, NeuronFactory
 from sealkd_jax.layers.time import add_time_axis, per_timestep, repeat_over_time
 from sealkd_jax.models import STUDENTS
 from sealkd_jax.models.network import scale_features
-from sealkd_jax.programs.commands import distill
+from sealkd_jax.programs import distill
 
 
 class TwoDense(nn.Module):
@@ -48,6 +43,10 @@ class TwoDense(nn.Module):
         return per_timestep(nn.Dense(self.classes, param_dtype=self.param_dtype, name="readout"), spikes)
 
 
-if __name__ == "__main__":
+def main(**options: Any) -> None:
     STUDENTS["two-dense"] = TwoDense
-    distill.main(["digits", "--student", "two-dense", "--out", "runs/two-dense", *sys.argv[1:]])
+    distill("digits", student="two-dense", out="runs/two-dense", **options)
+
+
+if __name__ == "__main__":
+    main()

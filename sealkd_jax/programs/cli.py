@@ -97,9 +97,10 @@ def run(main: Callable[[], Any]) -> None:
         status = 2
         message = f"error: {f'{error.filename}: {error.strerror}' if error.filename else one_line(error)}"
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in ("sealkd_jax", "train"):
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "sealkd_jax", "train"):
             raise
-        status, message = 2, f'error: {error.name} is not installed: pip install "sealkd-jax[train]"'
+        status, message = 2, f'error: {package} is not installed: pip install "sealkd-jax[train]"'
     except KeyboardInterrupt as stop:
         status = 128 + getattr(stop, "number", signal.SIGINT)
         message = "interrupted; finished work is kept. Run the same command again to continue; "
