@@ -51,7 +51,10 @@ def test_functions_are_loaded_when_they_are_asked_for():
         (lambda: programs.export("nowhere", "nir"), "nowhere: no finished run there (no summary.json)"),
         (lambda: programs.export("nowhere", to="onnx"), "to onnx: expected one of nir, stablehlo, safetensors"),
         (lambda: programs.prepare("digits"), "digits: nothing to prepare; expected one of cifar10"),
-        (lambda: programs.prepare("nmnist", manual_dir="x"), "manual_dir: for images; put the archives of nmnist into"),
+        (
+            lambda: programs.prepare("nmnist", manual_dir="x"),
+            "manual_dir x: for images; put the archives of nmnist into",
+        ),
     ],
 )
 def test_a_function_names_the_wrong_keyword(tmp_path, monkeypatch, call, words):
