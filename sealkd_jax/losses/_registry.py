@@ -3,10 +3,12 @@
 Axes: T timesteps, B batch, C classes.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,9 @@ from jax.typing import ArrayLike
 
 from sealkd_jax._checks import as_choice, as_label_mask, as_scalar, as_student
 from sealkd_jax.losses._divergence import wrong_mask
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 Terms = dict[str, tuple[ArrayLike, jax.Array]]
 """The terms of a loss by name: the weight of each, and its loss, unreduced or a scalar."""
@@ -62,15 +67,15 @@ def method(*, unconfirmed: bool = False) -> Callable[[_Function], _Function]: ..
 
 
 def method(function: _Function | None = None, *, unconfirmed: bool = False) -> Any:
-    """Decorator: register a function as the method of its name in `METHODS`.
+    """Decorator: register a function as a method, under its own name in `METHODS`.
 
-    The function declares those of the arguments of a method that it uses (`student_logits`, in float32 or wider,
-    `teacher_logits`, `labels`, `progress`, `axis_name`), and its hyper-parameters with their defaults. It returns its
-    terms: name -> (weight, loss), the loss unreduced or a scalar.
+    The function declares the arguments that it uses: any of `student_logits` (in float32 or wider), `teacher_logits`,
+    `labels`, `progress` and `axis_name`, and its hyper-parameters with their defaults. It returns its terms:
+    name -> (weight, loss), the loss unreduced or a scalar.
 
     Args:
       function: the function; it is returned unchanged.
-      unconfirmed: puts the name into `UNCONFIRMED`.
+      unconfirmed: adds the name to `UNCONFIRMED`.
 
     Raises:
       TypeError: a hyper-parameter without a default.
@@ -121,13 +126,13 @@ def _find(name: str) -> Method:
 
 
 def _complete(function: Callable[..., Terms]) -> Method:
-    """The method that a function describes, with the signature that all methods share."""
+    """The method that the function describes, with the signature that all methods share."""
     declared = inspect.signature(function).parameters
 
     def complete(
-        student_logits: ArrayLike,
-        teacher_logits: ArrayLike | None,
-        labels: ArrayLike,
+        student_logits: Float[ArrayLike, "T B C"],
+        teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"] | None,
+        labels: Integer[ArrayLike, "B"],
         *,
         progress: ArrayLike = 1.0,
         axis_name: Hashable | None = None,
@@ -151,7 +156,11 @@ def _complete(function: Callable[..., Terms]) -> Method:
 
 
 def _outcome(student: jax.Array, labels: ArrayLike, terms: Terms) -> Outcome:
-    means = {name: loss.mean() for name, (_, loss) in terms.items()}
+    means = {}
+    for name, (_, loss) in terms.items():
+        with jax.named_scope(name):
+            means[name] = loss.mean()
     weighted = (as_scalar(f"weight of {name}", weight, student) * means[name] for name, (weight, _) in terms.items())
-    wrong = wrong_mask(student, as_label_mask(labels, student))
-    return functools.reduce(jnp.add, weighted), means | {"wrong": wrong.mean(dtype=student.dtype)}
+    with jax.named_scope("wrong"):
+        wrong = wrong_mask(student, as_label_mask(labels, student)).mean(dtype=student.dtype)
+    return functools.reduce(jnp.add, weighted), means | {"wrong": wrong}

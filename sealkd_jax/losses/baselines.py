@@ -1,17 +1,19 @@
-r"""The losses of other papers on spiking networks, as methods of `METHODS`.
+r"""The losses of other papers, as methods of `METHODS`.
 
-Axes: T timesteps, B batch, C classes. In the equations s are the student's logits and z their mean over
-timesteps, t the teacher's (their mean over timesteps where only z is distilled), y the label, τ the
-temperature; sg stops the gradient, a bar is the mean over T and B, and
+Axes: T timesteps, B batch, C classes. In the equations s are the student's logits and z their mean over timesteps, t
+the teacher's logits (their mean over timesteps where only z is distilled), y the label, τ the temperature; sg stops the
+gradient, a bar is the mean over T and B, and
 
 $$\mathrm{KD}_\tau(s, t) = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(\mathrm{sg}(t)/\tau) \,\Vert\,
   \operatorname{softmax}(s/\tau)\big)$$
 
-Where a formula could not be checked against the authors' code, its docstring says "unconfirmed" and
-`UNCONFIRMED` has its name; what is in doubt is a parameter.
+Formulas that could not be checked against the authors' code say "(unconfirmed)", and `UNCONFIRMED` has their names;
+what is in doubt is a parameter.
 """
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,53 +25,57 @@ from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.paper import Task, ce_loss, mean_ce_loss, task_loss
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+
 
 @method
 def tet(
-    student_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     lam: float = 1e-3,
     phi: float = 1.0,
 ) -> Terms:
-    r"""Temporal efficient training: the cross-entropy of every timestep, and all logits drawn to one value.
+    r"""TET, temporal efficient training: the cross-entropy of every timestep, and all logits pulled to one value.
 
     $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i, y)} + \lambda\, \overline{(s_{i,b,c} - \varphi)^2}$$
 
     Args:
-      lam: λ. The authors' code has 1e-3; re-uses of the loss often 0.05.
-      phi: φ.
+      lam: λ. The authors' code has 1e-3; others often take 0.05.
+      phi: φ, the value that the logits are pulled to.
 
     Reference:
       arXiv 2202.11946; checked against the authors' code.
     """
     student = as_student(student_logits)
-    spread = (student - as_scalar("phi", phi, student)) ** 2
+    with jax.named_scope("mse"):
+        spread = (student - as_scalar("phi", phi, student)) ** 2
     return {"ce": (1 - lam, ce_loss(student, labels)), "mse": (lam, spread)}
 
 
 @method
 def twkd(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     alpha: float = 0.2,
     beta: float = 0.5,
     temperature: float = 3.0,
     target: Literal["correct_mean", "ensemble"] = "correct_mean",
 ) -> Terms:
-    r"""Temporal-wise distillation from the teacher and from the student's own output.
+    r"""TWKD, temporal-wise distillation: from the teacher, and from the student's own output.
 
     $$\overline{\mathrm{CE}(s_i, y)} + \alpha\, \overline{\mathrm{KD}_\tau(s_i, t)}
       + \beta\, \overline{\mathrm{KD}_\tau(s_i, g)}$$
 
     Args:
-      alpha: α.
-      beta: β.
+      alpha: α, the weight of the teacher.
+      beta: β, the weight of the student's own output.
       temperature: τ. The authors use 3, and 1 for ImageNet.
-      target: g. "correct_mean" is the authors' code: the mean of the timesteps whose prediction is right,
-        and 0, so a uniform distribution, where none is. "ensemble" is the paper's text, z (unconfirmed).
+      target: g. "correct_mean" is the authors' code: the mean over the timesteps with a correct prediction, or 0, a
+        uniform distribution, if there is none. "ensemble" is the paper's text: z (unconfirmed).
 
     Reference:
       arXiv 2501.15925; "correct_mean" checked against the authors' code.
@@ -79,34 +85,35 @@ def twkd(
     if as_choice("target", target, ("correct_mean", "ensemble")) == "ensemble":
         sd = self_distillation_loss(student, temperature=temperature)
     else:
-        total, count = _correct_sum(student, labels)
-        sd = uniform_kd_loss(student, total / jnp.maximum(count, 1), temperature=temperature)
+        with jax.named_scope("sd"):
+            total, count = _correct_sum(student, labels)
+            sd = uniform_kd_loss(student, total / jnp.maximum(count, 1), temperature=temperature)
     return {"ce": (1.0, ce_loss(student, labels)), "kd": (alpha, kd), "sd": (beta, sd)}
 
 
 @method(unconfirmed=True)
 def tser(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     lam: float = 0.5,
     gamma: float = 0.1,
     temperature: float = 4.0,
     ce_temperature: float = 1.0,
 ) -> Terms:
-    r"""Temporal separation with entropy regularisation (unconfirmed).
+    r"""TSER, temporal separation with entropy regularisation (unconfirmed).
 
     $$(1 - \lambda)\, \overline{\mathrm{CE}(s_i/\tau_{ce}, y)} + \lambda\, \overline{\mathrm{KD}_\tau(s_i, t)}
       - \gamma\, \overline{H(\operatorname{softmax}(s_i/\tau))}$$
 
-    The formula is that of a re-implementation by others, which takes the same temperature in the
-    cross-entropy; the natural reading of the paper is ce_temperature=1. The paper's weights are not known:
-    λ and γ here are ours. It reports stable results for τ from 2 to 6.
+    The formula is from a re-implementation by others. It uses the same temperature in the cross-entropy; the natural
+    reading of the paper is ce_temperature=1. The paper does not state its weights: these λ and γ are our choice. It
+    reports stable results for τ from 2 to 6.
 
     Args:
       lam: λ, the balance of cross-entropy and distillation.
-      gamma: γ, the weight of the entropy H, which is made large.
+      gamma: γ, the weight of the entropy H, which the loss maximises.
       temperature: τ.
       ce_temperature: τ_ce.
 
@@ -116,17 +123,18 @@ def tser(
     student = as_student(student_logits)
     tau = as_scalar("temperature", temperature, student, above=0)
     kd = uniform_kd_loss(student, teacher_logits, temperature=tau)
-    log_q = softened(student, tau)
-    entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
+    with jax.named_scope("entropy"):
+        log_q = softened(student, tau)
+        entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
     ce = ce_loss(student / as_scalar("ce_temperature", ce_temperature, student, above=0), labels)
     return {"ce": (1 - lam, ce), "kd": (lam, kd), "entropy": (-gamma, entropy)}
 
 
 @method(unconfirmed=True)
 def hta_kl(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     lam: float = 1.0,
     delta: float = 0.5,
@@ -134,76 +142,78 @@ def hta_kl(
     head_inclusive: bool = False,
     task: Task = "mean",
 ) -> Terms:
-    r"""Head-tail aware distillation of the final output (unconfirmed).
+    r"""HTA-KL, head-tail aware distillation of the final output (unconfirmed).
 
     $$\overline{\mathrm{CE}} + \lambda \tau^2\, \overline{w_h\, \mathrm{KL}(P \,\Vert\, Q) +
       w_t\, \mathrm{KL}(Q \,\Vert\, P)}$$
 
     with $P = \operatorname{softmax}(\mathrm{sg}(t)/\tau)$ and $Q = \operatorname{softmax}(z/\tau)$.
 
-    The teacher's classes, most probable first, are its head while their cumulated probability is below δ;
-    the others are its tail. $w_h$ is the share of the head in $\sum_c |P_c - Q_c|$, and $w_t = 1 - w_h$; both
-    without gradient. The masks are known from a review, the weights from the method it builds on (arXiv
-    2404.02657); λ, τ and the task are not known.
+    The teacher's most probable classes, as long as their cumulative probability is below δ, are its head; the others
+    are its tail. $w_h$ is the share of the head in $\sum_c |P_c - Q_c|$, and $w_t = 1 - w_h$, both without gradient.
+    The masks follow a review of the paper, the weights the method that it builds on (arXiv 2404.02657); λ, τ and the
+    task are not known.
 
     Args:
-      lam: λ.
-      delta: δ.
+      lam: λ, the weight of the distillation.
+      delta: δ, in [0, 1].
       temperature: τ.
-      head_inclusive: whether the class that reaches δ belongs to the head. If not, a teacher whose first
-        class alone does has no head, and the loss is the reverse divergence KL(Q ‖ P).
-      task: whether CE judges the "mean" of the logits, as the distillation does, or every "timestep".
+      head_inclusive: whether the class that reaches δ belongs to the head. If not, a teacher whose first class reaches
+        δ alone has no head, and the loss is the reverse divergence KL(Q ‖ P).
+      task: the logits for the cross-entropy: their "mean", as for the distillation, or those of every "timestep".
 
     Reference:
       arXiv 2504.20445.
     """
     student, teacher = _mean_logits(student_logits, teacher_logits)
-    tau = as_scalar("temperature", temperature, student, above=0)
-    log_p, log_q = softened(jax.lax.stop_gradient(teacher), tau), softened(student, tau)
+    with jax.named_scope("hta"):
+        tau = as_scalar("temperature", temperature, student, above=0)
+        log_p, log_q = softened(jax.lax.stop_gradient(teacher), tau), softened(student, tau)
 
-    p, q = jnp.exp(log_p), jnp.exp(jax.lax.stop_gradient(log_q))
-    best_first = jnp.argsort(p, axis=-1, descending=True)
-    p, q = (jnp.take_along_axis(x, best_first, axis=-1) for x in (p, q))
-    cumulated = jnp.cumsum(p, axis=-1) - (p if head_inclusive else 0)
-    gap = jnp.abs(p - q)
-    in_head = jnp.sum(jnp.where(cumulated < as_share("delta", delta, student), gap, 0), axis=-1)
-    head = in_head / jnp.maximum(gap.sum(axis=-1), 1e-12)
+        p, q = jnp.exp(log_p), jnp.exp(jax.lax.stop_gradient(log_q))
+        best_first = jnp.argsort(p, axis=-1, descending=True)
+        p, q = (jnp.take_along_axis(x, best_first, axis=-1) for x in (p, q))
+        cumulative = jnp.cumsum(p, axis=-1) - (p if head_inclusive else 0)
+        gap = jnp.abs(p - q)
+        in_head = jnp.sum(jnp.where(cumulative < as_share("delta", delta, student), gap, 0), axis=-1)
+        head = in_head / jnp.maximum(gap.sum(axis=-1), 1e-12)
 
-    loss = tau**2 * (head * kl(log_p, log_q) + (1 - head) * kl(log_q, log_p))
+        loss = tau**2 * (head * kl(log_p, log_q) + (1 - head) * kl(log_q, log_p))
     return {"ce": (1.0, task_loss(student_logits, labels, task)), "hta": (lam, loss)}
 
 
 @method
 def tks(
-    student_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     progress: ArrayLike = 1.0,
     alpha: float = 0.7,
     temperature: float = 3.0,
     detach_target: bool = False,
 ) -> Terms:
-    r"""Temporal knowledge sharing: the timesteps that are right teach all of them, more and more; no teacher.
+    r"""TKS, temporal knowledge sharing: correct timesteps teach all timesteps, increasingly; without a teacher.
 
     $$w\, \overline{\mathrm{CE}(z, y)} - (1 - w)\, \tau^2\, \overline{\sum_c \operatorname{softmax}(g/\tau)_c
       \log \operatorname{softmax}(s_i)_c}, \qquad w = 1 - \alpha \cdot \mathrm{progress}$$
 
-    g is the sum of the logits of the timesteps whose prediction is right, 0 where none is. There is no
-    temperature on the student's side, and g carries gradient.
+    g is the sum of the logits over the timesteps with a correct prediction, 0 if there is none. The student's side has
+    no temperature, and g carries gradient.
 
     Args:
-      alpha: α, the weight of the shared knowledge at the end of training.
+      alpha: α, the weight of the shared knowledge at the end of training, in [0, 1].
       temperature: τ.
-      detach_target: stops the gradient of g, which the authors' code does not.
+      detach_target: stops the gradient of g; the authors' code does not.
 
     Reference:
       arXiv 2304.06540; checked against the authors' code.
     """
     student = as_student(student_logits)
     tau = as_scalar("temperature", temperature, student, above=0)
-    target, _ = _correct_sum(student, labels)
-    target = jax.lax.stop_gradient(target) if detach_target else target
-    shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
+    with jax.named_scope("tks"):
+        target, _ = _correct_sum(student, labels)
+        target = jax.lax.stop_gradient(target) if detach_target else target
+        shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
     share = as_share("progress", progress, student) * as_share("alpha", alpha, student)
     ce = mean_ce_loss(student, labels)
     return {"ce": (1 - share, ce), "tks": (share, tau**2 * shared)}
@@ -211,9 +221,9 @@ def tks(
 
 @method
 def dkd(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     progress: ArrayLike = 1.0,
     alpha: float = 1.0,
@@ -221,7 +231,7 @@ def dkd(
     temperature: float = 4.0,
     warmup: float = 1 / 12,
 ) -> Terms:
-    r"""Decoupled distillation of the final output: the label against the rest, and the rest among themselves.
+    r"""DKD, decoupled distillation of the final output: the label against the rest, and the rest by itself.
 
     $$\overline{\mathrm{CE}(z, y)} + \min\Big(\frac{\mathrm{progress}}{\mathrm{warmup}}, 1\Big)
       \big(\alpha\, \overline{\mathrm{TCKD}} + \beta\, \overline{\mathrm{NCKD}}\big)$$
@@ -230,13 +240,14 @@ def dkd(
     student; NCKD is $\mathrm{KD}_\tau(z, t)$ with class y left out.
 
     Args:
-      alpha: α.
-      beta: β. The authors use 8 for most pairs on CIFAR-100, 0.5 on ImageNet.
+      alpha: α, the weight of TCKD.
+      beta: β, the weight of NCKD. The authors use 8 for most pairs on CIFAR-100, 0.5 on ImageNet.
       temperature: τ.
-      warmup: the share of training in which the distillation rises from 0; the authors' 20 of 240 epochs.
+      warmup: the share of training over which the weight of the distillation rises from 0. The authors have 20 of 240
+        epochs.
 
     Reference:
-      arXiv 2203.08679; checked against the authors' code, which is for networks without timesteps.
+      arXiv 2203.08679, for networks without timesteps; checked against the authors' code.
     """
     student, teacher = _mean_logits(student_logits, teacher_logits)
     is_label = as_label_mask(labels, student)
@@ -261,17 +272,15 @@ def _mean_logits(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple[
 
 
 def _correct_sum(student: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """The sum `[B, C]` of the logits of the timesteps whose prediction is right, and their number `[B, 1]`."""
+    """The sum `[B, C]` of the logits over the timesteps with a correct prediction, and their number `[B, 1]`."""
     correct = ~wrong_mask(student, as_label_mask(labels, student))[:, :, None]
     return jnp.where(correct, student, 0).sum(axis=0), correct.sum(axis=0, dtype=student.dtype)
 
 
 def _decoupled(logits: jax.Array, is_label: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities of the label and of all others together `[1, B, 2]`, and of the others without it
-    `[1, B, C]`.
+    """Log-probabilities: of the label and of all others together, `[1, B, 2]`, and among the others, `[1, B, C]`.
 
-    The label is 0 among the others, in student and teacher alike, where it adds exp(0) (0 − 0) = 0 to a
-    divergence.
+    Among the others the label is 0, in student and teacher alike: it adds exp(0) (0 − 0) = 0 to a divergence.
     """
     log_p = softened(logits, tau)
     rest = jax.nn.logsumexp(log_p, axis=-1, keepdims=True, where=~is_label)

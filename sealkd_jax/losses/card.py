@@ -1,11 +1,13 @@
-"""The loss of the SeAl-KD method card: a coarser form of the paper's, scalar and coupled over the batch.
+"""The loss of the SeAl-KD method card: a coarser form of the paper's loss, scalar and coupled over the batch.
 
-Axes: T timesteps, B batch, C classes. In the equations i is a timestep, b an example and y its label, z are
-the student's logits, t the teacher's, τ is the temperature. docs/method-card.md maps the card's arguments
-to these.
+Axes: T timesteps, B batch, C classes. In the equations i is a timestep, b an example and y its label, z are the
+student's logits, t the teacher's, τ is the temperature. docs/method-card.md maps the card's arguments to these.
 """
 
+from __future__ import annotations
+
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +16,27 @@ from jax.typing import ArrayLike
 from sealkd_jax._checks import as_label_mask, as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import kl, predicted_mask, softened, value_at, wrong_mask
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Integer, ScalarLike
+
 ALIGNMENT_WEIGHT = 0.01
 NORM_FLOOR = 1e-8
 
 
+@jax.named_scope("card")
 def card_seal_kd_loss(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
-    temperature: ArrayLike = 2.0,
+    temperature: ScalarLike = 2.0,
     axis_name: Hashable | None = None,
-) -> jax.Array:
-    r"""SeAl-KD as its method card has it.
+) -> Float[Array, ""]:
+    r"""SeAl-KD in the form of its method card.
 
-    With $c_{i,b} = \max \operatorname{softmax}(z_{i,b}/\tau)$, where z are the student's logits, and the errors
-    $E_i = \{b : \operatorname{argmax} z_{i,b} \neq y_b\}$, the sum over timesteps of two terms. Where $E_i$ is not
-    empty, over all examples and without the factor τ²,
+    With the student's logits $z$, its confidence $c_{i,b} = \max \operatorname{softmax}(z_{i,b}/\tau)$ and its errors
+    $E_i = \{b : \operatorname{argmax} z_{i,b} \neq y_b\}$, the loss is the sum over timesteps of two terms. If $E_i$ is
+    not empty, over all examples and without the factor τ²,
 
     $$\Big(1 - \frac{1}{|E_i|} \sum_{b \in E_i} c_{i,b}\Big) \cdot \frac{1}{B} \sum_b \mathrm{KL}\big(
       \operatorname{softmax}(t_{i,b}/\tau) \,\Vert\, \operatorname{softmax}(z_{i,b}/\tau)\big)$$
@@ -39,25 +45,24 @@ def card_seal_kd_loss(
 
     $$0.01 \cdot \frac{1}{B} \sum_b \sigma\big(\cos(z_{i,b}, z_{i-1,b})\big)\, c_{i,b}$$
 
-    Everything carries gradient, the weights and the teacher too. Norms in the cosine are at least 1e-8; on
-    ties the gradient of c goes to the lowest index alone.
+    Everything carries gradient, including the weights and the teacher. Norms in the cosine are at least 1e-8; on ties
+    the gradient of c goes to the lowest index alone.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: logits of a spiking teacher, `[T, B, C]`, or one set an example, `[B, C]`.
+      teacher_logits: logits of a spiking teacher, `[T, B, C]`, or one set of logits per example, `[B, C]`.
       labels: integer class indices, `[B]`.
       temperature: τ, above 0.
-      axis_name: under `jax.pmap`, `jax.shard_map` or a named `jax.vmap`, the axis that B is split over; the
-        batch is gathered over it, so that every device returns the loss of the whole batch, and the mean
-        over the axis of the gradients of the parameters is the gradient of that loss. Under `jax.jit` with
-        a sharded batch leave it out.
+      axis_name: under `jax.pmap`, `jax.shard_map` or a named `jax.vmap`, the axis that B is split over. The batch is
+        gathered over it, so every device returns the loss of the whole batch, and the mean over the axis of the
+        parameters' gradients is the gradient of that loss. Under `jax.jit` with a sharded batch leave it None.
 
     Returns:
       The loss, a scalar in float32 or the wider dtype of the student.
 
     Raises:
       ValueError: a shape does not fit, a label is outside [0, C), or the temperature is not above 0.
-      TypeError: logits that are not floating, or labels that are not integers.
+      TypeError: the logits are not floating, or the labels not integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,7 +85,7 @@ def card_seal_kd_loss(
         )
 
     log_q = softened(student, temperature)
-    # Picked, not a maximum, whose gradient JAX would split among ties.
+    # Not a maximum, whose gradient JAX would split among ties.
     confidence = jnp.exp(value_at(predicted_mask(student), log_q))
 
     wrong = wrong_mask(student, is_label)
@@ -90,7 +95,7 @@ def card_seal_kd_loss(
     correction = jnp.where(count > 0, (1 - confidence_in_errors) * divergence, 0)
 
     squared = jnp.sum(student**2, axis=-1, keepdims=True)
-    # The inner choice keeps the gradient of the square root at zero from being 0 · ∞ = NaN.
+    # The inner `where` keeps the gradient of the square root at zero from being 0 · ∞ = NaN.
     norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
     direction = student / jnp.maximum(norm, NORM_FLOOR)
     cosine = jnp.sum(direction[1:] * direction[:-1], axis=-1)

@@ -1,8 +1,12 @@
-"""Temperature-scaled distillation without any selection: what SeAl-KD is compared with first.
+"""Plain distillation, without any selection of timesteps or classes.
 
-Axes: T timesteps, B batch, C classes. In the equations s are the student's logits, t the teacher's, τ is the
-temperature, sg stops the gradient and KD_τ(s, t) = τ² KL(softmax(sg(t)/τ) ‖ softmax(s/τ)).
+Axes: T timesteps, B batch, C classes. In the equations s are the student's logits, t the teacher's, i and j timesteps,
+b is an example, τ the temperature.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import jax
 from jax.typing import ArrayLike
@@ -10,9 +14,18 @@ from jax.typing import ArrayLike
 from sealkd_jax._checks import as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import softened_kl
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, ScalarLike
 
-def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 3.0) -> jax.Array:
-    r"""Distillation of every timestep towards the teacher, the same everywhere.
+
+@jax.named_scope("kd")
+def uniform_kd_loss(
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    *,
+    temperature: ScalarLike = 3.0,
+) -> Float[Array, "T B"]:
+    r"""Distillation of every timestep towards the teacher, all timesteps alike.
 
     $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(t_b/\tau) \,\Vert\,
       \operatorname{softmax}(s_{i,b}/\tau)\big)$$
@@ -21,7 +34,7 @@ def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, tem
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
+      teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
       temperature: τ, above 0.
 
     Returns:
@@ -29,7 +42,7 @@ def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, tem
 
     Raises:
       ValueError: a shape does not fit, or the temperature is not above 0.
-      TypeError: logits that are not floating.
+      TypeError: the logits are not floating.
 
     Example:
       >>> import jax.numpy as jnp
@@ -40,24 +53,29 @@ def uniform_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, tem
        [3.007]]
 
     Reference:
-      arXiv 1503.02531 (Hinton et al.), applied to each timestep; the loss SeAl-KD is an ablation of.
+      arXiv 1503.02531 (Hinton et al.), applied to each timestep: the loss that SeAl-KD refines.
     """
     student = as_student(student_logits)
     teacher = as_teacher(teacher_logits, student)
     return softened_kl(teacher, student, as_scalar("temperature", temperature, student, above=0))
 
 
-def mean_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temperature: ArrayLike = 4.0) -> jax.Array:
+def mean_kd_loss(
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    *,
+    temperature: ScalarLike = 4.0,
+) -> Float[Array, "B"]:
     r"""Distillation of the final output, the mean of the logits over timesteps.
 
     $$\mathrm{KD}_b = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}(t_b/\tau) \,\Vert\,
       \operatorname{softmax}\Big(\frac{1}{\tau T} \sum_i s_{i,b}\Big)\Big)$$
 
-    Of a teacher with timesteps, the mean of its logits is the target.
+    If the teacher has timesteps, the mean of its logits is the target.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
+      teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
       temperature: τ, above 0.
 
     Returns:
@@ -74,14 +92,17 @@ def mean_kd_loss(student_logits: ArrayLike, teacher_logits: ArrayLike, *, temper
       [0.]
 
     Reference:
-      arXiv 1503.02531 (Hinton et al.), on mean logits as logit distillation of spiking networks does.
+      arXiv 1503.02531 (Hinton et al.), applied to mean logits, as is usual for spiking networks.
     """
     student = as_student(student_logits)
     teacher = as_teacher(teacher_logits, student)
     return uniform_kd_loss(student.mean(axis=0, keepdims=True), teacher.mean(axis=0), temperature=temperature)[0]
 
 
-def self_distillation_loss(student_logits: ArrayLike, *, temperature: ArrayLike = 3.0) -> jax.Array:
+@jax.named_scope("sd")
+def self_distillation_loss(
+    student_logits: Float[ArrayLike, "T B C"], *, temperature: ScalarLike = 3.0
+) -> Float[Array, "T B"]:
     r"""Distillation of every timestep towards the student's own final output.
 
     $$\mathrm{KD}_{i,b} = \tau^2\, \mathrm{KL}\Big(\operatorname{softmax}\Big(\frac{1}{\tau T} \sum_j s_{j,b}\Big)

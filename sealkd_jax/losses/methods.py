@@ -3,8 +3,10 @@
 Axes: T timesteps, B batch, C classes. In the equations means are over T and B.
 """
 
+from __future__ import annotations
+
 from collections.abc import Hashable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jax.typing import ArrayLike
 
@@ -14,24 +16,27 @@ from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss
 from sealkd_jax.losses.paper import Task, ce_loss, ela_loss, mean_ce_loss, sta_loss, task_loss
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+
 
 @method
-def none(student_logits: ArrayLike, labels: ArrayLike) -> Terms:
+def none(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Terms:
     """No distillation: the cross-entropy of every timestep, mean CE(s[i], y)."""
     return {"ce": (1.0, ce_loss(student_logits, labels))}
 
 
 @method
-def mean_ce(student_logits: ArrayLike, labels: ArrayLike) -> Terms:
+def mean_ce(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Terms:
     """No distillation: the cross-entropy of the final output, mean CE(mean_i s[i], y)."""
     return {"ce": (1.0, mean_ce_loss(student_logits, labels))}
 
 
 @method
 def uniform_kd(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     alpha: float = 0.6,
     temperature: float = 3.0,
@@ -44,9 +49,9 @@ def uniform_kd(
 
 @method
 def mean_kd(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     alpha: float = 1.0,
     temperature: float = 4.0,
@@ -59,7 +64,11 @@ def mean_kd(
 
 @method
 def self_distillation(
-    student_logits: ArrayLike, labels: ArrayLike, *, beta: float = 0.5, temperature: float = 3.0
+    student_logits: Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
+    *,
+    beta: float = 0.5,
+    temperature: float = 3.0,
 ) -> Terms:
     """The student's final output as its teacher: mean CE(s[i], y) + β mean KD_τ(s[i], mean_j s[j])."""
     ce = ce_loss(student_logits, labels)
@@ -69,9 +78,9 @@ def self_distillation(
 
 @method
 def ela(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     alpha: float = 0.6,
     temperature: float = 3.0,
@@ -93,8 +102,8 @@ def ela(
 
 @method
 def sta(
-    student_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     beta: float = 0.15,
     temperature: float = 3.0,
@@ -114,9 +123,9 @@ def sta(
 
 @method
 def seal(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     alpha: float = 0.6,
     beta: float = 0.15,
@@ -148,9 +157,9 @@ def seal(
 
 @method
 def card(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
     axis_name: Hashable | None = None,
     temperature: float = 2.0,

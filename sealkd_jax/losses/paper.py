@@ -1,13 +1,14 @@
 """SeAl-KD: selective alignment knowledge distillation for spiking neural networks (arXiv 2605.14252).
 
-Axes: T timesteps, B batch, C classes. In the equations i and j are timesteps, b is an example and y its
-label, s are the student's logits, t the teacher's, τ is the temperature; logarithms are natural and argmax
-takes the lowest index on ties. A loss comes back unreduced: the plain mean of what is returned is the
-paper's scalar.
+Axes: T timesteps, B batch, C classes. In the equations i and j are timesteps, b is an example and y its label, s are
+the student's logits, t the teacher's, τ is the temperature; logarithms are natural and argmax takes the lowest index on
+ties. Losses are returned unreduced: their plain mean is the paper's scalar.
 """
 
+from __future__ import annotations
+
 import functools
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,14 @@ from jax.typing import ArrayLike
 from sealkd_jax._checks import as_choice, as_count, as_label_mask, as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import predicted_mask, softened_kl, value_at
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Integer, ScalarLike
+
 Task = Literal["timestep", "mean"]
 
 
-def ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@jax.named_scope("ce")
+def ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Float[Array, "T B"]:
     r"""Cross-entropy of every timestep, without a temperature.
 
     $$\mathrm{CE}_{i,b} = -\log \operatorname{softmax}(s_{i,b})_{y_b}$$
@@ -29,12 +34,12 @@ def ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       labels: integer class indices, `[B]`.
 
     Returns:
-      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the logits. A label
-      outside [0, C) gives NaN where tracing hides it from the check.
+      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the logits. It is NaN for a
+      label outside [0, C) that tracing hides from the check.
 
     Raises:
       ValueError: a shape does not fit, or a label is outside [0, C).
-      TypeError: logits that are not floating, or labels that are not integers.
+      TypeError: the logits are not floating, or the labels not integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,13 +53,13 @@ def ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       arXiv 2605.14252: the task loss, averaged over timesteps.
     """
     student = as_student(student_logits)
-    # Not a log-softmax, of which all but one class would be computed in vain.
+    # Not a log-softmax, which would compute every class for the sake of one.
     highest = jax.lax.stop_gradient(student.max(axis=-1))
     of_label = value_at(as_label_mask(labels, student), student) - highest
     return jnp.log(jnp.sum(jnp.exp(student - highest[..., None]), axis=-1)) - of_label
 
 
-def mean_ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def mean_ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Float[Array, "B"]:
     r"""Cross-entropy of the final output, the mean of the logits over timesteps.
 
     $$\mathrm{CE}_b = -\log \operatorname{softmax}\Big(\frac{1}{T} \sum_i s_{i,b}\Big)_{y_b}$$
@@ -79,19 +84,20 @@ def mean_ce_loss(student_logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return ce_loss(as_student(student_logits).mean(axis=0, keepdims=True), labels)[0]
 
 
+@jax.named_scope("ela")
 def ela_loss(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
-    temperature: ArrayLike = 3.0,
+    temperature: ScalarLike = 3.0,
     top_k: int = 1,
-    correct_weight: ArrayLike = 1.0,
-) -> jax.Array:
-    r"""Error-aware logit alignment: distillation in which a mistake is levelled with the label.
+    correct_weight: ScalarLike = 1.0,
+) -> Float[Array, "T B"]:
+    r"""Error-aware logit alignment: distillation that makes the label and the class mistaken for it equal.
 
-    With $w = \operatorname{argmax} s_{i,b}$: where $w = y$, $s' = s$ and $t' = t$. Where $w \neq y$, the
-    student's wrong class is made equal to the label and the teacher does not tell the two apart:
+    With $w = \operatorname{argmax} s_{i,b}$: where $w = y$, $s' = s$ and $t' = t$. Where $w \neq y$, the student's
+    logit of $w$ becomes that of the label, and the teacher gives both the lower of its two logits:
 
     $$s'_w = s_y, \qquad t'_y = t'_w = \min(t_y, t_w)$$
 
@@ -100,24 +106,24 @@ def ela_loss(
     $$\mathrm{ELA}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(t'/\tau) \,\Vert\,
       \operatorname{softmax}(s'/\tau)\big)$$
 
-    The teacher carries no gradient. At a wrong timestep $s_w$ gets none either and $s_y$ gets that of both
-    places.
+    The teacher carries no gradient. At a wrong timestep $s_w$ receives no gradient, and $s_y$ the sum of both entries'
+    gradients.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
+      teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
       labels: integer class indices, `[B]`.
       temperature: τ, above 0.
-      top_k: how many competitors are levelled: the top_k highest-ranked classes that stand before y (a
-        higher logit, or the same and a lower index). The paper has 1.
-      correct_weight: weight of the loss at correct timesteps. The paper has 1; 0 leaves them alone.
+      top_k: the number of competitors to make equal to the label: the top_k highest-ranked of the classes that rank
+        before y (by a higher logit, or the same logit and a lower index). The paper has 1.
+      correct_weight: weight of the loss at correct timesteps. The paper has 1; 0 skips them.
 
     Returns:
       The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
 
     Raises:
       ValueError: a shape does not fit, a label is outside [0, C), or a hyper-parameter is out of range.
-      TypeError: logits that are not floating, or labels or top_k that are not integers.
+      TypeError: the logits are not floating, or the labels or top_k not integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -129,8 +135,8 @@ def ela_loss(
        [0.426]]
 
     Reference:
-      arXiv 2605.14252, error-aware logit alignment: the label and the class mistaken for it are equalised
-      in student and teacher before the temperature-scaled divergence, timestep by timestep.
+      arXiv 2605.14252, error-aware logit alignment: at each timestep, the label and the class mistaken for it are
+      made equal in student and teacher before the temperature-scaled divergence.
     """
     student = as_student(student_logits)
     teacher = jax.lax.stop_gradient(as_teacher(teacher_logits, student))
@@ -138,26 +144,27 @@ def ela_loss(
     temperature = as_scalar("temperature", temperature, student, above=0)
     correct_weight = as_scalar("correct_weight", correct_weight, student)
 
-    competes = _competitors(student, is_label, as_count("top_k", top_k))  # nobody at a correct timestep
-    levelled = competes | is_label
-    lowest = jnp.min(teacher, axis=-1, where=levelled, initial=jnp.inf)
-    # NaN without a label, and so is the loss. Here, because XLA's CPU compiler would otherwise join the minimum with
-    # its use, and write it out for every class.
+    competes = _competitors(student, is_label, as_count("top_k", top_k))  # no class at a correct timestep
+    equalised = competes | is_label
+    lowest = jnp.min(teacher, axis=-1, where=equalised, initial=jnp.inf)
+    # Without a label, this and the loss become NaN. It stands here because XLA's CPU compiler would otherwise fuse the
+    # minimum with its use, and write it out for every class.
     lowest = jnp.where(is_label.any(axis=-1), lowest, jnp.nan)
-    aligned_teacher = jnp.where(levelled, lowest[..., None], teacher)
+    aligned_teacher = jnp.where(equalised, lowest[..., None], teacher)
     aligned_student = jnp.where(competes, value_at(is_label, student)[..., None], student)
     weight = jnp.where(competes.any(axis=-1), 1, correct_weight)
     return weight * softened_kl(aligned_teacher, aligned_student, temperature)
 
 
+@jax.named_scope("sta")
 def sta_loss(
-    student_logits: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
     *,
-    temperature: ArrayLike = 3.0,
-    score_temperature: ArrayLike = 1.0,
-    confidence_threshold: ArrayLike = 0.0,
-) -> jax.Array:
-    r"""Selective temporal alignment: a timestep learns from the others that are confident and similar.
+    temperature: ScalarLike = 3.0,
+    score_temperature: ScalarLike = 1.0,
+    confidence_threshold: ScalarLike = 0.0,
+) -> Float[Array, "T B"]:
+    r"""Selective temporal alignment: a timestep learns from the other timesteps that are confident and similar.
 
     $$\mathrm{STA}_{i,b} = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(g_{i,b}/\tau) \,\Vert\,
       \operatorname{softmax}(s_{i,b}/\tau)\big), \qquad g_{i,b} = \sum_j W_{i,j,b}\, s_{j,b}$$
@@ -167,16 +174,16 @@ def sta_loss(
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       temperature: τ, above 0.
-      score_temperature: divides the scores, above 0. They lie in [−1, 1], so that at the paper's 1 no
-        timestep counts more than e² times another; less is more selective.
-      confidence_threshold: timesteps less confident than this are not listened to. The paper has 0.
+      score_temperature: divides the scores, above 0. They lie in [−1, 1], so with the paper's 1 no timestep weighs
+        more than e² times another; a lower one is more selective.
+      confidence_threshold: timesteps that are less confident have weight 0. The paper has 0.
 
     Returns:
       The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
 
     Raises:
       ValueError: a shape does not fit, or a hyper-parameter is out of range.
-      TypeError: logits that are not floating.
+      TypeError: the logits are not floating.
 
     Example:
       >>> import jax.numpy as jnp
@@ -187,8 +194,8 @@ def sta_loss(
        [1.309]]
 
     Reference:
-      arXiv 2605.14252, selective temporal alignment: a confidence- and similarity-weighted mean of the other
-      timesteps' logits is the target of each.
+      arXiv 2605.14252, selective temporal alignment: the target of each timestep is a mean of the other timesteps'
+      logits, weighted by confidence and similarity.
     """
     student = as_student(student_logits)
     temperature = as_scalar("temperature", temperature, student, above=0)
@@ -201,28 +208,28 @@ def sta_loss(
 
 
 def sta_weights(
-    student_logits: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
     *,
-    score_temperature: ArrayLike = 1.0,
-    confidence_threshold: ArrayLike = 0.0,
-) -> jax.Array:
-    r"""How much each timestep listens to each other one in `sta_loss`.
+    score_temperature: ScalarLike = 1.0,
+    confidence_threshold: ScalarLike = 0.0,
+) -> Float[Array, "T T B"]:
+    r"""Weights of the other timesteps in the target of each timestep in `sta_loss`.
 
     $$W_{i,\cdot,b} = \operatorname{softmax}_{j \neq i}\big(\mathrm{conf}_{j,b} \cos(s_{i,b}, s_{j,b})
       / \tau_s\big)$$
 
-    $\tau_s$ is `score_temperature`, conf is `sta_confidence` of the source j, and norms in the cosine are at
-    least 1e-12. Sources less confident than the threshold get weight 0; where none of those i could listen to
-    reaches it, it is ignored.
+    $\tau_s$ is `score_temperature`, conf is `sta_confidence` of the source j, and norms in the cosine are at least
+    1e-12. Sources less confident than the threshold have weight 0; if no source of i reaches the threshold, the
+    threshold is ignored for i.
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       score_temperature: divides the scores, above 0.
-      confidence_threshold: the least confidence that is listened to.
+      confidence_threshold: the lowest confidence of a source.
 
     Returns:
-      Weights `[T, T, B]` without gradient: listener, source, example. They sum to 1 over sources, and are 0
-      on the diagonal; with T = 1 there is nobody to listen to, and all are 0.
+      Weights `[T, T, B]` without gradient: listener i, source j, example. They sum to 1 over sources and are 0 on the
+      diagonal; with T = 1 there is no source, and all are 0.
 
     Raises:
       ValueError, TypeError: as `sta_loss`.
@@ -246,20 +253,19 @@ def sta_weights(
     confidence = sta_confidence(student)
     norm = jnp.sqrt(jnp.sum(student**2, axis=-1, keepdims=True))
     direction = student / jnp.maximum(norm, 1e-12)
-    # Not an einsum: as a batch of B tiny matrix products it is slower on a CPU.
+    # Not an einsum: on a CPU, a batch of B tiny matrix products is slower.
     cosine = jnp.sum(direction[:, None] * direction[None], axis=-1)
     score = confidence[None] * cosine / score_temperature
 
     others = jnp.broadcast_to(~jnp.eye(timesteps, dtype=bool)[:, :, None], score.shape)
-    # Rounding can take the confidence of a uniform prediction just below 0, which a threshold of 0 must not
-    # exclude.
-    heard = others & (jnp.maximum(confidence, 0) >= confidence_threshold)[None]
-    heard = jnp.where(heard.any(axis=1, keepdims=True), heard, others)
-    return jax.nn.softmax(jnp.where(heard, score, -jnp.inf), axis=1)
+    # Rounding can take the confidence of a uniform prediction just below 0, and a threshold of 0 must not exclude it.
+    sources = others & (jnp.maximum(confidence, 0) >= confidence_threshold)[None]
+    sources = jnp.where(sources.any(axis=1, keepdims=True), sources, others)
+    return jax.nn.softmax(jnp.where(sources, score, -jnp.inf), axis=1)
 
 
-def sta_confidence(student_logits: ArrayLike) -> jax.Array:
-    r"""Confidence of each timestep: how far the entropy of its prediction is below that of a uniform one.
+def sta_confidence(student_logits: Float[ArrayLike, "T B C"]) -> Float[Array, "T B"]:
+    r"""Confidence of each timestep: the distance of its prediction's entropy from that of a uniform prediction.
 
     $$\mathrm{conf}_{j,b} = \frac{\ln C - H_{j,b}}{\ln C}, \qquad H = -\sum_c p_c \log(p_c + 10^{-8}),
       \qquad p = \operatorname{softmax}(s_{j,b})$$
@@ -288,26 +294,26 @@ def sta_confidence(student_logits: ArrayLike) -> jax.Array:
 
 
 def seal_kd_loss(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
+    student_logits: Float[ArrayLike, "T B C"],
+    teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
     *,
-    alpha: ArrayLike = 0.6,
-    beta: ArrayLike = 0.15,
-    temperature: ArrayLike = 3.0,
+    alpha: ScalarLike = 0.6,
+    beta: ScalarLike = 0.15,
+    temperature: ScalarLike = 3.0,
     top_k: int = 1,
-    correct_weight: ArrayLike = 1.0,
-    score_temperature: ArrayLike = 1.0,
-    confidence_threshold: ArrayLike = 0.0,
+    correct_weight: ScalarLike = 1.0,
+    score_temperature: ScalarLike = 1.0,
+    confidence_threshold: ScalarLike = 0.0,
     task: Task = "timestep",
-) -> jax.Array:
+) -> Float[Array, "B"]:
     r"""SeAl-KD: cross-entropy, error-aware logit alignment and selective temporal alignment together.
 
     $$L_b = \frac{1}{T} \sum_i \big(\mathrm{CE}_{i,b} + \alpha\, \mathrm{ELA}_{i,b} + \beta\, \mathrm{STA}_{i,b}\big)$$
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      teacher_logits: one set of logits an example, `[B, C]`, or one a timestep, `[T, B, C]`.
+      teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
       labels: integer class indices, `[B]`.
       alpha: α, the weight of `ela_loss`.
       beta: β, the weight of `sta_loss`.
@@ -316,7 +322,7 @@ def seal_kd_loss(
       correct_weight: see `ela_loss`.
       score_temperature: see `sta_loss`.
       confidence_threshold: see `sta_loss`.
-      task: what the cross-entropy judges: every "timestep", as the paper does, or the "mean" of their logits.
+      task: the logits for the cross-entropy: those of every "timestep", as in the paper, or their "mean".
 
     Returns:
       The loss of every example, `[B]`, in float32 or the wider dtype of the student.
@@ -335,7 +341,7 @@ def seal_kd_loss(
       (2, 1, 3)
 
     Reference:
-      arXiv 2605.14252: the whole objective, with α = 0.6, β = 0.15 and τ = 3 on all its data sets.
+      arXiv 2605.14252: the whole objective. The paper has α = 0.6, β = 0.15 and τ = 3 on all data sets.
     """
     student = as_student(student_logits)
     alpha, beta = as_scalar("alpha", alpha, student), as_scalar("beta", beta, student)
@@ -350,14 +356,14 @@ def seal_kd_loss(
 
 
 def task_loss(student_logits: ArrayLike, labels: ArrayLike, task: Task) -> jax.Array:
-    """The cross-entropy of an example, `[B]`: mean of `ce_loss` over timesteps, or `mean_ce_loss`."""
+    """The cross-entropy of each example, `[B]`: mean of `ce_loss` over timesteps, or `mean_ce_loss`."""
     if as_choice("task", task, ("timestep", "mean")) == "mean":
         return mean_ce_loss(student_logits, labels)
     return ce_loss(student_logits, labels).mean(axis=0)
 
 
 def _competitors(student: jax.Array, is_label: jax.Array, top_k: int) -> jax.Array:
-    """Mask `[T, B, C]` of the top_k highest-ranked classes among those that stand before the label."""
+    """Mask `[T, B, C]` of the top_k highest-ranked of the classes that rank before the label."""
     student = jax.lax.stop_gradient(student)
     if top_k == 1:
         return predicted_mask(student) & ~is_label
