@@ -1,7 +1,9 @@
-"""SeAl-KD for spiking neural networks in JAX: the losses and the neurons, as pure functions.
+"""SeAl-KD for spiking neural networks in JAX: losses and neurons as pure functions.
 
 Importing this package loads jax alone. Models, data, training and reports are imported from their own modules.
 """
+
+from importlib import metadata
 
 from sealkd_jax import surrogates
 from sealkd_jax.losses import (
@@ -39,3 +41,9 @@ __all__ = [
     "surrogates",
     "uniform_kd_loss",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # read when asked for: a copy of this folder need not be installed
+        return metadata.version("sealkd-jax")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,10 @@ def test_mypy_has_nothing_to_say():
 
 def test_the_package_says_that_it_has_hints():
     assert (Path(sealkd_jax.__file__).parent / "py.typed").exists()
+
+
+def test_the_package_says_its_version():
+    assert sealkd_jax.__version__ == version("sealkd-jax")
 
 
 def test_losses_and_neurons_load_jax_alone():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Num
+    from jaxtyping import Array, Float, Shaped
 
 PICOJOULE_PER_MAC = 4.6
 PICOJOULE_PER_AC = 0.9
@@ -21,7 +21,7 @@ PICOJOULE_PER_AC = 0.9
 0.9 pJ the sum (Horowitz, Computing's energy problem, ISSCC 2014)."""
 
 
-def firing_rate(spikes: Num[ArrayLike, "T B ..."]) -> Float[Array, "T"]:
+def firing_rate(spikes: Shaped[ArrayLike, "T B ..."]) -> Float[Array, "T"]:
     """Share of a layer's neurons that fire at each timestep, mean over examples.
 
     >>> import jax.numpy as jnp
@@ -32,7 +32,7 @@ def firing_rate(spikes: Num[ArrayLike, "T B ..."]) -> Float[Array, "T"]:
     return fired.mean(range(1, fired.ndim))
 
 
-def dead_share(spikes: Num[ArrayLike, "T B ..."]) -> Float[Array, ""]:
+def dead_share(spikes: Shaped[ArrayLike, "T B ..."]) -> Float[Array, ""]:
     """Share of a layer's neurons that fire at no timestep of any example; give it many examples.
 
     >>> print(dead_share(jnp.array([[[1, 0, 0, 0]], [[1, 1, 0, 0]]])))
@@ -41,7 +41,7 @@ def dead_share(spikes: Num[ArrayLike, "T B ..."]) -> Float[Array, ""]:
     return 1 - _as_fired(spikes).any((0, 1)).mean()
 
 
-def saturated_share(spikes: Num[ArrayLike, "T B ..."]) -> Float[Array, ""]:
+def saturated_share(spikes: Shaped[ArrayLike, "T B ..."]) -> Float[Array, ""]:
     """Share of a layer's neurons that fire at every timestep of every example.
 
     >>> print(saturated_share(jnp.array([[[1, 0, 0, 0]], [[1, 1, 0, 0]]])))
