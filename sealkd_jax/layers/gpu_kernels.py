@@ -22,7 +22,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec
 
-from sealkd_jax.layers.batch_norm import BatchNorm, Statistics, batch_statistics, gradients, normalised
+from sealkd_jax.layers.batch_norm import BatchNorm, Statistics, batch_statistics, gradients, normalise
 from sealkd_jax.layers.neurons import LIF, Neuron
 from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, repeat_over_time
 from sealkd_jax.neurons import UNROLL, lif_step
@@ -123,7 +123,7 @@ def _current_gradients(
 def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> list[jax.Array]:
     """What the neurons get at each timestep, in the dtype of x."""
     statistics, scale, bias = (mean[...], var[...]), scale[...], bias[...]
-    currents = [normalised(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
+    currents = [normalise(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
     return [sum((skip[t] for skip in skips), current) for t, current in enumerate(currents)]
 
 

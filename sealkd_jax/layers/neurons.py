@@ -116,7 +116,7 @@ class PLIF(Neuron):
 
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         start = math.log(self.decay / (1 - self.decay))
-        dtype = jnp.promote_types(currents.dtype, jnp.float32)
+        dtype = np.promote_types(currents.dtype, np.float32)
         decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
         return lif(currents, v, decay=jax.nn.sigmoid(decay_logit), **self._parameters())
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.layers.neurons import IAF, LIF, NEURONS, PLIF, Neuron, NeuronFactory
@@ -107,7 +108,7 @@ def create_teacher(
 
 def _dtypes(precision: str) -> dict[str, Any]:
     _expect("precision", precision, PRECISIONS)
-    return {"dtype": jnp.dtype(precision), "param_dtype": jnp.promote_types(precision, jnp.float32)}
+    return {"dtype": jnp.dtype(precision), "param_dtype": np.promote_types(precision, np.float32)}
 
 
 def _positive_width(width: float) -> float:
