@@ -3,6 +3,7 @@
 The losses have more of it in losses/test_inputs.py, files of recordings and of pictures beside the tests of those.
 """
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -263,7 +264,17 @@ FUNCTIONS = [
     (lambda: load("digits").with_fewer(5), "5 of the 1257 training examples of digits"),
     (lambda: create_student("resnet", 10), "student 'resnet': unknown; expected one of spiking-conv"),
     (lambda: create_student("spiking-mlp", 10, neuron="hh"), "neuron 'hh': unknown; expected one of lif"),
+    (lambda: create_student("spiking-mlp", 10, precision="float8"), "precision 'float8': unknown; expected one of"),
+    (
+        lambda: create_student("spiking-mlp", 10, remat="all"),
+        "remat 'all': unknown; expected one of none, spikes, full",
+    ),
     (lambda: create_student("spiking-mlp", 10, width=-1), "width -1: expected a number above 0"),
+    (lambda: create_teacher("resnet20", 10, width=math.nan), "width nan: expected a number above 0"),
+    (lambda: create_teacher("resnet20", 10, frame_mode="all"), "frame_mode 'all': unknown; expected one of mean, each"),
+    (lambda: create_student("spiking-mlp", 10, threshold=0), "threshold 0: expected a number above 0 and v_reset"),
+    (lambda: create_student("spiking-mlp", 10, v_reset=1.5), "threshold 1.0: expected a number above 0 and v_reset"),
+    (lambda: create_student("spiking-mlp", 10, v_reset=math.nan), "v_reset nan: expected a number, such as 0, or None"),
     (
         lambda: create_student("spiking-mlp", 10, neuron="plif", decay=1.0),
         "decay 1.0: expected a number between 0 and 1",

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
-from sealkd_jax.models import ConvNet, Network, SpikingNet, Synapses
+from sealkd_jax.models import ConvNet, Network, SpikingNet
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.commands import evaluate
 from sealkd_jax.programs.results import activity, energy_of, hardest
@@ -26,18 +26,19 @@ def test_macs_are_every_weight_at_every_place_of_the_output(remat):
     """A 3x3 convolution from I to O features on HxW is H*W*9*I*O, a dense layer from I to O is I*O."""
     network = Network(SpikingNet(3, features=(4, 5), pool=(True, False), remat=remat))
     variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 6, 2)))
-    assert list(network.synapses(variables, (8, 6, 2)).items()) == [
-        ("block_0/Conv_0", Synapses(8 * 6 * 9 * 2 * 4, spikes=False)),
-        ("block_1/Conv_0", Synapses(4 * 3 * 9 * 4 * 5, spikes=True)),
-        ("readout", Synapses(4 * 3 * 5 * 3, spikes=True)),
+    assert [(name, layer.macs, layer.spikes) for name, layer in network.synapses(variables, (8, 6, 2)).items()] == [
+        ("block_0/Conv_0", 8 * 6 * 9 * 2 * 4, False),
+        ("block_1/Conv_0", 4 * 3 * 9 * 4 * 5, True),
+        ("readout", 4 * 3 * 5 * 3, True),
     ]
 
 
 def test_an_ann_has_no_layer_that_is_fed_by_spikes():
     network = Network(ConvNet(3, features=(4,), pool=(False,)))
     variables = network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
-    expected = {"Conv_0": Synapses(36 * 9 * 4, False), "readout": Synapses(36 * 4 * 3, False)}
-    assert network.synapses(variables, (6, 6, 1)) == expected
+    expected = {"Conv_0": (36 * 9 * 4, False), "readout": (36 * 4 * 3, False)}
+    layers = network.synapses(variables, (6, 6, 1))
+    assert {name: (layer.macs, layer.spikes) for name, layer in layers.items()} == expected
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def surveyed():
     dataset = make_dataset()
     images = view_batch(make_spec(), on_devices(dataset.test, one_device()), 0).images
     variables = network.init(jax.random.key(0), images)
-    observe = jax.jit(lambda v, x: network.observe(v, x, timesteps=3)[:3])
+    observe = jax.jit(lambda v, x: network.observe(v, x, timesteps=3))
     return network, variables, dataset, observe(variables, images)
 
 

@@ -26,7 +26,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 @pytest.fixture
 def without_kernels(monkeypatch):
-    """`jax.export` takes none; they are lowered in test_fused.py."""
+    """`jax.export` takes none; they are lowered in test_gpu_kernels.py."""
     monkeypatch.setattr(gpu_kernels, "runs_here", lambda: False)
 
 

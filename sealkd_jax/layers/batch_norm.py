@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
-from jax.typing import DTypeLike
+
+from sealkd_jax._checks import at_least_float32
 
 EPSILON = 1e-5
 """Added to the variance; PyTorch's default."""
@@ -50,7 +51,7 @@ class BatchNorm(nn.Module):
         the GPU kernels do more than that.
         """
         features = x.shape[-1:]
-        dtype = _at_least_float32(self.param_dtype)
+        dtype = at_least_float32(self.param_dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, features, dtype)
         var = self.variable("batch_stats", "var", jnp.ones, features, dtype)
         scale = self.param("scale", nn.initializers.ones, features, self.param_dtype)
@@ -82,7 +83,7 @@ def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | N
 def _backward(axis_name: str | None, residuals: Any, cotangents: Any) -> tuple[jax.Array, ...]:
     x, statistics, scale = residuals
     axes = tuple(range(x.ndim - 1))
-    wide, dy = (array.astype(_at_least_float32(x.dtype)) for array in (x, cotangents[0]))
+    wide, dy = (array.astype(at_least_float32(x.dtype)) for array in (x, cotangents[0]))
     sums = dy.sum(axes), (dy * wide).sum(axes)
     return gradients(x, dy, sums, statistics, scale, axis_name)
 
@@ -93,7 +94,7 @@ _normalise_by_batch.defvjp(_forward, _backward)
 def batch_statistics(x: jax.Array, axis_name: str | None) -> Statistics:
     """Mean and biased variance of the batch, over all devices of `axis_name`; at least float32."""
     axes = tuple(range(x.ndim - 1))
-    wide = x.astype(_at_least_float32(x.dtype))
+    wide = x.astype(at_least_float32(x.dtype))
     mean, mean_square = _over_devices((wide.mean(axes), (wide * wide).mean(axes)), axis_name)
     return mean, jnp.maximum(mean_square - mean * mean, 0)
 
@@ -126,7 +127,7 @@ def gradients(
         axis_name: as in `BatchNorm`.
     """
     (mean, var), (dbias, dy_x) = statistics, sums
-    wide, dy = (array.astype(_at_least_float32(x.dtype)) for array in (x, dy))
+    wide, dy = (array.astype(at_least_float32(x.dtype)) for array in (x, dy))
     per_deviation = lax.rsqrt(var + EPSILON)
     dscale = (dy_x - mean * dbias) * per_deviation  # the sum of dy (x - mean) would need x - mean
     examples = x.size // x.shape[-1]
@@ -139,7 +140,3 @@ def gradients(
 
 def _over_devices(means: Statistics, axis_name: str | None) -> Statistics:
     return means if axis_name is None else lax.pmean(means, axis_name)
-
-
-def _at_least_float32(dtype: DTypeLike) -> np.dtype:
-    return np.promote_types(dtype, np.float32)

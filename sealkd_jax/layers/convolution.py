@@ -18,11 +18,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from sealkd_jax._checks import at_least_float32
 from sealkd_jax.layers import _winograd
 from sealkd_jax.parallel.sharding import DATA_AXIS, per_shard
 
@@ -145,7 +145,7 @@ def _kernel_gradient(
     """For each place in the kernel, the pixels that it met times dy, summed over all outputs, in float32 at least."""
     height, width, features, _ = shape
     (row_stride, column_stride), (rows, columns) = strides, dy.shape[1:3]
-    dtype = np.promote_types(dy.dtype, np.float32)  # of the sum
+    dtype = at_least_float32(dy.dtype)  # of the sum
 
     def of_chunk(x: jax.Array, dy: jax.Array) -> jax.Array:
         x = lax.pad(x.astype(dy.dtype), jnp.zeros((), dy.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))

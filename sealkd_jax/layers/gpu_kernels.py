@@ -1,13 +1,15 @@
-"""BatchNorm, a shortcut and LIF as one kernel forward and one backward, for NVIDIA GPUs.
+"""BatchNorm, shortcut and LIF in one kernel each for the forward and the backward pass, on NVIDIA GPUs.
 
-XLA makes several kernels of them, and reads a layer's array a number of times. These read each array once, keep the
-membranes in registers, and compute them again in the backward pass; the batch's statistics, and what follows from the
-sums of the gradients, are left to XLA. The mathematics are those of `normalisation` and `neurons`, called a timestep
-at a time. There are first derivatives only, and `jax.export` takes no program with such kernels. Measured:
-docs/speed.md. JAX has announced that it will drop Pallas's way through Triton; with a JAX that has, XLA makes the
-kernels again.
+XLA makes several kernels of these layers, which together read an array several times. These kernels read each array
+once, keep the membranes in registers and recompute them in the backward pass. XLA still computes the statistics of the
+batch and what follows from the sums of the gradients. The mathematics are those of `batch_norm` and `neurons`, called
+for one timestep at a time. Only first derivatives exist, and `jax.export` refuses programs with such kernels.
+docs/speed.md has measurements.
 
-Axis legend: T timesteps, B batch, N rows (all examples' pixels), F features.
+JAX has announced that it will drop Pallas's backend Triton, which compiles the kernels. Without it, XLA makes the
+kernels.
+
+Axis legend: T timesteps, B batch, N rows (the pixels of all examples), F features.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +23,9 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 
+from sealkd_jax._checks import at_least_float32
 from sealkd_jax.layers.batch_norm import BatchNorm, Statistics, batch_statistics, gradients, normalise
 from sealkd_jax.layers.neurons import LIF, Neuron
 from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, repeat_over_time
@@ -29,20 +33,29 @@ from sealkd_jax.neurons import UNROLL, lif_step
 from sealkd_jax.parallel.sharding import per_shard
 
 BLOCK = 512
-"""Numbers of one timestep that a program of a kernel handles. 1,024 and 2,048 were no faster on an H200."""
+"""Numbers of one timestep in a block of a kernel. 1,024 and 2,048 were no faster on an H200."""
 
-Skips = tuple[jax.Array, ...]  # what is added to x before the neurons: one array `[T, B, ..., F]`, or none
+Skips = tuple[jax.Array, ...]  # what is added before the neurons: one array `[T, B, ..., F]`, or none
 
 
-def fire(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *skips: jax.Array) -> jax.Array:
-    """Spikes `[T, B, ..., F]` of `neuron`, to which x, `[T, B, ..., F]` or `[1, B, ..., F]`, comes normalised.
+def fire(batch_norm: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *skips: jax.Array) -> jax.Array:
+    """`neuron(batch_norm(x) + skip)`, by kernels where there are any for these layers.
 
-    `skips`, one array `[T, B, ..., F]` or none, is added before. As kernels where there are any for this layer.
+    Args:
+        batch_norm: applied to x.
+        neuron: applied to the sum.
+        x: `[T, B, ..., F]`, or `[1, B, ..., F]` for a static input.
+        timesteps: T.
+        *skips: one array `[T, B, ..., F]` to add before the neurons, or none.
+
+    Returns:
+        Spikes `[T, B, ..., F]`.
     """
-    if runs_here() and _has_kernels(normalise, neuron, x, timesteps, skips):
-        spikes = normalise(x, lambda *args: _normalise_and_fire(skips, neuron.decay, *args))
+    if runs_here() and _covers_layers(batch_norm, neuron) and _covers_arrays(batch_norm.dtype, x, timesteps, skips):
+        with jax.named_scope(str(neuron.name)):
+            spikes = batch_norm(x, lambda *args: _normalise_and_fire(skips, neuron.decay, *args))
         return checkpoint_name(spikes, "spikes")
-    return neuron(repeat_over_time(sum(skips, normalise(x)), timesteps))
+    return neuron(repeat_over_time(sum(skips, batch_norm(x)), timesteps))
 
 
 def runs_here() -> bool:
@@ -53,24 +66,24 @@ def runs_here() -> bool:
     return find_spec("jax.experimental.pallas.triton") is not None
 
 
-def _has_kernels(normalise: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, skips: Skips) -> bool:
+def _covers_layers(batch_norm: BatchNorm, neuron: Neuron) -> bool:
+    """Training of plain LIF neurons that start at rest, and whose spikes and membranes no caller reads."""
+    parameters = (neuron.threshold, neuron.v_reset, neuron.detach_reset)
+    plain = type(neuron) is LIF and parameters == (1.0, 0.0, False)  # the defaults, as in `lif_step`
+    observed = any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
+    return batch_norm.train and plain and not observed and not neuron.has_variable("membranes", "v")
+
+
+def _covers_arrays(dtype: DTypeLike, x: jax.Array, timesteps: int, skips: Skips) -> bool:
+    """Arrays of one dtype and all timesteps, with blocks that are large enough to be worth a kernel."""
     rows, features = _block(x.size // len(x) // x.shape[-1], x.shape[-1])
-    known = neuron.has_variable("membranes", "v") or any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
-    return (
-        normalise.train
-        and type(neuron) is LIF
-        and (neuron.threshold, neuron.v_reset, neuron.detach_reset) == (1.0, 0.0, False)  # as in `lif_step`
-        and not known  # nobody gives membranes, or reads them or spikes
-        and len(x) == timesteps <= UNROLL
-        and jnp.dtype(normalise.dtype) == x.dtype
-        and all((skip.shape, skip.dtype) == (x.shape, x.dtype) for skip in skips)
-        and features >= 16  # in a row in memory
-        and rows * features >= BLOCK // 2
-    )
+    alike = x.dtype == dtype and all((skip.shape, skip.dtype) == (x.shape, x.dtype) for skip in skips)
+    large = features >= 16 and rows * features >= BLOCK // 2  # features lie in a row in memory
+    return alike and large and len(x) == timesteps <= UNROLL
 
 
 def _block(rows: int, features: int) -> tuple[int, int]:
-    """Rows and features of a block: powers of two that divide them."""
+    """Rows and features of a block: powers of two that divide both numbers."""
     of_features = min(features & -features, 128)
     return min(rows & -rows, BLOCK // of_features), of_features
 
@@ -78,12 +91,12 @@ def _block(rows: int, features: int) -> tuple[int, int]:
 def _plain(
     skips: Skips, decay: float, x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
 ) -> tuple[jax.Array, Statistics]:
-    """Spikes, and the statistics of the batch, through which no gradient flows."""
     statistics = batch_statistics(x, axis_name)
     (spikes,) = _on_devices(partial(_spikes, decay), [*statistics, scale, bias], [x, *skips], sums=0)
     return spikes, statistics
 
 
+# Returns spikes and the statistics of the batch, through which no gradient flows.
 _normalise_and_fire = jax.custom_vjp(_plain, nondiff_argnums=(1, 5))
 
 
@@ -103,14 +116,14 @@ _normalise_and_fire.defvjp(_forward, _backward)
 
 
 def _spikes(decay: float, mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> tuple[list[jax.Array]]:
-    """Of each timestep, from all rows of x `[T, N, F]`, or those of a block."""
+    """The spikes of each timestep, for x `[T, N, F]` or a block of it."""
     return (_lif(decay, _currents(mean, var, scale, bias, x, *skips)),)
 
 
 def _current_gradients(
     decay: float, mean: Any, var: Any, scale: Any, bias: Any, dspikes: Any, x: Any, *skips: Any
 ) -> tuple[list[jax.Array], jax.Array, jax.Array]:
-    """The gradient of the currents of each timestep; its sum over them, and that of it times x, `[N, F]`."""
+    """The gradient of the currents of each timestep, and the sums over time of it and of it times x, `[N, F]`."""
     _, vjp = jax.vjp(partial(_lif, decay), _currents(mean, var, scale, bias, x, *skips))
     (dcurrents,) = vjp([dspikes[t].astype(mean.dtype) for t in range(x.shape[0])])
     total = total_x = jnp.zeros(x.shape[1:], mean.dtype)
@@ -121,15 +134,15 @@ def _current_gradients(
 
 
 def _currents(mean: Any, var: Any, scale: Any, bias: Any, x: Any, *skips: Any) -> list[jax.Array]:
-    """What the neurons get at each timestep, in the dtype of x."""
+    """The currents into the neurons at each timestep, in the dtype of x."""
     statistics, scale, bias = (mean[...], var[...]), scale[...], bias[...]
     currents = [normalise(x[t], statistics, scale, bias).astype(x.dtype) for t in range(x.shape[0])]
     return [sum((skip[t] for skip in skips), current) for t, current in enumerate(currents)]
 
 
 def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
-    """Spikes of each timestep, at least float32, as the membrane."""
-    dtype = jnp.promote_types(currents[0].dtype, jnp.float32)
+    """The spikes of each timestep, in the dtype of the membrane."""
+    dtype = at_least_float32(currents[0].dtype)
     v, spikes = jnp.zeros(currents[0].shape, dtype), []
     for current in currents:
         v, spike = lif_step(v, current.astype(dtype), decay)
@@ -138,15 +151,15 @@ def _lif(decay: float, currents: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _on_devices(function: Callable[..., Any], vectors: list[jax.Array], arrays: list[jax.Array], *, sums: int) -> Any:
-    """`function` of vectors as `[1, F]` and arrays as `[T, N, F]`, each device's own examples of these.
+    """Applies `function` to vectors as `[1, F]` and arrays as `[T, N, F]`, on each device to its own examples.
 
-    It gives one of that shape, which comes back as `[T, B, ..., F]`, and `sums` of `[N, F]`, which do as
-    `[devices, F]`, summed over the rows of each device.
+    `function` returns a list of T arrays `[N, F]`, which becomes one array `[T, B, ..., F]`, and `sums` arrays
+    `[N, F]`, which become `[devices, F]`, summed over the rows of each device.
     """
 
     def run(*args: jax.Array) -> Any:
         flat = [array[None] if array.ndim == 1 else array.reshape(len(array), -1, array.shape[-1]) for array in args]
-        # A host with a GPU may bring the program to another device.
+        # A machine with a GPU may run the program on another device.
         ways = {"cuda": partial(_by_blocks, function, sums), "default": partial(_at_once, function, sums)}
         array, *totals = lax.platform_dependent(*flat, **ways)
         return array.reshape(args[-1].shape), *totals
@@ -157,7 +170,7 @@ def _on_devices(function: Callable[..., Any], vectors: list[jax.Array], arrays: 
 
 
 def _at_once(function: Callable[..., Any], _sums: int, *args: jax.Array) -> tuple[jax.Array, ...]:
-    """`function` of everything: an array as the last one, and its sums, `[1, F]`."""
+    """Applies `function` to whole arrays: an array like the last argument, and its sums `[1, F]`."""
     each, *totals = function(*args)
     return jnp.stack(each).astype(args[-1].dtype), *[total.sum(0, keepdims=True) for total in totals]
 
@@ -165,8 +178,8 @@ def _at_once(function: Callable[..., Any], _sums: int, *args: jax.Array) -> tupl
 def _by_blocks(
     function: Callable[..., Any], sums: int, *args: jax.Array, interpret: bool = False
 ) -> tuple[jax.Array, ...]:
-    """The same as a kernel, that computes `function` of a block of rows and features at a time."""
-    from jax.experimental.pallas import triton  # here, where it is sure to be
+    """The same by a kernel, which applies `function` to one block of rows and features at a time."""
+    from jax.experimental.pallas import triton  # here, because a later JAX may lack it
 
     timesteps, rows, features = args[-1].shape
     of_rows, of_features = _block(rows, features)

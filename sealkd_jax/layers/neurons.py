@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from sealkd_jax._checks import at_least_float32
 from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import iaf, lif
 
@@ -116,7 +116,7 @@ class PLIF(Neuron):
 
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         start = math.log(self.decay / (1 - self.decay))
-        dtype = np.promote_types(currents.dtype, np.float32)
+        dtype = at_least_float32(currents.dtype)
         decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
         return lif(currents, v, decay=jax.nn.sigmoid(decay_logit), **self._parameters())
 

@@ -21,7 +21,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 @jax.named_scope("average_pool")
 def average_pool(x: jax.Array) -> jax.Array:
-    """The mean of each 2x2 pixels: `[..., H, W, C]` -> `[..., H/2, W/2, C]`, rounded down. Turns spikes into quarters."""
+    """The mean of each 2x2 pixels: `[..., H, W, C]` -> `[..., H/2, W/2, C]`, rounded down. Of spikes, quarters."""
     x = _drop_odd(x)
     *batch, height, width, features = x.shape
     fours = x.reshape(*batch, height // 2, 2, width // 2, 2, features)  # see _largest_backward
@@ -51,7 +51,7 @@ def _largest_and_place(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _largest_backward(place: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
-    """Written at once. The gradients of strided slices would be arrays with gaps, each written before they are added."""
+    """Written at once. Gradients of strided slices would be arrays with gaps, each written before they are added."""
     *batch, rows, columns, features = dy.shape
     place, dy = place[..., :, None, :, None, :], dy[..., :, None, :, None, :]
     places = lax.broadcast_to_rank(jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1), place.ndim)

@@ -1,4 +1,4 @@
-"""Networks, spiking students and ANN teachers, each as two pure functions. Flax is used here and nowhere else.
+"""Networks, spiking students and ANN teachers, as pure functions of their variables.
 
 Axis legend: T timesteps, B batch, C classes.
 """
@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
+from sealkd_jax._checks import at_least_float32
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.layers.neurons import IAF, LIF, NEURONS, PLIF, Neuron, NeuronFactory
 from sealkd_jax.models.network import Activity, Network, Variables
-from sealkd_jax.models.observe import Synapses
+from sealkd_jax.models.observe import Layer, sum_layers
 from sealkd_jax.models.students import STUDENTS, SpikingNet
 from sealkd_jax.models.teachers import TEACHERS, ConvNet
 
@@ -29,14 +29,15 @@ __all__ = [
     "TEACHERS",
     "Activity",
     "ConvNet",
+    "Layer",
     "Network",
     "Neuron",
     "NeuronFactory",
     "SpikingNet",
-    "Synapses",
     "Variables",
     "create_student",
     "create_teacher",
+    "sum_layers",
 ]
 
 PRECISIONS = ("float32", "bfloat16", "float64")
@@ -108,7 +109,7 @@ def create_teacher(
 
 def _dtypes(precision: str) -> dict[str, Any]:
     _expect("precision", precision, PRECISIONS)
-    return {"dtype": jnp.dtype(precision), "param_dtype": np.promote_types(precision, np.float32)}
+    return {"dtype": jnp.dtype(precision), "param_dtype": at_least_float32(precision)}
 
 
 def _positive_width(width: float) -> float:

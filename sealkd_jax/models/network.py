@@ -14,14 +14,29 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sealkd_jax.models.observe import INPUTS, Synapses, watch
+from sealkd_jax.models.observe import INPUTS, Layer, record_layers
 
 
 class Variables(NamedTuple):
-    """What a network has learned: `params` by gradients, `stats` (BatchNorm's running statistics) by counting."""
+    """What a network has learned: `params` by gradients, `stats` (running statistics of BatchNorm) from batches."""
 
     params: Any
     stats: Any
+
+
+class Activity(NamedTuple):
+    """What a network does with a batch.
+
+    Attributes:
+        logits: `[T, B, C]`.
+        spikes: of every layer of neurons, `[T, B, ...]`.
+        inputs: of every layer of weights, the share of its inputs that is not zero, `[T, B]`; `[1, B]` where it runs
+            once for all timesteps.
+    """
+
+    logits: jax.Array
+    spikes: dict[str, jax.Array]
+    inputs: dict[str, jax.Array]
 
 
 @dataclass(frozen=True)
@@ -35,19 +50,19 @@ class Network:
     module: nn.Module
 
     def init(self, key: jax.Array, images: jax.Array) -> Variables:
-        """Fresh variables for images `[B, H, W, C]` or frames `[T, B, H, W, C]`. They serve any number of timesteps."""
+        """Fresh variables for images `[B, H, W, C]` or frames `[T, B, H, W, C]`, and any number of timesteps."""
         timesteps = images.shape[0] if images.ndim == 5 else 1
         init: Callable[..., Any] = partial(self.module.init, timesteps=timesteps)
         if not any(isinstance(argument, jax.core.Tracer) for argument in (key, images)):
             init = jax.jit(init, compiler_options=_compile_quickly())
         variables = init(key, images)
-        stats = variables.get("batch_stats", {})  # Flax begins them in float32, whatever they become
+        stats = variables.get("batch_stats", {})  # Flax initialises them in float32
         return Variables(variables["params"], jax.tree.map(lambda x: x.astype(self.module.param_dtype), stats))
 
     def train(
         self, variables: Variables, images: jax.Array, *, timesteps: int, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
-        """Logits `[T, B, C]` with the batch's own statistics, and the updated running statistics."""
+        """Logits `[T, B, C]` with the statistics of the batch, and the updated running statistics."""
 
         logits, updated = self.module.apply(
             _collections(variables),
@@ -67,23 +82,29 @@ class Network:
     def spikes(
         self, variables: Variables, images: jax.Array, *, timesteps: int
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits as `predict`, and the spikes `[T, B, ...]` of every layer of neurons by its name; an ANN has none."""
+        """Logits as in `predict`, and the spikes `[T, B, ...]` of every layer of neurons by its name."""
         return self.observe(variables, images, timesteps=timesteps)[:2]
 
-    def observe(self, variables: Variables, images: jax.Array, *, timesteps: int) -> "Activity":
+    def observe(self, variables: Variables, images: jax.Array, *, timesteps: int) -> Activity:
         """Logits and what the layers do, for images `[B, H, W, C]` or frames `[T, B, H, W, C]`."""
-        synapses: dict[str, Synapses] = {}
-        with nn.intercept_methods(watch(images.shape[-4], synapses)):
+        return self._observe({}, variables, images, timesteps)
+
+    def _observe(
+        self, layers: dict[str, Layer], variables: Variables, images: jax.Array, timesteps: int = 1
+    ) -> Activity:
+        with nn.intercept_methods(record_layers(images.shape[-4], layers)):
             logits, sown = self.module.apply(
                 _collections(variables), images, timesteps=timesteps, mutable=["spikes", INPUTS]
             )
-        return Activity(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})), synapses)
+        return Activity(logits, _by_layer(sown.get("spikes", {})), _by_layer(sown.get(INPUTS, {})))
 
     def step(self, variables: Variables, membranes: Any, images: jax.Array) -> tuple[jax.Array, Any]:
-        """One timestep of a student: logits `[B, C]` of images, or one frame each, `[B, H, W, C]`, and the membranes.
+        """One timestep of a student: logits `[B, C]` for images or one frame each, `[B, H, W, C]`, and the membranes.
 
         Args:
-            membranes: what the step before returned; `{}`: from rest. T steps give the logits of `predict`.
+            variables: of the student.
+            membranes: those that the step before returned; `{}`: at rest. T steps give the logits of `predict`.
+            images: `[B, H, W, C]`.
         """
         logits, after = self.module.apply(
             _collections(variables) | {"membranes": membranes}, images, timesteps=1, mutable=["membranes"]
@@ -91,34 +112,21 @@ class Network:
         return logits[0], after["membranes"]
 
     def neurons(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, int]:
-        """How many neurons each spiking layer has for images `[H, W, C]` of this shape."""
+        """The number of neurons in each layer of neurons, for images `[H, W, C]` of this shape."""
         image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         _, spikes = jax.eval_shape(partial(self.spikes, timesteps=1), variables, image)
         return {name: math.prod(layer.shape[2:]) for name, layer in spikes.items()}
 
-    def synapses(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, Synapses]:
-        """Every layer of weights by its name, input first, for images `[H, W, C]` of this shape."""
-        found: dict[str, Synapses] = {}
+    def layers(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, Layer]:
+        """Every layer by its name, input first, for images `[H, W, C]` of this shape. Computes nothing."""
+        found: dict[str, Layer] = {}
         image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        jax.eval_shape(lambda v, x: found.update(self.observe(v, x, timesteps=1).synapses), variables, image)
+        jax.eval_shape(partial(self._observe, found), variables, image)
         return found
 
-
-class Activity(NamedTuple):
-    """What a network does with a batch.
-
-    Attributes:
-        logits: `[T, B, C]`.
-        spikes: `[T, B, ...]` of every layer of neurons.
-        inputs: of every layer of weights, the share of its inputs that is not zero, `[T, B]`; `[1, B]` where it runs
-            once for all timesteps.
-        synapses: of every layer of weights, what follows from its shape.
-    """
-
-    logits: jax.Array
-    spikes: dict[str, jax.Array]
-    inputs: dict[str, jax.Array]
-    synapses: dict[str, Synapses]
+    def synapses(self, variables: Variables, image_shape: tuple[int, ...]) -> dict[str, Layer]:
+        """The layers of weights among `layers`."""
+        return {name: layer for name, layer in self.layers(variables, image_shape).items() if layer.macs}
 
 
 def scale_features(features: int, width: float) -> int:
@@ -132,10 +140,10 @@ def _by_layer(sown: Any) -> dict[str, jax.Array]:
 
 
 def _compile_quickly() -> dict[str, int] | None:
-    """Compiler options for what runs once, unless XLA_FLAGS has some already.
+    """Compiler options for a program that runs once, unless XLA_FLAGS sets the same option.
 
     XLA's CPU compiler takes four times as long to optimise the random numbers of a network as to compile them, 22 s
-    instead of 5 s of one core for ResNet-18; they are the same to the bit.
+    instead of 5 s of one core for ResNet-18. The numbers are the same to the bit.
     """
     level = "xla_backend_optimization_level"
     quick = jax.default_backend() == "cpu" and level not in os.environ.get("XLA_FLAGS", "")

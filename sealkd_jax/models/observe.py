@@ -1,11 +1,11 @@
-"""Layers of weights: how many multiplications they stand for, and how many of their inputs are not zero.
+"""The layers of a network: shapes, parameters, multiplications, and how much of their input is zero.
 
-Axis legend: T timesteps, B batch. A layer of weights, convolution or dense, sees its timesteps in the batch axis:
+Axis legend: T timesteps, B batch. A layer of weights, convolution or dense, takes its timesteps in the batch axis:
 `[T·B, ...]`, or `[B, ...]` where it runs once for all of them.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,37 +18,57 @@ from sealkd_jax.layers.time import split_time
 INPUTS = "inputs"
 
 
-class Synapses(NamedTuple):
-    """Of one layer of weights.
+class Layer(NamedTuple):
+    """A layer of weights, BatchNorm or neurons.
 
     Attributes:
+        shape: of its output, for one example and one timestep.
+        parameters: how many numbers it learns.
         macs: multiply-accumulates for one example and one timestep, exact: every weight at every place of the output.
-        spikes: whether it is fed by neurons (also by sums and means of spikes); otherwise by real numbers.
+        spikes: whether the input of its weights comes from neurons, as spikes or as sums or means of spikes.
     """
 
-    macs: int
-    spikes: bool
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int = 0
+    spikes: bool = False
 
 
-def watch(batch: int, found: dict[str, Synapses]) -> Callable[..., Any]:
-    """For `flax.linen.intercept_methods`: writes every layer of weights into `found`, by its path and input first.
+def sum_layers(layers: dict[str, Layer]) -> Layer:
+    """The network as one layer: its output, and the sums of parameters and multiply-accumulates."""
+    each = list(layers.values())
+    return Layer(each[-1].shape, sum(layer.parameters for layer in each), sum(layer.macs for layer in each))
 
-    The share of its inputs that is not zero, `[T, B]` or `[1, B]`, is sown into the collection `INPUTS`.
+
+def record_layers(batch: int, found: dict[str, Layer]) -> Callable[..., Any]:
+    """An interceptor for `flax.linen.intercept_methods` that enters every layer in `found`, by its path, input first.
+
+    It sows the share of non-zero inputs of every layer of weights, `[T, B]` or `[1, B]`, into the collection `INPUTS`.
     """
-    neurons_before = []
+    shape: tuple[int, ...] = ()
+    after_neurons = False
 
     def interceptor(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        nonlocal shape, after_neurons
         out, module = call(*args, **kwargs), context.module
-        if context.method_name == "__call__" and isinstance(module, Neuron):
-            neurons_before.append(module.path)
-        if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
-            kernel: jax.Array = module.get_variable("params", "kernel")
-            x = args[0]
-            macs = kernel.size * math.prod(out.shape[1:-1])
-            spikes = bool(neurons_before) and module.name not in getattr(module.parent, "currents", ())
-            found["/".join(module.path)] = Synapses(macs, spikes)
-            share = split_time((x != 0).reshape(x.shape[0], -1).mean(-1, dtype=jnp.float32), x.shape[0] // batch)
-            module.sow(INPUTS, "share", share, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        learned = module.variables.get("params", {})
+        is_neuron, is_weights = isinstance(module, Neuron), isinstance(module, nn.Conv | nn.Dense)
+        has_layers_inside = not learned or any(isinstance(entry, Mapping) for entry in learned.values())
+        if context.method_name != "__call__" or (has_layers_inside and not is_neuron):
+            return out
+        parameters, macs, spikes = sum(leaf.size for leaf in learned.values()), 0, False
+        if is_neuron:
+            shape, after_neurons = out.shape[2:], True
+        elif is_weights:  # BatchNorm keeps the shape
+            shape, macs = out.shape[1:], learned["kernel"].size * math.prod(out.shape[1:-1])
+            spikes = after_neurons and module.name not in getattr(module.parent, "currents", ())
+            module.sow(INPUTS, "share", _share(args[0], batch), reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        found["/".join(module.path)] = Layer(shape, parameters, macs, spikes)
         return out
 
     return interceptor
+
+
+def _share(x: jax.Array, batch: int) -> jax.Array:
+    """The share of numbers of x, `[T·B, ...]`, that are not zero: `[T, B]`."""
+    return split_time((x != 0).reshape(x.shape[0], -1).mean(-1, dtype=jnp.float32), x.shape[0] // batch)

@@ -7,6 +7,13 @@ import jax
 from sealkd_jax.models import Network, Variables, create_student
 
 
+def shallow(network: Network) -> Network:
+    """The network with two blocks, in two stages where it has stages."""
+    module = network.module
+    cut = {"depths": (1, 1)} if hasattr(module, "depths") else {"pool": module.pool[:2]}
+    return replace(network, module=module.clone(features=module.features[:2], **cut))
+
+
 def make_student(
     name: str, size: int, *, channels: int = 2, batch: int = 2, **kwargs
 ) -> tuple[Network, Variables, jax.Array]:
