@@ -1,4 +1,4 @@
-"""AutoAugment's policies for CIFAR-10 and ImageNet, on the device: for each image a random pair of image operations.
+"""AutoAugment's policies for CIFAR-10 and ImageNet, on the device: a random pair of operations for each image.
 
 Axis legend: H height, W width.
 """
@@ -15,8 +15,8 @@ from sealkd_jax.errors import InputError
 
 Policy = tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...]
 
-# Sub-policies of two operations, each a name, a probability and a level (Cubuk et al. 2019, appendix), as SeAl-KD's
-# authors have them: of the 17th, Equalize comes twice, the second time with probability 0.8; published is 0.6.
+# Sub-policies of two operations, each a name, a probability and a level (Cubuk et al. 2019, appendix), with the change
+# of SeAl-KD's authors: the second Equalize of the 17th has probability 0.8; published is 0.6.
 CIFAR10_POLICY: Policy = (
     (("Invert", 0.1, 7), ("Contrast", 0.2, 6)),
     (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
@@ -45,7 +45,7 @@ CIFAR10_POLICY: Policy = (
     (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
 )
 
-# Without the published 25th sub-policy, which is the third again: SeAl-KD's authors have it once.
+# Without the published 25th sub-policy, a copy of the third, as SeAl-KD's authors have it.
 IMAGENET_POLICY: Policy = (
     (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),
     (("Solarize", 0.6, 5), ("AutoContrast", 0.6, 5)),
@@ -81,21 +81,21 @@ POLICIES = {"cifar10": CIFAR10_POLICY, "imagenet": IMAGENET_POLICY}
 def autoaugment(policy: str) -> Augmentation:
     """AutoAugment, Cubuk et al., CVPR 2019 (arXiv 1805.09501), by its policy for one data set.
 
-    One of the sub-policies is drawn; each of its two operations is applied with its own probability, and in either
-    direction where it has two. Where implementations differ, this is what SeAl-KD was trained with (the widespread
-    one by DeepVoltaire), and torchvision's `AutoAugment` is in brackets: what lies outside of the image is grey, 128
-    (black); shear is bicubic (nearest pixel); rotation is counter-clockwise alone (either way); solarize thresholds
-    count from 256 (255). Translations are in shares of the image's side, 150/331 at most. SeAl-KD crops and flips
-    before it, and cuts out and normalises after it.
+    Draws one of the sub-policies, and applies each of its two operations with its own probability, in a random
+    direction if it has two. Where implementations differ, this follows the one that SeAl-KD was trained with (the
+    widespread one by DeepVoltaire); torchvision's `AutoAugment` is in brackets. Outside of the image is grey, 128
+    (black); shear is bicubic (nearest pixel); rotation is counter-clockwise only (either way); solarize thresholds
+    count from 256 (255). Translations are fractions of the image's side, at most 150/331. SeAl-KD crops and flips
+    before it, and applies Cutout and normalises after it.
 
     Args:
-        policy: "cifar10" or "imagenet"; of images of any kind.
+        policy: "cifar10" or "imagenet", for any images.
 
     Returns:
-        An augmentation of uint8 `[H, W, 3]`, of any size.
+        An augmentation of uint8 `[H, W, 3]`, any size.
 
     Raises:
-        InputError: for another policy; at trace time, if the image is anything else.
+        InputError: for another policy; when traced, for any other image.
     """
     expect(policy in POLICIES, f"autoaugment({policy})", " or ".join(POLICIES))
     pairs = POLICIES[policy]
@@ -117,7 +117,7 @@ def autoaugment(policy: str) -> Augmentation:
 
 
 def _draw(policy: Policy, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Number of the sub-policy, and for its two operations whether they are applied and whether they are negative."""
+    """Number of a sub-policy, and for its two operations whether each is used and whether it is negative."""
     policy_key, use_key, sign_key = jax.random.split(key, 3)
     drawn = jax.random.randint(policy_key, (), 0, len(policy), jnp.int32)
     probability = jnp.array([[use for _, use, _ in pair] for pair in policy], jnp.float32)
@@ -127,10 +127,12 @@ def _draw(policy: Policy, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
 
 @functools.cache
 def _settings(policy: Policy, height: int, width: int) -> tuple[Setting, np.ndarray]:
-    """All settings of a policy, stacked, Identity first; whose they are: `[pairs, 2, 2]` by pair, place and sign."""
-    rows = [[[(name, level, sign) for sign in (1, -1)] for name, _, level in pair] for pair in policy]
-    distinct = list(dict.fromkeys([("Identity", 0, 1), *(entry for pair in rows for signs in pair for entry in signs)]))
-    numbers = np.array([[[distinct.index(entry) for entry in signs] for signs in pair] for pair in rows], np.int32)
-    return jax.tree.map(
-        lambda *arrays: np.stack(arrays), *(setting(*entry, height, width) for entry in distinct)
-    ), numbers
+    """The distinct settings of a policy, stacked, Identity first; their numbers `[pairs, 2, 2]` by place and sign."""
+    distinct = {("Identity", 0, 1): 0}
+    numbers = np.empty((len(policy), 2, 2), np.int32)
+    for pair, operations in enumerate(policy):
+        for place, (name, _, level) in enumerate(operations):
+            for negative, sign in enumerate((1, -1)):
+                numbers[pair, place, negative] = distinct.setdefault((name, level, sign), len(distinct))
+    made = [setting(*entry, height, width) for entry in distinct]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *made), numbers
