@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sealkd_jax.data.event_augmentation import _turned, event_drop, nda, roll, rotate, time_shift
+from sealkd_jax.data.event_augmentation import event_drop, nda, roll, rotate, time_shift
 from sealkd_jax.data.image_augmentation import cutout, flip
 from sealkd_jax.errors import InputError
 
 FRAMES = np.random.default_rng(0).integers(1, 2**16, (3, 4, 5, 2)).astype(np.uint16)  # no empty cell
+pytestmark = pytest.mark.usefixtures("strict")
 NOTHING = {
     "roll": roll(0),
     "rotate": rotate(0),
@@ -61,13 +62,6 @@ def test_rotation_turns_all_frames_by_one_angle_as_scipy_does(height, width):
     np.testing.assert_array_equal(out[:, 0], out[:, -1])
 
 
-def test_a_quarter_turn_is_exact():
-    for degrees, turns in ((90, 1), (-90, -1), (180, 2)):
-        square = FRAMES[:, :, :4]
-        turned = _turned(jnp.asarray(square), jnp.float32(degrees))
-        np.testing.assert_array_equal(turned, np.rot90(square, turns, (1, 2)))
-
-
 def test_nda_does_one_of_its_three_equally_often():
     frames = np.arange(1, 513, dtype=np.uint16).reshape(1, 16, 16, 2)
     out = many(nda(1), 3000, frames)
@@ -83,11 +77,11 @@ def test_nda_does_one_of_its_three_equally_often():
     assert min(rolled) > 0
 
 
-@pytest.mark.parametrize("strength", [1, 2])
-def test_nda_turns_and_empties_by_its_strength(strength):
+def test_nda_turns_and_empties_by_its_strength():
+    strength = 2
     dot = np.zeros((1, 97, 97, 2), np.uint8)
     dot[0, 48, 88] = 1  # 40 pixels to the right of the middle
-    out = many(nda(strength), 1500, dot)[..., 0].squeeze(1)
+    out = many(nda(strength), 800, dot)[..., 0].squeeze(1)
     places = np.argwhere(out)
     angles = np.degrees(np.arctan2(48 - places[:, 1], places[:, 2] - 48))
     turned = np.abs(np.hypot(places[:, 1] - 48, places[:, 2] - 48) - 40) < 1
@@ -124,7 +118,7 @@ def test_without_strength_nothing_changes(name):
     np.testing.assert_array_equal(NOTHING[name](jax.random.key(0), jnp.asarray(frames)), frames)
 
 
-def test_event_drop_keeps_a_binomial_share_of_each_count():
+def test_event_drop_keeps_a_binomial_part_of_each_count():
     # For u ~ U(0, 1), Binomial(n, 1 - u) is uniform on 0 to n: so is each count, and so is the sum of all, if all share
     # one u and are independent given it.
     counts = np.array([0, 3, 1, 0, 5, 2], np.uint8).reshape(1, 1, 3, 2)
@@ -167,7 +161,7 @@ def test_event_drop_is_the_same_where_64_bit_types_are_on(float64):
     strength=st.integers(0, 9),
     rate=st.floats(0, 1),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_shape_and_dtype_stay(shape, dtype, strength, rate):
     frames = jax.ShapeDtypeStruct((*shape, 2), dtype)
     kinds = flip(), cutout(min(strength, *shape[1:])), roll(strength), time_shift(strength), event_drop(rate)
@@ -178,6 +172,6 @@ def test_shape_and_dtype_stay(shape, dtype, strength, rate):
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.01, float("nan")])
-def test_a_rate_that_is_no_share_is_named(rate):
+def test_a_rate_that_is_no_fraction_is_named(rate):
     with pytest.raises(InputError, match=r"event_drop\(.*\): expected a number from 0 to 1"):
         event_drop(rate)

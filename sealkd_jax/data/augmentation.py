@@ -188,4 +188,5 @@ def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
 
     The result has the dtype of `mean` and `std`, both `[C]` and for pixels in [0, 1].
     """
-    return (images.astype(mean.dtype) / 255 - mean) / std
+    channels = (1,) * (images.ndim - 1) + (-1,)
+    return (images.astype(mean.dtype) / 255 - mean.reshape(channels)) / std.reshape(channels)

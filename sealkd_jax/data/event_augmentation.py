@@ -47,13 +47,13 @@ def rotate(max_degrees: float) -> Augmentation:
 def _turned(frames: jax.Array, degrees: jax.Array) -> jax.Array:
     height, width = frames.shape[1:3]
     y = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-    x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
+    x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
     angle = jnp.deg2rad(degrees)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     row = jnp.round(cos * y + sin * x + (height - 1) / 2).astype(jnp.int32)
     column = jnp.round(cos * x - sin * y + (width - 1) / 2).astype(jnp.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    return jnp.where(inside[..., None], frames[:, row, column], 0)
+    return jnp.where(inside[None, ..., None], frames[:, row, column], jnp.zeros((), frames.dtype))
 
 
 @augmentation_step("events")

@@ -44,24 +44,30 @@ def resized_crop(least: float) -> Augmentation:
     expect(isinstance(least, Real) and 0 < least <= 1, f"resized_crop({least})", "a number above 0, at most 1")
 
     def apply(key: jax.Array, image: jax.Array) -> jax.Array:
-        return _enlarge(image, *_draw_part(key, least, *image.shape[:2]))
+        return scale_part(image, *_draw_part(key, least, *image.shape[:2]))
 
     return apply
 
 
 def _draw_part(key: jax.Array, least: float, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Top and left of a part of an image, and its height and width, in pixels: `[2]` each."""
+    """A random part of an image: its top and left, and its height and width, float32 `[2]` each, in pixels."""
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     area = jax.random.uniform(area_key, (), jnp.float32, least, 1)
     ratio = jnp.exp(jax.random.uniform(ratio_key, (), jnp.float32, -1, 1) * math.log(4 / 3))
-    image, shape = jnp.array([height, width], jnp.float32), jnp.stack([ratio**-0.5, ratio**0.5])
-    part = jnp.minimum(image, jnp.sqrt(area * height * width) * shape)
-    return jax.random.uniform(place_key, (2,), jnp.float32) * (image - part), part
+    whole, shape = jnp.array([height, width], jnp.float32), jnp.stack([ratio**-0.5, ratio**0.5])
+    size = jnp.minimum(whole, jnp.sqrt(area * height * width) * shape)
+    return jax.random.uniform(place_key, (2,), jnp.float32) * (whole - size), size
 
 
-def _enlarge(image: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
-    """A part of an image, scaled to the size of the image."""
-    scale = jnp.array(image.shape[:2], jnp.float32) / part
+def scale_part(image: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
+    """Scales a part of an image to the size of the image: Pillow's bilinear `resize` of a box, to half a grey level.
+
+    Args:
+        image: uint8 `[H, W, C]`.
+        start: float32 `[2]`, top and left of the part, in pixels.
+        size: float32 `[2]`, its height and width.
+    """
+    scale = jnp.array(image.shape[:2], jnp.float32) / size
     scaled = jax.image.scale_and_translate(
         image.astype(jnp.float32), image.shape, (0, 1), scale, -start * scale, "linear"
     )
@@ -116,7 +122,7 @@ def cutout(size: int | float, fill: int | Sequence[int] = 0) -> Augmentation:
 def blank_square(key: jax.Array, image: jax.Array, size: int, fill: int | Sequence[int] = 0) -> jax.Array:
     """`cutout` of `size` pixels, which may exceed the image."""
     sides = image.shape[-3:-1]
-    centres = jax.random.randint(key, (2,), 0, jnp.array(sides, jnp.int32), jnp.int32)
-    distances = [jnp.arange(side, dtype=jnp.int32) - at for side, at in zip(sides, centres, strict=True)]
-    row, column = [(d >= -(size // 2)) & (d < size - size // 2) for d in distances]
-    return jnp.where((row[:, None] & column)[..., None], jnp.array(fill, image.dtype), image)
+    centre = jax.random.randint(key, (2,), 0, jnp.array(sides, jnp.int32), jnp.int32)
+    y, x = (jax.lax.broadcasted_iota(jnp.int32, image.shape, axis) for axis in (image.ndim - 3, image.ndim - 2))
+    rows, columns = ((at >= -(size // 2)) & (at < size - size // 2) for at in (y - centre[0], x - centre[1]))
+    return jnp.where(rows & columns, jnp.broadcast_to(jnp.array(fill, image.dtype), image.shape), image)

@@ -127,7 +127,7 @@ def apply_setting(setting: Setting, image: jax.Array) -> jax.Array:
     """Applies the operation to an image, uint8 `[H, W, 3]`, of the size that the setting was made for."""
     height, width, _ = image.shape
     matrix = setting.matrix
-    x, y = _arange(-2, width + 2), _arange(-2, height + 2)[:, None]  # two more on every side, for the filter
+    x, y = _arange(-2, width + 2)[None, :], _arange(-2, height + 2)[:, None]  # two more on every side, for the filter
     column = (matrix[0] * x + matrix[1] * y + matrix[2]) >> 16
     row = (matrix[3] * x + matrix[4] * y + matrix[5]) >> 16
     nearest = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
@@ -159,7 +159,7 @@ def _base(base: Array, value: jax.Array) -> jax.Array:
     window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * value[:, 1:-1, 1:-1]
     # Not `.at[].set`: jax 0.10.2 on CPU then sums neighbours that it has already overwritten, for a batch of one.
     inner = jnp.pad((2 * window + 13) // 26, ((0, 0), (1, 1), (1, 1)))[:, :height, :width]
-    x, y = _arange(width), _arange(height)[:, None]
+    x, y = _arange(width)[None, :], _arange(height)[:, None]
     border = (x == 0) | (x == width - 1) | (y == 0) | (y == height - 1)
     smooth = jnp.where(border, value, inner)
     flat = jnp.where(base == _GREY, grey, jnp.where(base == _MEAN, mean, 0))
