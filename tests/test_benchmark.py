@@ -85,7 +85,7 @@ def test_every_subject_has_a_help_of_its_own_and_measures_nothing(subject, tmp_p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         main([subject, "--help"])
-    assert end.value.code == 0 and f"python -m train.benchmark {subject}" in capsys.readouterr().out
+    assert end.value.code == 0 and f"benchmark {subject}" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 

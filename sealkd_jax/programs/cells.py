@@ -20,7 +20,7 @@ from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.command_line import as_kind, check
 from sealkd_jax.programs.option import options_of
 from sealkd_jax.programs.options import CompareOptions, DataOptions, DistillOptions
-from sealkd_jax.programs.plans import make_plan
+from sealkd_jax.programs.plans import bind_method, make_plan
 from sealkd_jax.programs.runs import MAY_CHANGE
 from sealkd_jax.programs.teachers import Teacher
 from sealkd_jax.training import Plan
@@ -120,7 +120,7 @@ def cache_key(cell: Cell, seeds: Sequence[int], teacher: Teacher | None, dataset
     if needs_teacher(cell.options.method):
         own = cell.options.teacher_logits
         source = sha256(own) if own is not None else teacher.digest if teacher else None
-    hyper = hyperparameters(cell.options.method) | cell.plan.method.keywords
+    hyper = hyperparameters(cell.options.method) | bind_method(cell.options.method, cell.options.hyper).keywords
     return {"options": options, "hyper": hyper, "seeds": list(seeds), "teacher": source, "data": _digest(dataset)}
 
 

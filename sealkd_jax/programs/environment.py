@@ -39,7 +39,7 @@ def warn(message: str) -> None:
 
 def warn_of_unused_gpu() -> None:
     """Warn if JAX computes on the CPU although the machine has an NVIDIA GPU, unless the user chose the platform."""
-    if jax.config.jax_platforms or not (NVIDIA.exists() or shutil.which("nvidia-smi")):
+    if getattr(jax.config, "jax_platforms", None) or not (NVIDIA.exists() or shutil.which("nvidia-smi")):
         return
     # JAX logs the same, without the remedy.
     logging.getLogger("jax._src.xla_bridge").addFilter(lambda record: "NVIDIA GPU may be" not in str(record.msg))

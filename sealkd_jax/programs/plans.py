@@ -7,7 +7,7 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.losses import METHODS, Method, hyperparameters
+from sealkd_jax.losses import METHODS, hyperparameters
 from sealkd_jax.models import Network, Variables, create_student, create_teacher
 from sealkd_jax.parallel.sharding import check_batch
 from sealkd_jax.programs.data import pick_augmentation
@@ -76,7 +76,7 @@ def student_network(options: DistillOptions, dataset: Dataset) -> Network:
     )
 
 
-def bind_method(name: str, hyper: tuple[str, ...]) -> Method:
+def bind_method(name: str, hyper: tuple[str, ...]) -> partial[tuple[jax.Array, dict[str, jax.Array]]]:
     """The method of that name with hyper-parameters `NAME=VALUE`, each read as the type of its default.
 
     Raises:

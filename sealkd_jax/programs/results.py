@@ -153,4 +153,4 @@ def pictures(images: np.ndarray) -> np.ndarray:
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -27,7 +27,6 @@ from sealkd_jax.programs.options import (
     DistillOptions,
     TeacherOptions,
     TeacherProgramOptions,
-    TrainingOptions,
     WatchOptions,
 )
 from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, student_spec, teacher_plan
@@ -151,6 +150,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
     Raises:
         InputError: if the file holds another network, or the images do not suit it.
     """
+    assert options.weights is not None
     plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else "imagenet"
     with jax.enable_x64(options.precision == "float64"):
         network = teacher_plan(plain, dataset).network
@@ -170,7 +170,7 @@ def evaluate_teacher(
     directory: Path,
     network: Network,
     variables: Variables,
-    options: TrainingOptions,
+    options: TeacherOptions | DistillOptions,
     timesteps: int,
     scale: str | None,
     dataset: Dataset,

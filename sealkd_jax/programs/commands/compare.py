@@ -96,7 +96,7 @@ def _compare(preset: str, options: CompareOptions, command: dict[str, str]) -> C
             started = environment() | command
             write_json(out / "config.json", {"options": options_as_json(preset, options)} | started)
             results = run_cells(out, cells, options, teacher, dataset)
-            comparison = {
+            comparison: dict[str, Any] = {
                 "preset": preset,
                 "n_seeds": options.seeds,
                 "reference": REFERENCE,

@@ -86,7 +86,8 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
         whole = load_dataset(options)
         dataset = of_the_student(whole, options)
         plan = make_plan(options, dataset)
-        teacher, teacher_logits, source = None, None, None
+        teacher, teacher_logits = None, None
+        source: str | None = None
         if options.teacher_logits is not None:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
             source, path, views = teacher_logits.digest, teacher_logits.path, teacher_logits.views
@@ -95,7 +96,7 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
             emit(options, "logits", found, f"{path}: {views} views, {accuracy:.2%} right on the training labels")
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
-            source = teacher and teacher.digest
+            source = teacher.digest if teacher else None
         with lock_across_processes(out, wait=False):
             started = environment() | command
             config = (
