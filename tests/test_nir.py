@@ -1,4 +1,4 @@
-"""Students as NIR graphs: their arithmetic by an interpreter of a page, and by snnTorch where it is installed."""
+"""Students as NIR graphs: their arithmetic by a short interpreter, and by snnTorch where it is installed."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ class Interpreter:
         self.graph, self.v = graph, {}
 
     def step(self, image):
-        """`[C, H, W]` -> what reaches the output, and what every node gives."""
+        """`[C, H, W]` -> the output, and the output of every node by its name."""
         out = {"input": image}
         while "output" not in out:
             for name, node in self.graph.nodes.items():
@@ -64,6 +64,8 @@ STUDENTS = [
     ("spiking-conv", 9, {"neuron": "lif", "decay": 0.7}),
     ("spiking-conv", 8, {"neuron": "plif"}),
     ("spiking-conv", 8, {"neuron": "iaf"}),
+    ("spiking-conv", 8, {"threshold": 1.5, "v_reset": 0.25}),
+    ("spiking-mlp", 6, {"width": 1 / 16, "neuron": "iaf", "threshold": 0.75, "v_reset": -0.25}),
     ("spiking-mlp", 6, {"width": 1 / 16, "neuron": "plif", "decay": 0.25}),
     ("spiking-vgg", 16, {"width": 1 / 16}),
     ("spiking-resnet18", 8, {"width": 1 / 16}),
@@ -102,15 +104,18 @@ def test_folding_is_batch_norm_after_the_layer(float64):
     np.testing.assert_allclose(x @ folded + shift, expected, rtol=1e-12)
 
 
-def test_what_nir_has_not_is_refused():
-    network = create_student("spiking-resnet34", 3, width=1 / 64)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 96, 96, 1)))
-    variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
-    with pytest.raises(InputError, match="no max-pooling of currents"):
-        to_nir(network, variables, (96, 96, 1))
-    teacher = create_teacher("convnet", 3, width=1 / 16)
-    with pytest.raises(InputError, match="expected one of the spiking students"):
-        to_nir(teacher, teacher.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), (8, 8, 1))
+@pytest.mark.parametrize(
+    ("network", "size", "words"),
+    [
+        (create_student("spiking-resnet34", 3, width=1 / 64), 96, "no max-pooling of currents"),
+        (create_student("spiking-mlp", 3, width=1 / 64, v_reset=None), 8, "no soft reset"),
+        (create_teacher("convnet", 3, width=1 / 16), 8, "expected one of the spiking students"),
+    ],
+)
+def test_what_nir_cannot_describe_is_refused(network, size, words):
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 1)))
+    with pytest.raises(InputError, match=words):
+        to_nir(network, jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes), (size, size, 1))
 
 
 # ---- snnTorch

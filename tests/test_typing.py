@@ -10,11 +10,11 @@ import pytest
 
 import sealkd_jax
 from sealkd_jax import diagnostics, neurons, plots, surrogates
-from sealkd_jax.export import card, streaming
+from sealkd_jax.export import model_card, streaming
 from sealkd_jax.losses import METHODS
 
 ROOT = Path(__file__).parents[1]
-MODULES = (sealkd_jax, diagnostics, neurons, plots, surrogates, card, streaming)
+MODULES = (sealkd_jax, diagnostics, neurons, plots, surrogates, model_card, streaming)
 
 
 def public(module):

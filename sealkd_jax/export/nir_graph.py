@@ -1,26 +1,26 @@
 r"""A student as a graph of NIR, the Neuromorphic Intermediate Representation; needs the extra `[export]`.
 
-NIR describes neurons in continuous time; what runs them takes Euler steps of length $\Delta t$. Its LIF is
+NIR describes neurons in continuous time. Simulators take Euler steps of length $\Delta t$. NIR's LIF is
 
 $$\tau\,\dot v = (v_{leak} - v) + R\,I \quad\Rightarrow\quad
   v \leftarrow v + \tfrac{\Delta t}{\tau}\,(v_{leak} - v + R\,I) = (1 - \tfrac{\Delta t}{\tau})\,v
   + \tfrac{\Delta t}{\tau}\,R\,I \quad (v_{leak} = 0)$$
 
-and ours, with $v_{reset} = 0$, is $h = d\,v + x$. They are the same where $1 - \Delta t/\tau = d$ and
+and ours, for a membrane measured from $v_{reset}$, is $h = d\,v + x$. They are equal if $1 - \Delta t/\tau = d$ and
 $R\,\Delta t/\tau = 1$:
 
 $$\tau = \frac{\Delta t}{1 - d}, \qquad R = \frac{\tau}{\Delta t} = \frac{1}{1 - d}$$
 
-$\Delta t$ is 0.1 ms, that of snnTorch's importer, which sets `beta` to $1 - \Delta t/\tau$ and wants
-$R\,\Delta t/\tau = 1$. NIR's IF, $\dot v = R\,I$, is given with R = 1, and one step is meant as $v + R\,I$: importers
-take no other R.
+$\Delta t$ is 0.1 ms, as in snnTorch's importer, which sets `beta` to $1 - \Delta t/\tau$ and wants
+$R\,\Delta t/\tau = 1$. NIR's IF, $\dot v = R\,I$, has R = 1 here, and a step stands for $v + R\,I$: importers take
+no other R.
 
-NIR fires where $v > v_{thr}$, we where $h \ge \theta$: $v_{thr}$ is the largest number below θ, so that both say the
-same of every membrane of that precision.
+NIR fires at $v > v_{thr}$, our neurons at $h \ge \theta$. So $v_{thr}$ is the largest number below
+$\theta - v_{reset}$, and both fire at the same membranes of that precision.
 
-Max-pooling, which NIR has not, is of spikes an "or". It is written as the mean of the window and a LIF with
-$\tau = \Delta t$, which forgets at once: it fires where any spike came in. BatchNorm is folded into the layer of
-weights before it. Several edges into a node are a sum.
+NIR has no max-pooling. For spikes it is an "or", written as the mean of the window and a LIF with $\tau = \Delta t$,
+which forgets at once: it fires if any spike came in. BatchNorm is folded into the layer of weights before it. Several
+edges into a node are a sum.
 
 Axis legend: C channels, H height, W width, F features. NIR has `[C, H, W]` where we have `[H, W, C]`.
 
@@ -42,11 +42,11 @@ from sealkd_jax.models.resnets import LARGE, Block, PreActBlock, ResNet, SEWBloc
 
 DT = 1e-4
 """Length of a timestep, in seconds."""
-Value = tuple[str, ...]  # the nodes whose sum it is
+Value = tuple[str, ...]  # nodes, whose sum is meant
 
 
 def to_nir(network: Network, variables: Variables, image_shape: tuple[int, ...]) -> nir.NIRGraph:
-    """The student as a graph that takes one timestep of images `[C, H, W]`, normalised as in training, to logits.
+    """The student as a graph from one timestep of an image `[C, H, W]`, normalised as in training, to logits.
 
     Args:
         network: a student.
@@ -54,10 +54,10 @@ def to_nir(network: Network, variables: Variables, image_shape: tuple[int, ...])
         image_shape: `[H, W, C]`.
 
     Returns:
-        float32 nodes, float64 for a float64 network; a timestep lasts `metadata["dt"]` seconds.
+        Nodes in float32, in float64 for a float64 network; a timestep lasts `metadata["dt"]` seconds.
 
     Raises:
-        InputError: for a network with a part that NIR has not.
+        InputError: for a network with a part that NIR cannot describe.
     """
     module = network.module
     if getattr(module, "neuron", None) is None or not isinstance(module, SpikingNet | ResNet):
@@ -86,7 +86,7 @@ def fold(kernel: np.ndarray, bias: np.ndarray, norm: Mapping[str, np.ndarray]) -
 
 
 class _Builder:
-    """Nodes and edges so far, and the shape, `[C, H, W]` or `[F]`, of what leaves each node."""
+    """The nodes and edges so far, and the shape of the output of each node, `[C, H, W]` or `[F]`."""
 
     def __init__(self, variables: Variables, image_shape: tuple[int, ...], module: Any):
         height, width, channels = image_shape
@@ -105,7 +105,7 @@ class _Builder:
         return self.shapes[value[0]]
 
     def weights(self, layer: tuple[str, ...], norm: tuple[str, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel `[..., F]` and bias `[F]`, the BatchNorm at that path folded in."""
+        """Kernel `[..., F]` and bias `[F]` of a layer, with the BatchNorm at `norm` folded in."""
         found = _at(self.variables.params, layer)
         kernel = found["kernel"].astype(self.dtype)
         bias = found.get("bias", np.zeros(kernel.shape[-1], self.dtype)).astype(self.dtype)
@@ -129,7 +129,7 @@ class _Builder:
         return self.add("_".join(layer), node, value, tuple(int(n) for n in node.output_type["output"]))
 
     def dense(self, layer: tuple[str, ...], norm: tuple[str, ...] | None, value: Value) -> Value:
-        """Of an image too, which is flattened: our order is `[H, W, C]`, NIR's `[C, H, W]`."""
+        """A dense layer. An image before it is flattened: our order is `[H, W, C]`, NIR's `[C, H, W]`."""
         kernel, bias = self.weights(layer, norm)
         shape = self.shape(value)
         if len(shape) == 3:
@@ -140,7 +140,7 @@ class _Builder:
         return self.add("_".join(layer), node, value, (kernel.shape[1],))
 
     def flatten(self, before: str, value: Value) -> Value:
-        """From the back, so that a batch axis in front, which NIR does not speak of, is left alone."""
+        """Counts axes from the back, so that a batch axis in front, which simulators add, is left alone."""
         shape = self.shape(value)
         node = nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
         return self.add(f"{before}_flatten", node, value, (int(np.prod(shape)),))
@@ -163,7 +163,7 @@ class _Builder:
         return self.add(name, node, value, (channels, *out))
 
     def any(self, name: str, value: Value, size: int, padding: int = 0) -> Value:
-        """Max-pooling of stride 2 of spikes: the mean of a window with one spike is 1/size², twice what is needed."""
+        """Max-pooling of spikes with stride 2. One spike in a window makes a mean of 1/size², twice the threshold."""
         mean = self.mean(f"{name}_mean", value, (size, size), (2, 2), padding)
         neuron = LIF(decay=0.0, threshold=0.5 / size**2).nir({}, DT)
         return self.add(name, self.node(*neuron, self.shape(mean)), mean, self.shape(mean))

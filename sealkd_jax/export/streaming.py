@@ -1,8 +1,8 @@
-"""A student as a compiled step that remembers nothing: membranes and an image in, logits and membranes out.
+"""A student as a compiled step without state: membranes and an image in, logits and membranes out.
 
-What is written holds the weights and runs on any machine with jax, without this package, as docs/export.md shows.
+The exported program holds the weights and runs on any machine with jax, without this package; see docs/export.md.
 
-Axis legend: B batch, H height, W width, C channels of the image, K classes.
+Axis legend: T timesteps, B batch, H height, W width, C channels of the image, K classes.
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ def export_step(
 ) -> jax.export.Exported:
     """One timestep of a student, `(membranes, images) -> (logits, membranes)`, lowered for these platforms.
 
-    T steps from membranes of zeros give what `network.predict` gives. `serialize()` of the result is bytes for
-    `jax.export.deserialize`, which its `call` then runs.
+    T steps from membranes of zeros give the logits of `network.predict`. `serialize()` of the result returns bytes for
+    `jax.export.deserialize`, whose result has the method `call`.
 
     Args:
         network: a student.
         variables: its parameters and running statistics, which become constants of the program.
         image_shape: `[H, W, C]`.
-        platforms: any that jax knows; none of them needs to be there.
+        platforms: any that jax knows; the machine needs none of them.
 
     Returns:
-        of membranes `{layer: [B, ...]}` and images `[B, H, W, C]`, normalised as in training, in the precision of the
-        parameters, for any B; logits are `[B, K]`.
+        A program for any B. It takes membranes `{layer: [B, ...]}` and images `[B, H, W, C]`, normalised as in
+        training, in the precision of the parameters, and returns logits `[B, K]` and the membranes.
     """
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), network.module.param_dtype)

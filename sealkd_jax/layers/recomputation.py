@@ -1,8 +1,8 @@
-"""Layers of which the backward pass keeps only what entered them, spikes as one byte each, and computes the rest again.
+"""Layers whose forward pass keeps its inputs alone, spikes as one byte each; the backward pass computes the rest again.
 
-`jax.checkpoint` does the same, but holds the second computation apart from the first by optimisation barriers, which
-XLA's CPU compiler removes before it merges the two. Here the second one follows from the cotangent, so that it cannot
-begin before the backward pass gets there, whatever the compiler.
+`jax.checkpoint` promises the same. It separates the second computation from the first by optimisation barriers, but
+XLA's CPU compiler removes these and then merges the two. Here the second computation depends on the cotangent, so it
+cannot start before the backward pass arrives there, whatever the compiler does.
 
 Axis legend: T timesteps, or 1 of a static input, B batch.
 """
@@ -17,12 +17,12 @@ from flax.linen.transforms import lift_transform
 
 
 def recomputed(target: Any, *, unit: float | None = None) -> Any:
-    """A Flax module class, or a function `(module, *arrays) -> array`, whose backward pass computes it again.
+    """A Flax module class, or a function `(module, *arrays) -> array`, that the backward pass computes again.
 
     Args:
-        target: the class, called with arrays, or the function. Arrays and result are `[T, B, ...]`.
-        unit: every array that enters is a multiple of it below 128, and is kept as one byte: 1 for spikes and their
-            sums. None: arrays are kept as they are.
+        target: the class, whose modules are called with arrays, or the function. Arrays and result are `[T, B, ...]`.
+        unit: every input is a multiple of this number, smaller than 128 of it, and is kept as one byte: 1 for spikes
+            and their sums. None: inputs are kept as they are.
     """
     return lift_transform(_lift, target, unit=unit)
 
@@ -39,44 +39,44 @@ def _lift(function: Callable[..., Any], unit: float | None) -> Callable[..., Any
 
 
 def _keep_only_arguments(run: Callable[..., Any], unit: float | None) -> Callable[..., Any]:
-    kept = jax.custom_vjp(run)
+    recomputing = jax.custom_vjp(run)
 
     def forward(variables: Any, *arrays: jax.Array) -> Any:
-        packed = [_packed(array, unit) for array in arrays]
+        packed = [_pack(array, unit) for array in arrays]
         return run(variables, *arrays), (variables, packed)
 
     def backward(residuals: Any, cotangents: Any) -> Any:
         variables, packed = residuals
-        arrays = [_after(cotangents[0], _unpacked(array, unit)) for array in packed]
+        arrays = [_after(cotangents[0], _unpack(array, unit)) for array in packed]
         _, vjp = jax.vjp(run, variables, *arrays)
         return vjp(cotangents)
 
-    kept.defvjp(forward, backward)
-    return kept
+    recomputing.defvjp(forward, backward)
+    return recomputing
 
 
 def _after(cotangent: jax.Array, array: jax.Array) -> jax.Array:
-    """`array`, which nobody can have before the cotangent; each device waits for that of its own examples.
+    """`array`, which depends on the cotangent; each device waits for that of its own examples alone.
 
-    A maximum is computed once; single numbers of the cotangent XLA would compute again wherever `array` is used, and
-    keep what the cotangent is the sum of until then.
+    It depends on a maximum, because a reduction is computed once. Single numbers of the cotangent XLA would compute
+    again wherever `array` is used, and keep the terms of their sum until then.
     """
     examples = cotangent.shape[1]
-    nothing = 0 * cotangent[0].reshape(examples, -1).max(1)  # not known to be 0: NaN remains
-    return array + nothing.reshape(1, examples, *[1] * (array.ndim - 2)).astype(array.dtype)
+    zero = 0 * cotangent[0].reshape(examples, -1).max(1)  # XLA cannot know that it is 0: NaN remains NaN
+    return array + zero.reshape(1, examples, *[1] * (array.ndim - 2)).astype(array.dtype)
 
 
 class _Packed(NamedTuple):
-    """An array, as bytes where it has a unit; `like` is an empty one of its dtype."""
+    """An array, as bytes where it has a unit; `like` is an empty array of its dtype."""
 
     held: jax.Array
     like: jax.Array
 
 
-def _packed(array: jax.Array, unit: float | None) -> _Packed:
+def _pack(array: jax.Array, unit: float | None) -> _Packed:
     held = array if unit is None else jnp.round(array / unit).astype(jnp.int8)
     return _Packed(held, jnp.zeros(0, array.dtype))
 
 
-def _unpacked(packed: _Packed, unit: float | None) -> jax.Array:
+def _unpack(packed: _Packed, unit: float | None) -> jax.Array:
     return packed.held if unit is None else packed.held.astype(packed.like.dtype) * unit

@@ -1,4 +1,4 @@
-"""A network's variables as one safetensors file: every array under its path, facts in the header."""
+"""A network's variables as one safetensors file: every array under its path, metadata in the header."""
 
 import hashlib
 import json
@@ -14,30 +14,31 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
 from sealkd_jax.models import Variables
 
-FACTS, DIGEST = "facts", "params_digest"
+_METADATA, _DIGEST = "facts", "params_digest"
 
 
-def save_weights(path: Path, variables: Variables, facts: dict[str, Any]) -> None:
-    """Writes all at once: a reader finds the old file or the new one, never a part. The header has a digest.
+def save_weights(path: Path, variables: Variables, metadata: dict[str, Any]) -> None:
+    """Writes the file at once: a reader finds the old file or the new one, never a part.
 
-    Facts are one entry of the header, as JSON: safetensors writes several in another order each time.
+    The metadata and a digest of the arrays are one entry of the header, in JSON, because safetensors writes several
+    entries in no fixed order.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in flatten(variables).items()}
     with replacing(path) as partial:
-        partial.write_bytes(save(arrays, {FACTS: json.dumps(facts | {DIGEST: params_digest(variables)})}))
+        partial.write_bytes(save(arrays, {_METADATA: json.dumps(metadata | {_DIGEST: params_digest(variables)})}))
 
 
 def load_weights(path: Path, like: Variables) -> Variables:
     """Reads variables with the structure, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`).
 
     Raises:
-        InputError: if the file is not readable safetensors, does not hold just these arrays, or has the digest of
-            others: it is damaged. A file without a digest, not of `save_weights`, is taken as it is.
+        InputError: if the file is not readable safetensors, does not hold exactly these arrays, or is damaged: its
+            digest differs. A file that `save_weights` did not write has no digest, and is not checked.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            digest = json.loads((file.metadata() or {}).get(FACTS, "{}")).get(DIGEST)
+            digest = json.loads((file.metadata() or {}).get(_METADATA, "{}")).get(_DIGEST)
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
     wanted = flatten(like)
@@ -54,7 +55,7 @@ def load_weights(path: Path, like: Variables) -> Variables:
             )
     variables = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
     if digest not in (None, params_digest(variables)):
-        raise InputError(f"{path}: damaged, its arrays are not those that were written; remove it and make it again")
+        raise InputError(f"{path}: damaged: its arrays are not those that were written; remove it and create it again")
     return variables
 
 

@@ -1,7 +1,7 @@
-"""State dicts of PyTorch in files: `.safetensors`, `.npz`, and `.pth` or `.pt`, read without PyTorch.
+"""Files with state dicts of PyTorch: `.safetensors`, `.npz`, and `.pth` or `.pt`, read without PyTorch.
 
-Opening a file reads names, shapes and dtypes alone; an array takes memory when it is asked for. A `.pth` holds a
-pickle, a program that could do anything: here it can make dicts, lists, numbers, texts and descriptions of tensors.
+Opening a file reads names, shapes and dtypes alone; each array is read on demand. A `.pth` holds a pickle, a program
+that could do anything. The reader here lets it make dicts, lists, numbers, strings and descriptions of tensors.
 """
 
 import io
@@ -32,12 +32,12 @@ class Stored(NamedTuple):
 
 @contextmanager
 def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
-    """The arrays of a file by name, while the block lasts.
+    """The arrays of a file by name; a context manager that keeps the file open.
 
-    Of a checkpoint that holds more than a state dict, the state dict is taken, whatever its key.
+    From a checkpoint that holds more than a state dict, it takes the state dict, whatever its key.
 
     Raises:
-        InputError: if the file cannot be read as what its name says, on opening or when an array is read.
+        InputError: if the file is not of the format in its name, on opening or when an array is read.
     """
     opened = _FORMATS.get(path.suffix)
     if opened is None:
@@ -49,7 +49,7 @@ def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
             yield arrays
     except InputError:
         raise
-    except Exception as error:  # a damaged or hostile file can make its reader raise anything
+    except Exception as error:  # a damaged or malicious file can make its reader raise anything
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix}: {' '.join(reason.split())}") from error
 
@@ -96,10 +96,10 @@ def _open_pth(path: Path) -> Iterator[Mapping[str, Stored]]:
 
 
 def _stored_bytes(archive: zipfile.ZipFile, name: str, size: int | None = None) -> bytes:
-    """A member, of just this size, that is not compressed: so the file itself is as large."""
+    """A member that is not compressed and has this size. It cannot take more memory than the file is large."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        raise InputError(f"{archive.filename}: {name}: compressed, which PyTorch never does; save it again")
+        raise InputError(f"{archive.filename}: {name}: compressed, unlike the files that PyTorch writes; save it again")
     if size is not None and info.file_size != size:
         raise InputError(f"{archive.filename}: {name}: expected {size} bytes, got {info.file_size}")
     return archive.read(name)
@@ -119,7 +119,7 @@ def _state_dict(path: Path, saved: Any) -> Mapping[str, Stored]:
     return found[0]
 
 
-# With these PyTorch writes dicts of tensors, numbers and texts.
+# PyTorch writes dicts of tensors, numbers and strings with these alone.
 # fmt: off
 _OPCODES = frozenset((
     "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID", "BINPUT", "BINUNICODE",
@@ -134,8 +134,8 @@ def _check_opcodes(path: Path, program: bytes) -> None:
     for opcode, argument, position in pickletools.genops(program):
         if opcode.name not in _OPCODES:
             raise InputError(f"{path}: not a plain state dict (opcode {opcode.name}); save it as .safetensors")
-        if opcode.name == "LONG_BINPUT" and (argument or 0) > (position or 0):  # would take memory for as many entries
-            raise InputError(f"{path}: damaged at {position} of its pickle")
+        if opcode.name == "LONG_BINPUT" and (argument or 0) > (position or 0):  # makes a list this long
+            raise InputError(f"{path}: damaged at byte {position} of its pickle")
 
 
 class _Storage(NamedTuple):
@@ -159,7 +159,7 @@ _DTYPES = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds no function or class but those that make a state dict; what stands in for PyTorch's has no state."""
+    """Finds only the functions and classes that make a state dict; its stand-ins for PyTorch's have no state."""
 
     def __init__(self, program: bytes, read: Callable[[str, int], bytes], root: str):
         super().__init__(io.BytesIO(program))
@@ -173,7 +173,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in self._found:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a state dict does not need")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no state dict needs")
         return self._found[f"{module}.{name}"]
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -182,7 +182,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Tensor(tuple):
-    """`torch._utils._rebuild_tensor_v2`; a tuple, of the one function that reads, because a pickle cannot change it."""
+    """`torch._utils._rebuild_tensor_v2`: a tuple of the function that reads, because a pickle cannot change a tuple."""
 
     __slots__ = ()
 
@@ -195,13 +195,13 @@ class _Tensor(tuple):
         def array() -> np.ndarray:
             data = self[0](name, size * dtype.itemsize)
             steps = [stride * dtype.itemsize for stride in strides]
-            return np.ndarray(shape, dtype, data, offset * dtype.itemsize, steps)  # checks that it stays inside
+            return np.ndarray(shape, dtype, data, offset * dtype.itemsize, steps)  # checks the bounds
 
         return Stored(tuple(shape), array)
 
 
 class _Parameter(tuple):
-    """`torch._utils._rebuild_parameter`: a tensor, and what only training needs."""
+    """`torch._utils._rebuild_parameter`: a tensor, with arguments for training that are ignored."""
 
     __slots__ = ()
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.export.card import model_card
+from sealkd_jax.export.model_card import model_card
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.cli import command

@@ -1,4 +1,4 @@
-"""The model card of a run: what somebody who is handed the weights has to know, as JSON facts."""
+"""The model card of a run: what a user of the weights has to know, as JSON."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ def model_card(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any
     """Data, method, accuracy, T and energy of a finished run.
 
     Args:
-        config: what `config.json` of the run holds.
-        summary: what its `summary.json` holds.
+        config: the content of the run's `config.json`.
+        summary: the content of its `summary.json`.
 
     Returns:
-        facts for JSON. Accuracies are fractions, of the logits accumulated over timesteps; `input` says what the
-        network is fed: `(pixels / 255 - mean) / std`, or of recordings one frame a timestep.
+        A dict for JSON. Accuracies are fractions, of the logits accumulated over timesteps. `input` has the mean and
+        deviation for the input of the network, `(pixels / 255 - mean) / std`, or one frame a timestep of a recording.
 
     Raises:
-        KeyError: for a fact that the run has not.
+        KeyError: if the run lacks one of these entries.
     """
     options, energy = config["options"], summary["energy"]
     height, width, channels = summary["input"]["shape"]
