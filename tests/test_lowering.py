@@ -26,8 +26,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 @pytest.fixture
 def without_kernels(monkeypatch):
-    """`jax.export` takes none; they are lowered in test_gpu_kernels.py."""
-    monkeypatch.setattr(gpu_kernels, "runs_here", lambda: False)
+    """`jax.export` refuses kernels; test_gpu_kernels.py lowers them."""
+    monkeypatch.setattr(gpu_kernels, "MODE", "off")
 
 
 def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:

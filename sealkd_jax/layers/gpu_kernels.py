@@ -32,6 +32,9 @@ from sealkd_jax.layers.time import BY_TIME, IN_A_ROW, repeat_over_time
 from sealkd_jax.neurons import UNROLL, lif_step
 from sealkd_jax.parallel.sharding import per_shard
 
+MODE = "auto"
+"""Where kernels run, read while JAX traces. `auto`: on suitable GPUs; `off`: nowhere, as `jax.export` needs; `on`:
+everywhere, to compile for a GPU of another machine; `interpret`: everywhere, without a GPU in Pallas's interpreter."""
 BLOCK = 512
 """Numbers of one timestep in a block of a kernel. 1,024 and 2,048 were no faster on an H200."""
 
@@ -59,7 +62,12 @@ def fire(batch_norm: BatchNorm, neuron: Neuron, x: jax.Array, timesteps: int, *s
 
 
 def runs_here() -> bool:
-    """Whether JAX's device is an NVIDIA GPU from Ampere (2020) on, and JAX still compiles Pallas through Triton."""
+    """Whether JAX's device is an NVIDIA GPU from Ampere (2020) on, and JAX still compiles Pallas through Triton.
+
+    `MODE` other than `auto` decides without looking.
+    """
+    if MODE != "auto":
+        return MODE != "off"
     device = jax.devices()[0]
     if not device.device_kind.startswith("NVIDIA") or float(device.compute_capability) < 8:
         return False
@@ -159,9 +167,10 @@ def _on_devices(function: Callable[..., Any], vectors: list[jax.Array], arrays: 
 
     def run(*args: jax.Array) -> Any:
         flat = [array[None] if array.ndim == 1 else array.reshape(len(array), -1, array.shape[-1]) for array in args]
+        by_blocks, at_once = partial(_by_blocks, function, sums), partial(_at_once, function, sums)
+        elsewhere = partial(by_blocks, interpret=True) if MODE == "interpret" else at_once
         # A machine with a GPU may run the program on another device.
-        ways = {"cuda": partial(_by_blocks, function, sums), "default": partial(_at_once, function, sums)}
-        array, *totals = lax.platform_dependent(*flat, **ways)
+        array, *totals = lax.platform_dependent(*flat, cuda=by_blocks, default=elsewhere)
         return array.reshape(args[-1].shape), *totals
 
     own = [PartitionSpec()] * len(vectors) + [BY_TIME] * len(arrays)
