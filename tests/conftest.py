@@ -13,17 +13,15 @@ if version("jaxlib").startswith("0.10."):  # newer ones end the process where th
 os.environ.setdefault("XLA_FLAGS", _QUICK)
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several test processes share one GPU
 
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers and the programs that tests start inherit this directory
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # for the programs that tests start, of all workers
     _cache = TemporaryDirectory(prefix="compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 
 import jax
 import pytest
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_enable_compilation_cache", False)  # small programs are compiled faster than looked up
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_enable_compilation_cache", False)  # a test seldom compiles what another has
 
 
 @pytest.fixture(scope="session")
@@ -46,16 +44,6 @@ def strict():
     """Runs the test with implicit promotion of dtypes and ranks raising, so that no loss or neuron relies on it."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
-
-
-@pytest.fixture(scope="module")
-def compiled_once():
-    """Has a module whose tests are whole runs find the programs that were compiled before, by any worker."""
-    for enabled in (True, False):
-        jax.config.update("jax_enable_compilation_cache", enabled)
-        reset_cache()  # JAX looks at the setting once
-        if enabled:
-            yield
 
 
 @pytest.fixture(scope="module", autouse=True)
