@@ -1,7 +1,4 @@
-"""Compiling networks once for each number of timesteps, and compiling as users do.
-
-conftest.py has the suite compiled with few optimisations; some promises are about programs with all of them.
-"""
+"""Networks whose functions are compiled, and `jax.jit` with the optimisations that conftest.py switches off."""
 
 from functools import partial
 from importlib.metadata import version
@@ -14,11 +11,11 @@ from sealkd_jax.models import Network
 _FUSED = {"xla_cpu_use_fusion_emitters": True} if version("jaxlib").startswith("0.10.") else {}
 
 optimised_jit = partial(jax.jit, compiler_options=_FUSED | {"xla_backend_optimization_level": 3})
-fused_jit = partial(jax.jit, compiler_options=_FUSED)  # the users' program and its memory, in slower machine code
+fused_jit = partial(jax.jit, compiler_options=_FUSED)  # fusion, and so memory, as users have it; slower machine code
 
 
 def jitted(network: Network) -> SimpleNamespace:
-    """The functions of a network, compiled: a call by itself would compile every operation on its own."""
+    """The functions of a network under `jax.jit`. Without it, each operation is compiled by itself."""
     compiled = {
         name: jax.jit(getattr(network, name), static_argnames=("timesteps",))
         for name in ("predict", "train", "spikes", "observe")

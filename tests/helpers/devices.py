@@ -1,14 +1,14 @@
-"""Several devices: the suite makes eight of one CPU; an accelerator may be the only one."""
+"""Devices for a test: conftest.py makes eight of one CPU; accelerators may be fewer."""
 
 import jax
 import pytest
 
 
 def first_devices(count: int) -> list[jax.Device]:
-    """The first so many; where there are fewer accelerators, the test is skipped."""
+    """The first `count` devices. Skips the test where there are fewer accelerators."""
     found = jax.devices()
     if len(found) < count:
         kind = found[0].platform
         assert kind != "cpu", f"{len(found)} devices: conftest.py makes eight"
-        pytest.skip(f"needs {count} devices, here are {len(found)} of {kind}; JAX_PLATFORMS=cpu has eight")
+        pytest.skip(f"{len(found)} {kind} devices: this test needs {count}; JAX_PLATFORMS=cpu has eight")
     return found[:count]

@@ -1,4 +1,4 @@
-"""Writers of the three formats, and events to write; the tests' own, so that no recording is needed.
+"""Random events, files of them in the three formats that the package reads, and damaged files.
 
 Axis legend: E events of one recording.
 """
@@ -16,7 +16,7 @@ from sealkd_jax.data.events.recordings import Events
 
 @st.composite
 def events(draw, sensor, longest=2**23 - 1, most=60):
-    """1 to `most` events within the sensor, in the order of time."""
+    """1 to `most` events of a square sensor, ordered by time."""
     count = draw(st.integers(1, most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     last = draw(st.integers(0, longest))
@@ -25,19 +25,20 @@ def events(draw, sensor, longest=2**23 - 1, most=60):
 
 
 def some_events(count, sensor, seed=0, longest=300_000):
+    """`count` events of a square sensor, ordered by time."""
     rng = np.random.default_rng(seed)
     x, y, p = (rng.integers(0, bound, count) for bound in (sensor, sensor, 2))
     return Events(x, y, p, np.sort(rng.integers(0, longest, count)))
 
 
 def nmnist(events):
-    """5 bytes an event: x, y, polarity and the upper 7 bits of the time, its middle and lower 8 bits."""
+    """N-MNIST, 5 bytes for each event: x, y, polarity and the upper 7 bits of time, its middle and lower 8."""
     x, y, p, t = events
     return np.stack([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255], 1).astype(np.uint8).tobytes()
 
 
 def npy(events, dtype=np.int64, order="C"):
-    """`[E, 4]`: x, y, p, milliseconds."""
+    """The array that tonic publishes for DVS128 Gesture, `[E, 4]`: x, y, polarity, milliseconds."""
     x, y, p, t = events
     file = io.BytesIO()
     np.save(file, np.asarray(np.stack([x, y, p, t // 1000], 1), dtype, order=order))
@@ -45,7 +46,10 @@ def npy(events, dtype=np.int64, order="C"):
 
 
 def aedat4(*packets, compression=0, end=None):
-    """One packet for each (stream, events); `end`: where the header says that they end, after the last one if None."""
+    """AEDAT 4 with a packet for each (stream, events).
+
+    `end` is the end of the packets as the header gives it; None: the true one.
+    """
     body = b"".join(
         struct.pack("<II", stream, len(data)) + data
         for stream, data in ((stream, _pack(_packet(events), compression)) for stream, events in packets)
@@ -72,7 +76,7 @@ def _pack(data, compression):
 
 @st.composite
 def damaged(draw, data):
-    """The bytes cut, with bits turned over, or with a stretch of others."""
+    """The bytes cut short, with some bits flipped, with some bytes replaced, or random bytes in their place."""
     kind = draw(st.sampled_from(["cut", "flip", "other", "random"]))
     if kind == "cut":
         return data[: draw(st.integers(0, len(data) - 1))]

@@ -1,4 +1,4 @@
-"""Random arrays, and the outputs and gradients of a neuron for given cotangents."""
+"""Random arrays, and the outputs and gradients of a neuron."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ def random(*shape, seed=0, scale=1.5):
 
 
 def pullback(neuron, cotangents, *args):
+    """The outputs of a neuron, and the gradients of its arguments for these gradients of its outputs."""
+
     def run(*args):
         outputs, vjp = jax.vjp(neuron, *args)
         return outputs, vjp(tuple(jnp.asarray(c, o.dtype) for c, o in zip(cotangents, outputs, strict=True)))

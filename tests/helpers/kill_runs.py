@@ -1,11 +1,11 @@
-"""Kills whole runs at random moments, and sees that they end as one that was left alone.
+"""Kills whole runs at random moments and resumes them: they end like a run that was not killed.
 
     python -m tests.helpers.kill_runs [TIMES] [SEED]
 
-A run starts, trains a small teacher, precomputes its logits, trains a student and writes the report. It is killed by
-`kill -9` at a random moment of the first of these stages, begun again with --resume, killed at one of the second, and
-so on; then the next run begins from nothing, until there were so many kills. Each must end with the weights and the
-digest of a run that nobody killed. Compiled programs are kept, so that what is killed is seldom the compiler.
+The stages of a run: start, train a small teacher, precompute its logits, train a student, write the report. `kill -9`
+comes at a random moment of the first stage; the run is resumed and killed in the second stage, and so on. Then the next
+run begins, until there were TIMES kills. Each run must end with the weights and the digest of one that was not killed.
+Compiled programs are cached, so that a kill seldom hits the compiler.
 """
 
 import json
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = ["--student", "spiking-mlp", "--epochs", "6", "--views", "6", "--timesteps", "2", "--devices", "1"]
 OPTIONS += ["--teacher-width", "0.25"]
 READY = "ready"
-STAGES = {  # what shows that one has begun
+STAGES = {  # stage -> the file that shows that it has begun
     "start": "said",
     "teacher": "runs/teachers/*/checkpoints",
     "logits": "runs/teachers/*/weights.safetensors",
@@ -33,19 +33,19 @@ STAGES = {  # what shows that one has begun
 
 
 def main() -> None:
-    """Prints how many runs were killed and where, and that all ended alike."""
+    """Prints how often runs were killed, and in which stages."""
     times, seed = (int(given or default) for given, default in zip([*sys.argv[1:], "", ""], ("50", "0"), strict=False))
     with tempfile.TemporaryDirectory() as directory:
         stages, runs = kill_runs(Path(directory), times, seed)
-    print(f"{len(stages)} kills of {runs} runs, seed {seed}: every run ended with the digest of the one left alone.")
+    print(f"{len(stages)} kills of {runs} runs, seed {seed}: each ended like one that was not killed.")
     print("Stage of the run at the kill:", ", ".join(f"{stages.count(stage)} {stage}" for stage in STAGES))
 
 
 def kill_runs(directory: Path, times: int, seed: int) -> tuple[list[str], int]:
-    """Kills runs in `directory` so many times: where each kill came, and how many runs that took.
+    """Kills runs in `directory`, `times` times in all; returns the stage of each kill, and the number of runs.
 
     Raises:
-        AssertionError: if a run failed, or ended otherwise than the one that was left alone.
+        AssertionError: if a run fails, or ends unlike one that is not killed.
     """
     rng, stages, runs = random.Random(seed), [], 0
     process, began = _start(directory / "alone"), {}
@@ -57,7 +57,7 @@ def kill_runs(directory: Path, times: int, seed: int) -> tuple[list[str], int]:
     lasts = {stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)}
     while len(stages) < times:
         place, runs = directory / f"killed-{runs}", runs + 1
-        for stage in STAGES:  # at a random moment of each in turn, of so many as are wanted
+        for stage in STAGES:  # a kill in each
             process = _start(place)
             if len(stages) < times and _wait_for(stage, process, place, rng.uniform(0, lasts.get(stage, 0))):
                 process.kill()
@@ -73,7 +73,7 @@ def kill_runs(directory: Path, times: int, seed: int) -> tuple[list[str], int]:
 
 
 def _wait_for(stage: str, process: subprocess.Popen, place: Path, seconds: float) -> bool:
-    """Waits until so long after the stage has begun; whether the run is still going then."""
+    """Waits until `seconds` after the start of the stage; returns whether the run is still going then."""
     order = list(STAGES)
     while process.poll() is None and order.index(_stage(place)) < order.index(stage):
         time.sleep(0.01)
@@ -85,7 +85,7 @@ def _wait_for(stage: str, process: subprocess.Popen, place: Path, seconds: float
 
 
 def _start(place: Path) -> subprocess.Popen:
-    """A run in that current directory, which has loaded its libraries and begins to work."""
+    """Starts a run in that directory; returns when it has loaded its libraries."""
     place.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(place.parent / "compiled")}
     environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
@@ -97,7 +97,7 @@ def _start(place: Path) -> subprocess.Popen:
 
 
 def _result(process: subprocess.Popen, place: Path) -> tuple[str, bytes]:
-    """Waits for the end of a run: its digest and its weights."""
+    """Waits for the end of a run; returns its digest and its weights."""
     process.communicate()
     assert process.returncode == 0, (place / "said").read_text()
     out = place / "runs" / "digits-seal-s0"

@@ -1,4 +1,4 @@
-"""Data sets as TFDS leaves them when it has prepared one."""
+"""Image data sets on disk, as TFDS prepares them."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "fashion-mnist": 10}
 
 
 def make_arrays(name: str, train: int, test: int):
-    """Images of the official shape in which no two are the same, and each class equally often."""
+    """Random images of the official shape, all different; each class equally often."""
     images = np.random.default_rng(0).integers(0, 256, (train + test, *SHAPES[name])).astype(np.uint8)
     labels = np.arange(train + test) % CLASSES[name]
     return {"train": (images[:train], labels[:train]), "test": (images[train:], labels[train:])}
 
 
 def write_prepared(name: str, data_dir: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
-    """A data set as TFDS leaves it when it has prepared one, by its own features and writer; returns its directory."""
+    """Writes a data set with TFDS's own features and writer; returns its directory."""
     builder = tfds.builder(name.replace("-", "_"), data_dir=data_dir, file_format="array_record")
     features, infos = builder.info.features, []
-    if name == "cifar10":  # the other two have their names without
+    if name == "cifar10":  # TFDS knows those of the other two
         features["label"].names = [f"class {label}" for label in range(10)]
     builder.data_path.mkdir(parents=True)
     for split, (images, labels) in splits.items():

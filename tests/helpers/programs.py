@@ -1,4 +1,4 @@
-"""Programs run in the test's own process, and what they leave and say."""
+"""Programs run in the process of the test: their refusals, and the files that they write."""
 
 import json
 
@@ -14,14 +14,14 @@ def read(path):
 
 
 def contents(directory):
-    """Every file's bytes, so that a change of any can be seen."""
+    """path -> bytes of every file, to see that nothing changed."""
     return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
-    """What a program says on stderr when it refuses: one line, exit status 2, no traceback, nothing on stdout.
+    """Runs a program that refuses, and returns its error: one line on stderr, exit status 2, nothing on stdout.
 
-    `chatty`: but for what it said of its progress and of the user's logits before.
+    With `chatty`, progress may stand before the error.
     """
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit:
@@ -34,6 +34,6 @@ def refusal(arguments, capsys, chatty=False, main=distill.main) -> str:
 
 
 def scalars(directory):
-    """name -> [(step, value)] of everything that TensorBoard finds there."""
+    """name -> [(step, value)] of all scalars that TensorBoard finds in the directory."""
     found = EventAccumulator(str(directory), purge_orphaned_data=False).Reload()
     return {name: [(x.step, x.value) for x in found.Scalars(name)] for name in found.Tags()["scalars"]}

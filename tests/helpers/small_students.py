@@ -1,4 +1,4 @@
-"""Small students whose neurons all have something to do."""
+"""Small students, and images that make all their neurons fire."""
 
 from dataclasses import replace
 
@@ -17,9 +17,9 @@ def shallow(network: Network) -> Network:
 def make_student(
     name: str, size: int, *, channels: int = 2, batch: int = 2, **kwargs
 ) -> tuple[Network, Variables, jax.Array]:
-    """A small student whose BatchNorm does something, and images `[B, H, W, C]` that make it fire.
+    """A small student with random BatchNorm, its variables, and images `[B, H, W, C]` that make it fire.
 
-    A residual one has a stage of one block and a stage of two: every kind of shortcut that it has at its full depth.
+    A residual student has a stage of one block and a stage of two: every kind of shortcut of the full depth.
     """
     network = create_student(name, 3, **kwargs)
     if hasattr(network.module, "depths"):

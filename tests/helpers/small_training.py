@@ -1,4 +1,4 @@
-"""A small data set, network and plan, which train in seconds."""
+"""A data set, a network and a plan that train in seconds."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ CLASSES = 3
 
 
 def make_dataset(examples=40, seed=0) -> Dataset:
-    """Three classes: which third of the image is bright."""
+    """Three classes: the upper, middle or lower third of the image is bright."""
     rng = np.random.default_rng(seed)
 
     def split(n):
@@ -48,4 +48,4 @@ def one_device() -> Parallel:
 
 
 class Interrupted(Exception):
-    pass
+    """Raised by a test to interrupt training."""
