@@ -1,22 +1,25 @@
 """The neurons against the authors' (golden vectors), and against a NumPy loop with a hand-written backward pass."""
 
+from functools import partial
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from absl.testing import parameterized
 
 from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU, iaf, lif
 from sealkd_jax.surrogates import arctan, sigmoid, triangle
 from tests.helpers.gradients import pullback, random
 
+pytestmark = pytest.mark.usefixtures("strict")
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("lif_*.npz"))
 RESETS = [{}, {"v_reset": None}, {"v_reset": 0.25}, {"v_reset": -0.5, "detach_reset": True}]
 RESETS += [{"v_reset": None, "detach_reset": True}]
 LEAKS = [{"decay": 0.5}, {"decay": 0.8}, {"decay": 0.7, "decay_input": True}]
+LEARNED = [{"decay_input": True}, {"v_reset": None}, {"v_reset": 0.2}]
 
 
 def reference(
@@ -64,7 +67,7 @@ def reference(
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda p: p.stem)
-def test_is_the_authors_neuron(float64, strict, path):
+def test_is_the_authors_neuron(float64, path):
     z = np.load(path)
     kwargs = {
         "threshold": float(z["v_threshold"]),
@@ -97,9 +100,12 @@ def test_golden_vectors_are_there():
     assert len(GOLDEN) == 9
 
 
-@pytest.mark.parametrize("reset", RESETS, ids=repr)
-@pytest.mark.parametrize("leak", [*LEAKS, None], ids=repr)
-def test_equals_a_loop_with_a_hand_written_backward_pass(float64, strict, leak, reset):
+@pytest.mark.parametrize(
+    ("leak", "reset"),
+    [(LEAKS[2], reset) for reset in RESETS] + [(leak, RESETS[3]) for leak in (*LEAKS[:2], None)],
+    ids=repr,
+)
+def test_equals_a_loop_with_a_hand_written_backward_pass(float64, leak, reset):
     x, v, g, gv = random(6, 4, 5), random(4, 5, seed=1), random(6, 4, 5, seed=2), random(4, 5, seed=3)
     kwargs = reset | {"threshold": 0.9, "surrogate": sigmoid(3.0)}
     neuron = iaf if leak is None else lif
@@ -107,31 +113,26 @@ def test_equals_a_loop_with_a_hand_written_backward_pass(float64, strict, leak, 
         lambda x, v: neuron(x, v, **kwargs, **(leak or {})), (g, gv), jnp.asarray(x), jnp.asarray(v)
     )
     expected = reference(x, g, v, gv, **reset, **(leak or {"decay": None}), threshold=0.9, slope=3.0)
-    np.testing.assert_array_equal(outputs[0], expected[0])
-    np.testing.assert_allclose(outputs[1], expected[1], atol=1e-12)
-    np.testing.assert_allclose(grads[0], expected[2], atol=1e-12)
-    np.testing.assert_allclose(grads[1], expected[3], atol=1e-12)
+    chex.assert_trees_all_close((*outputs, *grads), expected[:4], atol=1e-12)
     assert 0.02 < outputs[0].mean() < 0.98
 
 
 @pytest.mark.parametrize("leak", LEAKS[1:], ids=repr)
 @pytest.mark.parametrize("timesteps", [UNROLL + 1, UNROLL_ON_CPU + 1, 300])
-def test_long_sequences(float64, strict, timesteps, leak):
+def test_long_sequences(float64, timesteps, leak):
     x, g = random(timesteps, 7), random(timesteps, 7, seed=1)
     outputs, grads = pullback(lambda x: lif(x, **leak), (g, np.zeros(7)), jnp.asarray(x))
     spikes, v, gx, *_ = reference(x, g, **leak)
     np.testing.assert_array_equal(outputs[0], spikes)
-    np.testing.assert_allclose(outputs[1], v, atol=1e-12)
-    np.testing.assert_allclose(grads[0], gx, atol=1e-10)
+    chex.assert_trees_all_close((outputs[1], grads[0]), (v, gx), atol=1e-10)
 
 
 @pytest.mark.parametrize("timesteps", [UNROLL + 1, UNROLL_ON_CPU + 1])
-def test_a_long_sequence_gives_the_membrane_that_it_starts_from_a_gradient(float64, strict, timesteps):
+def test_a_long_sequence_gives_the_membrane_that_it_starts_from_a_gradient(float64, timesteps):
     x, v = random(timesteps, 7), random(7, seed=1)
     g, gv = random(timesteps, 7, seed=2), random(7, seed=3)
     outputs, grads = pullback(lambda x, v: lif(x, v), (g, gv), jnp.asarray(x), jnp.asarray(v))
-    for found, expected in zip((*outputs, *grads), reference(x, g, v, gv), strict=False):
-        np.testing.assert_allclose(found, expected, atol=1e-11)
+    chex.assert_trees_all_close((*outputs, *grads), reference(x, g, v, gv)[:4], atol=1e-11)
 
 
 def test_a_reset_that_is_learned_has_a_gradient(float64):
@@ -140,29 +141,70 @@ def test_a_reset_that_is_learned_has_a_gradient(float64):
     def final(reset, currents):
         return lif(currents, v_reset=reset, threshold=50.0)[1].sum()  # far from all membranes: no surrogate
 
-    silent = jax.grad(final)(jnp.array([0.25]), jnp.array([[0.1], [0.1]]))  # v - r does not depend on r
+    gradient = jax.jit(jax.grad(final))
+    silent = gradient(jnp.array([0.25]), jnp.array([[0.1], [0.1]]))  # v - r does not depend on r
     np.testing.assert_allclose(silent, [1.0], rtol=1e-12)
-    fired = jax.grad(final)(jnp.array([0.25]), jnp.array([[500.0], [0.1]]))
+    fired = gradient(jnp.array([0.25]), jnp.array([[500.0], [0.1]]))
     np.testing.assert_allclose(fired, [1.0], rtol=1e-12)
 
 
-def test_hand_values(strict):
-    spikes, v = lif(jnp.array([0.75, 0.75, 0.75]))  # h = 0.75, 1.125, 0.75
-    assert (spikes.tolist(), v) == ([0, 1, 0], 0.75)
-    spikes, v = lif(jnp.array([2.5, 0.0, 0.5]), v_reset=None)  # h = 2.5, 0.75, 0.875
-    assert (spikes.tolist(), v) == ([1, 0, 0], 0.875)
-    spikes, v = lif(jnp.array([2.5, 0.0, 0.5]), v_reset=0.5)  # starts at 0.5: h = 3, 0.5, 1
-    assert (spikes.tolist(), v) == ([1, 0, 1], 0.5)
-    spikes, v = lif(jnp.array([2.0, 3.0]), decay_input=True)  # h = 1, 1.5
-    assert (spikes.tolist(), v) == ([1, 1], 0)
-    spikes, v = iaf(jnp.array([0.75, 0.75, 0.75]), v_reset=None)  # h = 0.75, 1.5, 1.25
-    assert (spikes.tolist(), v) == ([0, 1, 1], 0.25)
-    assert lif(jnp.array([1.0, 1.0]), jnp.float32(-4.0), decay=0)[0].tolist() == [1, 1]  # no memory at all
-    assert lif(jnp.array([0.5, 0.5]), decay=1)[0].tolist() == [0, 1]  # no leak at all
+BAD = [  # error, message, arguments of lif
+    (ValueError, "currents: expected an array of shape .*, got None", {"currents": None}),
+    (ValueError, "currents: expected shape", {"currents": jnp.zeros(())}),
+    (ValueError, "currents: expected shape", {"currents": jnp.zeros((0, 3))}),
+    (TypeError, "currents: expected a floating dtype, got int32", {"currents": jnp.zeros((4, 3), "int32")}),
+    (TypeError, "currents: expected a floating dtype, got complex64", {"currents": jnp.zeros((4, 3), "complex64")}),
+    (ValueError, r"v: expected the shape of one timestep of currents, \(3,\), got \(1,\)", {"v": jnp.zeros(1)}),
+    (ValueError, r"v: expected .* got \(4, 3\)", {"v": jnp.zeros((4, 3))}),
+    (TypeError, "v: expected a floating dtype, got int32", {"v": jnp.zeros(3, "int32")}),
+    (ValueError, "threshold: expected a number above 0 and v_reset", {"threshold": 0.0}),
+    (ValueError, "threshold: expected a number above 0 and v_reset", {"threshold": np.array([1.0, -1.0, 1.0])}),
+    (ValueError, "threshold: expected a number above 0 and v_reset", {"threshold": 0.5, "v_reset": 0.5}),
+    (ValueError, "threshold: expected a number above 0 and v_reset", {"threshold": float("nan"), "v_reset": None}),
+    (ValueError, r"threshold: expected an array that broadcasts .* got \(2,\)", {"threshold": jnp.ones(2)}),
+    (ValueError, r"decay: expected a number in \[0, 1\], got -0.1", {"decay": -0.1}),
+    (ValueError, r"decay: expected a number in \[0, 1\], got nan", {"decay": float("nan")}),
+    (ValueError, r"decay: expected a number in \[0, 1\]", {"decay": jnp.array([0.5, 2.0, 0.5])}),
+    (
+        ValueError,
+        r"decay: expected an array that broadcasts against one timestep, \(3,\), got \(4, 3\)",
+        {"decay": np.ones((4, 3))},
+    ),
+    (ValueError, r"decay: expected an array that broadcasts .* got \(2,\)", {"decay": jnp.ones(2)}),
+]
+
+HAND = [  # neuron, currents, arguments, spikes, final membrane
+    (lif, [0.75, 0.75, 0.75], {}, [0, 1, 0], 0.75),  # h = 0.75, 1.125, 0.75
+    (lif, [2.5, 0.0, 0.5], {"v_reset": None}, [1, 0, 0], 0.875),  # h = 2.5, 0.75, 0.875
+    (lif, [2.5, 0.0, 0.5], {"v_reset": 0.5}, [1, 0, 1], 0.5),  # starts at 0.5: h = 3, 0.5, 1
+    (lif, [2.0, 3.0], {"decay_input": True}, [1, 1], 0),  # h = 1, 1.5
+    (iaf, [0.75, 0.75, 0.75], {"v_reset": None}, [0, 1, 1], 0.25),  # h = 0.75, 1.5, 1.25
+    (lif, [1.0, 1.0], {"v": -4.0, "decay": 0}, [1, 1], 0),  # no memory at all
+    (lif, [0.5, 0.5], {"decay": 1}, [0, 1], 0),  # no leak at all
+]
+
+
+class EveryMode(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
+    def test_hand_values(self):
+        def run(currents):
+            return [neuron(x, **arguments) for (neuron, _, arguments, *_), x in zip(HAND, currents, strict=True)]
+
+        found = self.variant(run)([np.array(currents, "float32") for _, currents, *_ in HAND])
+        expected = [(np.array(spikes, "float32"), np.float32(v)) for *_, spikes, v in HAND]
+        chex.assert_trees_all_equal(found, expected)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.parameters(*BAD)
+    def test_bad_input_is_named(self, error, message, change):
+        arguments = {"currents": np.ones((4, 3), "float32")} | change
+        for neuron in [lif] if "decay" in change else [lif, iaf]:
+            with pytest.raises(error, match=message):
+                self.variant(partial(neuron, **arguments))()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
-def test_equality_fires(float64, strict, dtype):
+def test_equality_fires(float64, dtype):
     below = (
         jnp.nextafter(jnp.asarray(1, "float64"), 0).astype(dtype) if dtype == "float64" else jnp.asarray(0.99, dtype)
     )
@@ -170,7 +212,7 @@ def test_equality_fires(float64, strict, dtype):
 
 
 @pytest.mark.parametrize("surrogate", [sigmoid(4.0), arctan(), triangle(), lambda x: jnp.exp(-x * x)])
-def test_the_surrogate_is_the_derivative_of_the_spike(float64, strict, surrogate):
+def test_the_surrogate_is_the_derivative_of_the_spike(float64, surrogate):
     h = jnp.asarray(random(50))
     for derivative in (jax.grad, jax.jacfwd):
         spike = derivative(lambda x: lif(x[None], threshold=0.7, surrogate=surrogate)[0][0])
@@ -182,10 +224,11 @@ def test_the_surrogate_is_the_derivative_of_the_spike(float64, strict, surrogate
 
 
 @pytest.mark.parametrize(
-    ("timesteps", "shape"), [(6, ()), (6, (5,)), (6, (4, 1)), (UNROLL + 1, (5,)), (UNROLL_ON_CPU + 1, (5,))]
+    ("timesteps", "shape", "kwargs"),
+    [(6, (4, 1), kwargs) for kwargs in LEARNED]
+    + [(T, shape, {"v_reset": 0.2}) for T, shape in ((6, ()), (UNROLL + 1, (5,)), (UNROLL_ON_CPU + 1, (5,)))],
 )
-@pytest.mark.parametrize("kwargs", [{"decay_input": True}, {"v_reset": None}, {"v_reset": 0.2}], ids=repr)
-def test_gradient_of_a_learnable_decay_and_threshold(float64, strict, timesteps, shape, kwargs):
+def test_gradient_of_a_learnable_decay_and_threshold(float64, timesteps, shape, kwargs):
     x, g, gv = random(timesteps, 4, 5), random(timesteps, 4, 5, seed=1), random(4, 5, seed=2)
     decay, threshold = (np.random.default_rng(seed).uniform(0.4, 0.9, shape) for seed in (3, 4))
     outputs, grads = pullback(
@@ -209,13 +252,13 @@ def test_gradient_of_decay_below_threshold_is_the_finite_difference(float64):
     def membrane(decay):
         return lif(x, decay=decay, threshold=100.0)[1].sum()
 
-    step = 1e-6
+    step, membrane = 1e-6, jax.jit(membrane)
     slope = (membrane(0.6 + step) - membrane(0.6 - step)) / (2 * step)
     np.testing.assert_allclose(jax.jit(jax.grad(membrane))(0.6), slope, rtol=1e-8)
 
 
 @pytest.mark.parametrize("reset", RESETS, ids=repr)
-def test_two_halves_are_the_whole(float64, strict, reset):
+def test_two_halves_are_the_whole(float64, reset):
     x, g, gv = jnp.asarray(random(6, 4)), random(6, 4, seed=1), random(4, seed=2)
 
     def halves(x):
@@ -224,87 +267,31 @@ def test_two_halves_are_the_whole(float64, strict, reset):
         return jnp.concatenate([first, second]), v
 
     whole = pullback(lambda x: lif(x, **reset), (g, gv), x)
-    for a, b in zip(jax.tree.leaves(pullback(halves, (g, gv), x)), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-14)
+    chex.assert_trees_all_close(pullback(halves, (g, gv), x), whole, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_low_precision_currents_have_a_float32_membrane(strict, dtype):
+def test_low_precision_currents_have_a_float32_membrane(dtype):
     x = jnp.asarray(random(6, 40), dtype)
     g = jnp.asarray(random(6, 40, seed=1), dtype)
     decay = jnp.full((40,), 0.6, dtype)
     (spikes, v), (grad,) = pullback(lambda x: lif(x, decay=decay), (g, np.zeros(40)), x)
     assert (spikes.dtype, v.dtype, grad.dtype) == (x.dtype, jnp.float32, x.dtype)
-    exact, v32 = lif(x.astype(jnp.float32), decay=decay.astype(jnp.float32))
+    exact, v32 = jax.jit(lambda x, decay: lif(x, decay=decay))(x.astype(jnp.float32), decay.astype(jnp.float32))
     np.testing.assert_array_equal(spikes.astype(jnp.float32), exact)
     np.testing.assert_allclose(v, v32, rtol=1e-6)
-    assert lif(x, v.astype(dtype))[1].dtype == jnp.float32
+    assert jax.eval_shape(lif, x, v.astype(dtype))[1].dtype == jnp.float32
 
 
-# --- bad input ----------------------------------------------------------------------------------------------
-
-
-BAD = [
-    (ValueError, "currents: expected shape", {"currents": jnp.zeros(())}),
-    (ValueError, "currents: expected shape", {"currents": jnp.zeros((0, 3))}),
-    (TypeError, "currents: expected a floating dtype, got int32", {"currents": jnp.zeros((4, 3), int)}),
-    (
-        TypeError,
-        "currents: expected a floating dtype, got complex64",
-        {"currents": jnp.zeros((4, 3), complex)},
-    ),
-    (
-        ValueError,
-        r"v: expected the shape of one timestep of currents, \(3,\), got \(1,\)",
-        {"v": jnp.zeros(1)},
-    ),
-    (ValueError, r"v: expected .* got \(4, 3\)", {"v": jnp.zeros((4, 3))}),
-    (TypeError, "v: expected a floating dtype, got int32", {"v": jnp.zeros(3, int)}),
-    (ValueError, r"threshold: expected a number above 0 and v_reset", {"threshold": 0.0}),
-    (ValueError, r"threshold: expected a number above 0 and v_reset", {"threshold": np.array([1.0, -1.0, 1.0])}),
-    (ValueError, r"threshold: expected a number above 0 and v_reset", {"threshold": 0.5, "v_reset": 0.5}),
-    (ValueError, r"threshold: expected a number above 0 and v_reset", {"threshold": float("nan"), "v_reset": None}),
-    (ValueError, r"threshold: expected an array that broadcasts .* got \(2,\)", {"threshold": jnp.ones(2)}),
-]
-BAD_DECAY = [
-    (r"decay: expected a number in \[0, 1\], got -0.1", -0.1),
-    (r"decay: expected a number in \[0, 1\], got 1.5", 1.5),
-    (r"decay: expected a number in \[0, 1\], got nan", float("nan")),
-    (r"decay: expected a number in \[0, 1\]", jnp.array([0.5, 2.0, 0.5])),
-    (
-        r"decay: expected an array that broadcasts against one timestep, \(3,\), got \(4, 3\)",
-        np.ones((4, 3)),
-    ),
-    (r"decay: expected an array that broadcasts .* got \(2,\)", jnp.ones(2)),
-]
-
-
-@pytest.mark.parametrize("neuron", [lif, iaf])
-@pytest.mark.parametrize(("error", "message", "change"), BAD)
-@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
-def test_bad_input_is_named(neuron, error, message, change, transform):
-    arguments = {"currents": jnp.ones((4, 3))} | change
-    with pytest.raises(error, match=message):
-        transform(lambda: neuron(arguments.pop("currents"), **arguments))()
-
-
-@pytest.mark.parametrize(("message", "decay"), BAD_DECAY)
-def test_bad_decay_is_named(message, decay):
-    with pytest.raises(ValueError, match=message):
-        lif(jnp.ones((4, 3)), decay=decay)
-
-
-@settings(deadline=None, max_examples=8)
-@given(
-    timesteps=st.integers(1, 5),
-    shape=st.lists(st.integers(0, 2), max_size=3),
-    dtype=st.sampled_from(["float32", "bfloat16"]),
-    reset=st.sampled_from([0.0, None]),
+@pytest.mark.parametrize(
+    ("shape", "dtype", "reset"),
+    [((1,), "float32", 0.0), ((3, 0, 2), "float32", None), ((4, 2), "bfloat16", None), ((5, 2, 1, 2), "bfloat16", 0.0)],
 )
-def test_any_shape(timesteps, shape, dtype, reset):
-    x = jnp.asarray(random(timesteps, *shape), dtype)
+def test_any_shape(shape, dtype, reset):
+    x = jnp.asarray(random(*shape), dtype)
     spikes, v = jax.jit(lambda x: lif(x, v_reset=reset))(x)
     assert (spikes.shape, spikes.dtype, v.shape, v.dtype) == (x.shape, x.dtype, x.shape[1:], jnp.float32)
-    expected, v_expected, *_ = reference(np.asarray(x, np.float32), x, v_reset=reset)
-    np.testing.assert_array_equal(spikes.astype(jnp.float32), expected)
+    x = np.asarray(x, "float32")
+    expected, v_expected, *_ = reference(x, x, v_reset=reset)
+    np.testing.assert_array_equal(np.asarray(spikes, "float32"), expected)
     np.testing.assert_allclose(v, v_expected, atol=1e-6)

@@ -234,7 +234,7 @@ def timestep_variance_verdict(logits: Float[ArrayLike, "T B C"], labels: Integer
     50.00 % of the timesteps of correctly classified examples are wrong by themselves (rule of thumb: 2 % or more). The
     timesteps disagree, and SeAl-KD has something to correct.
     """
-    share = float(erroneous_share(logits, labels).wrong_where_right)
+    share = float(jax.jit(erroneous_share)(logits, labels).wrong_where_right)
     if len(jnp.asarray(logits)) == 1:
         return Verdict(False, None, "There is only one timestep: no variance in time for SeAl-KD to use.")
     if share != share:
@@ -285,10 +285,11 @@ def early_exit(logits: Float[ArrayLike, "T B C"], threshold: Float[ArrayLike, "*
     threshold = jnp.asarray(threshold, so_far.dtype)
     if threshold.ndim > 1:
         raise ValueError(f"threshold: expected a number or shape [K], got {threshold.shape}")
-    sure = jax.nn.softmax(so_far).max(-1) >= threshold[..., None, None]  # [K, T, B]
-    stop = sure.at[..., -1, :].set(True).argmax(-2)
-    predictions = jnp.broadcast_to(so_far.argmax(-1), sure.shape)
-    return EarlyExit(jnp.take_along_axis(predictions, stop[..., None, :], -2)[..., 0, :], stop + 1)
+    sure = jax.nn.softmax(so_far).max(-1)[None] >= threshold.reshape(-1, 1, 1)  # [K, T, B]
+    stop = sure.at[:, -1].set(True).argmax(1)
+    predictions = jnp.take_along_axis(so_far.argmax(-1), stop, 0)
+    shape = *threshold.shape, so_far.shape[1]
+    return EarlyExit(predictions.reshape(shape), (stop + 1).reshape(shape))
 
 
 class ExitCurve(NamedTuple):
