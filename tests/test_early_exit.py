@@ -8,13 +8,14 @@ import pytest
 from sealkd_jax import plots
 from sealkd_jax.diagnostics import accuracy_by_timestep, early_exit, early_exit_curve
 
+pytestmark = pytest.mark.usefixtures("strict")
 rng = np.random.default_rng(0)
 LOGITS = (2 * rng.normal(size=(5, 40, 3))).astype(np.float32)
 LABELS = rng.integers(0, 3, 40)
 
 
 def one_by_one(logits, threshold):
-    """The definition, read aloud."""
+    """The definition, one example after the other."""
     predictions, timesteps = [], []
     for example in logits.transpose(1, 0, 2):
         for t in range(1, len(example) + 1):
@@ -35,12 +36,12 @@ def test_examples_stop_at_the_first_timestep_that_is_sure(threshold):
 
 
 def test_an_example_that_is_just_as_sure_as_it_must_be_stops():
-    assert early_exit(jnp.zeros((3, 4, 2)), 0.5).timesteps.tolist() == [1] * 4
+    assert jax.jit(early_exit)(np.zeros((3, 4, 2), "float32"), 0.5).timesteps.tolist() == [1] * 4
 
 
 def test_a_curve_has_a_point_for_each_threshold():
     thresholds = np.array([0.0, 0.7, 0.9, 2.0])
-    curve = early_exit_curve(LOGITS, LABELS, thresholds)
+    curve = jax.jit(early_exit_curve)(LOGITS, LABELS, thresholds)
     for k, threshold in enumerate(thresholds):
         predictions, timesteps = one_by_one(LOGITS, threshold)
         assert curve.accuracy[k] == pytest.approx((predictions == LABELS).mean())

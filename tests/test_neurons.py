@@ -220,6 +220,11 @@ def test_the_surrogate_is_the_derivative_of_the_spike(float64, surrogate):
         np.testing.assert_allclose(grad, surrogate(h - 0.7), atol=1e-15)
 
 
+@pytest.mark.parametrize("neuron", [lif, iaf])
+def test_a_profile_names_the_neuron(neuron):
+    assert f"/{neuron.__name__}/" in jax.jit(neuron).lower(np.ones((4, 3), "float32")).as_text(debug_info=True)
+
+
 # --- learnable parameters, state ----------------------------------------------------------------------------
 
 

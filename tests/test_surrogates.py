@@ -1,5 +1,6 @@
 """Each surrogate is the formula it states, which is the derivative of a smooth spike."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from sealkd_jax.surrogates import arctan, fast_sigmoid, rectangle, sigmoid, triangle
 
+pytestmark = pytest.mark.usefixtures("strict")
 ALL = [sigmoid, arctan, triangle, rectangle, fast_sigmoid]
 GRID = np.linspace(-3, 3, 241) + 1e-3  # off the corners
 
@@ -38,32 +40,27 @@ CASES = [
 
 
 @pytest.mark.parametrize(("surrogate", "formula", "primitive"), CASES, ids=[repr(case[0]) for case in CASES])
-def test_is_its_formula_and_the_derivative_of_a_smooth_spike(float64, strict, surrogate, formula, primitive):
-    x = jnp.asarray(GRID)
-    np.testing.assert_allclose(surrogate(x), formula(GRID), rtol=1e-10)
-    np.testing.assert_allclose(surrogate(x), jax.vmap(jax.grad(primitive))(x), rtol=1e-9, atol=1e-12)
+def test_is_its_formula_and_the_derivative_of_a_smooth_spike(float64, surrogate, formula, primitive):
+    values, derivatives = jax.jit(lambda x: (surrogate(x), jax.vmap(jax.grad(primitive))(x)))(GRID)
+    np.testing.assert_allclose(values, formula(GRID), rtol=1e-10)
+    np.testing.assert_allclose(values, derivatives, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", ALL)
-def test_is_symmetric_and_largest_at_the_threshold(float64, strict, make):
-    x = jnp.asarray(GRID)
-    np.testing.assert_allclose(make()(x), make()(-x), atol=1e-12)
-    assert (make()(x) <= make()(jnp.zeros(()))).all()
-    assert (make()(x) >= 0).all()
-
-
-def test_the_defaults_have_the_peak_they_state():
-    assert [float(make()(jnp.zeros(()))) for make in ALL] == [1.0] * 5
+def test_is_symmetric_and_largest_at_the_threshold(float64, make):
+    right, left, peak = (np.asarray(make()(jnp.asarray(x))) for x in (GRID, -GRID, 0.0))
+    np.testing.assert_allclose(right, left, atol=1e-12)
+    assert (right <= peak).all() and (right >= 0).all()
+    assert peak == 1  # as each states for its default
 
 
 @pytest.mark.parametrize("make", ALL)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_keeps_the_dtype_and_is_finite_far_from_the_threshold(float64, strict, make, dtype):
+def test_keeps_the_dtype_and_is_finite_far_from_the_threshold(float64, make, dtype):
     far = min(1e30, float(jnp.finfo(dtype).max))  # float16 ends at 65504
     x = jnp.asarray([-far, -1e4, 0, 1e4, far], dtype)
-    assert make()(x).dtype == x.dtype
-    assert make()(x).shape == x.shape
-    assert jnp.isfinite(make()(x)).all()
+    chex.assert_trees_all_equal_shapes_and_dtypes(make()(x), x)
+    chex.assert_tree_all_finite(make()(x))
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -73,16 +70,10 @@ def test_equal_parameters_are_equal_static_arguments(make):
     assert make(2) != make(3)
     assert len({make(2) for make in ALL}) == len(ALL)
 
-    traced = []
-
-    def apply(x, surrogate):
-        traced.append(surrogate)
-        return surrogate(x)
-
-    jitted = jax.jit(apply, static_argnums=1)
-    jitted(1.0, make(2.0))
-    jitted(1.0, make(2.0))
-    assert len(traced) == 1
+    chex.clear_trace_counter()
+    apply = jax.jit(chex.assert_max_traces(lambda x, surrogate: surrogate(x), n=1), static_argnums=1)
+    apply(1.0, make(2.0))
+    apply(1.0, make(2.0))
 
 
 @pytest.mark.parametrize("make", ALL)

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from sealkd_jax.losses import METHODS, card_seal_kd_loss, ce_loss, mean_ce_loss
 from tests.helpers.devices import first_devices
 
+pytestmark = pytest.mark.usefixtures("strict")
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("card_*.npz"))
 
 
@@ -27,7 +29,7 @@ def value_and_grads(z, t, y, temperature):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_golden(path, float64, strict):
+def test_golden(path, float64):
     with np.load(path) as file:
         golden = {key: file[key] for key in file}
     arguments = [golden[key] for key in ("timestep_predictions", "teacher_spikes", "target", "temperature")]
@@ -121,9 +123,8 @@ def test_shard_map(linear):
         )
         return mapped(weights, x, t, y)
 
-    mapped_value, mapped_grad = jax.jit(jax.value_and_grad(whole_loss))(weights, x, t, y)
-    np.testing.assert_allclose(mapped_value, value, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(mapped_grad, grad, rtol=0, atol=1e-12)
+    mapped = jax.jit(jax.value_and_grad(whole_loss))(weights, x, t, y)
+    chex.assert_trees_all_close(mapped, (value, grad), rtol=0, atol=1e-12)
 
 
 def test_jit_with_a_sharded_batch(linear):
@@ -131,9 +132,8 @@ def test_jit_with_a_sharded_batch(linear):
     mesh = Mesh(np.array(first_devices(4)), ("data",))
     specs = P(), P(None, "data"), P(None, "data"), P("data")
     arguments = [jax.device_put(a, NamedSharding(mesh, s)) for a, s in zip((weights, x, t, y), specs, strict=True)]
-    sharded_value, sharded_grad = jax.jit(jax.value_and_grad(linear_loss))(*arguments)
-    np.testing.assert_allclose(sharded_value, value, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(sharded_grad, grad, rtol=0, atol=1e-12)
+    sharded = jax.jit(jax.value_and_grad(linear_loss))(*arguments)
+    chex.assert_trees_all_close(sharded, (value, grad), rtol=0, atol=1e-12)
 
 
 def test_named_vmap(linear):

@@ -1,5 +1,6 @@
 """The paper's losses against their equations: a naive reference, gradients by hand, edges, symmetries."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from sealkd_jax import losses
 from tests.helpers.compiling import optimised_jit
 from tests.losses import reference
 
+pytestmark = pytest.mark.usefixtures("strict")
 TAU = 3.0
 
 
@@ -33,27 +35,25 @@ def correct_everywhere(s, y):
     return s
 
 
-def values(*problem, **options):
-    return jax.jit(lambda s, t, y: losses.ela_loss(s, t, y, temperature=TAU, **options))(*problem)
+KNOBS = {"score_temperature": 0.4, "confidence_threshold": 0.3}
+
+
+@jax.jit
+def everything(s, t, y):
+    return {
+        "ce": losses.ce_loss(s, y),
+        "mean": losses.mean_ce_loss(s, y),
+        "ela": [losses.ela_loss(s, t, y, top_k=k, correct_weight=0.3) for k in (1, 2, 9)],
+        "sta": losses.sta_loss(s, temperature=2.0, **KNOBS),
+        "weights": losses.sta_weights(s, **KNOBS),
+        "seal": [losses.seal_kd_loss(s, t, y, alpha=0.5, beta=0.25, task=task) for task in ("timestep", "mean")],
+    }
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (1, 3, 2), (2, 5, 2)], ids=str)
 @pytest.mark.parametrize("ties", [False, True])
-def test_naive_reference(shape, ties, float64, strict):
+def test_naive_reference(shape, ties, float64):
     s, t, y = problem(*shape, ties=ties)
-    tasks = ("timestep", "mean")
-    knobs = {"score_temperature": 0.4, "confidence_threshold": 0.3}
-    results = jax.jit(
-        lambda s, t, y: {
-            "ce": losses.ce_loss(s, y),
-            "mean": losses.mean_ce_loss(s, y),
-            "ela": [losses.ela_loss(s, t, y, top_k=k, correct_weight=0.3) for k in (1, 2, 9)],
-            "sta": losses.sta_loss(s, temperature=2.0, **knobs),
-            "weights": losses.sta_weights(s, **knobs),
-            "seal": [losses.seal_kd_loss(s, t, y, alpha=0.5, beta=0.25, task=task) for task in tasks],
-        }
-    )(s, t, y)
-
     ce = reference.over_batch(reference.ce, s, y)
     mean = reference.over_batch(reference.ce, s.mean(axis=0, keepdims=True), y)[0]
     ela, sta = reference.over_batch(reference.ela, s, t, y), reference.over_batch(reference.sta, s)
@@ -61,35 +61,42 @@ def test_naive_reference(shape, ties, float64, strict):
         "ce": ce,
         "mean": mean,
         "ela": [reference.over_batch(reference.ela, s, t, y, top_k=k, correct_weight=0.3) for k in (1, 2, 9)],
-        "sta": reference.over_batch(reference.sta, s, temperature=2.0, **knobs),
-        "weights": reference.over_batch(reference.weights, s, **knobs),
+        "sta": reference.over_batch(reference.sta, s, temperature=2.0, **KNOBS),
+        "weights": reference.over_batch(reference.weights, s, **KNOBS),
         "seal": [np.mean(0.5 * ela + 0.25 * sta, axis=0) + task for task in (ce.mean(axis=0), mean)],
     }
-    for name, result in results.items():
-        np.testing.assert_allclose(result, expected[name], rtol=1e-11, atol=1e-13, err_msg=name)
+    chex.assert_trees_all_close(everything(s, t, y), expected, rtol=1e-11, atol=1e-13)
 
 
-def test_hand_values():
-    student = jnp.log(jnp.array([[[0.5, 0.25, 0.25]], [[0.25, 0.5, 0.25]]]))
-    teacher, labels = jnp.log(jnp.array([[0.25, 0.5, 0.25]])), jnp.array([0])
-    ce, ela, sta = jax.jit(
-        lambda: (
-            losses.ce_loss(student, labels),
-            losses.ela_loss(student, teacher, labels, temperature=1.0),
-            losses.sta_loss(student, temperature=1.0),
-        )
-    )()
-    np.testing.assert_allclose(ce, np.log([[2], [4]]), rtol=1e-6)
-    # Right: KL((¼,½,¼) ‖ (½,¼,¼)) = ¼ ln ½ + ½ ln 2. Wrong: all classes end up equal on both sides.
-    np.testing.assert_allclose(ela, [[0.25 * np.log(2)], [0]], rtol=1e-6, atol=1e-7)
-    # With T = 2 each timestep's target is the other one.
-    np.testing.assert_allclose(sta, 2 * [[0.25 * np.log(2)]], rtol=1e-6)
+class EveryMode(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
+    def test_hand_values(self):
+        def run(s, t, y):
+            return (
+                losses.ce_loss(s, y),
+                losses.ela_loss(s, t, y, temperature=1.0),
+                losses.sta_loss(s, temperature=1.0),
+                losses.card_seal_kd_loss(s, t, y),
+            )
+
+        student = np.log(np.array([[[0.5, 0.25, 0.25]], [[0.25, 0.5, 0.25]]], "float32"))
+        teacher = np.log(np.array([[0.25, 0.5, 0.25]], "float32"))
+        ce, ela, sta, card = self.variant(run)(student, teacher, np.array([0]))
+        np.testing.assert_allclose(ce, np.log([[2], [4]]), rtol=1e-6)
+        # Right: KL((¼,½,¼) ‖ (½,¼,¼)) = ¼ ln ½ + ½ ln 2. Wrong: all classes end up equal on both sides.
+        np.testing.assert_allclose(ela, [[0.25 * np.log(2)], [0]], rtol=1e-6, atol=1e-7)
+        # With T = 2 each timestep's target is the other one.
+        np.testing.assert_allclose(sta, 2 * [[0.25 * np.log(2)]], rtol=1e-6)
+        # The second timestep is wrong, but says what the teacher says. Both have confidence √½ / (√½ + 1) at τ = 2.
+        cosine = (2 * 1 * 2 + 4) / (1 + 4 + 4)  # of -(1, 2, 2) and -(2, 1, 2), in units of ln 2
+        expected = 0.01 / (1 + np.exp(-cosine)) * np.sqrt(2) / (np.sqrt(2) + 2)
+        np.testing.assert_allclose(card, expected, rtol=1e-5)
 
 
 # Error-aware logit alignment.
 
 
-def test_ela_gradient(float64, strict):
+def test_ela_gradient(float64):
     """g = τ(q − p) with respect to s', so that d/ds[y] = g[y] + g[w] and d/ds[w] = 0 at a wrong timestep."""
     s, t, y = problem()
     grad = jax.jit(jax.grad(lambda s: losses.ela_loss(s, t, y, temperature=TAU).sum()))(s)
@@ -107,8 +114,8 @@ def test_ela_gradient(float64, strict):
 def test_ela_is_uniform_distillation_where_all_is_correct(float64):
     s, t, y = problem()
     s = correct_everywhere(s, y)
-    uniform = jax.jit(lambda s, t: losses.uniform_kd_loss(s, t, temperature=TAU))(s, t)
-    np.testing.assert_allclose(values(s, t, y), uniform, rtol=1e-14)
+    ela, uniform = jax.jit(lambda s, t: (losses.ela_loss(s, t, y), losses.uniform_kd_loss(s, t)))(s, t)
+    np.testing.assert_allclose(ela, uniform, rtol=1e-14)
 
 
 @pytest.mark.parametrize("compiled", [jax.jit, optimised_jit], ids=["jit", "optimised"])
@@ -136,17 +143,20 @@ def test_correct_weight_zero_leaves_correct_timesteps_alone(float64):
 
 
 def test_top_k_one_is_the_default_and_many_reach_all_competitors(float64):
-    """From k = C − 1 on nothing changes any more: no class before the label is left."""
+    """From k = C − 1 on nothing changes any more: all classes before the label are competitors."""
     s, t, y = problem()
-    np.testing.assert_array_equal(values(s, t, y), values(s, t, y, top_k=1))
-    np.testing.assert_array_equal(values(s, t, y, top_k=4), values(s, t, y, top_k=100))
-    assert np.abs(values(s, t, y) - values(s, t, y, top_k=2)).max() > 1e-3
+    default, *of_k = jax.jit(
+        lambda: [losses.ela_loss(s, t, y)] + [losses.ela_loss(s, t, y, top_k=k) for k in (1, 2, 4, 100)]
+    )()
+    np.testing.assert_array_equal(default, of_k[0])
+    np.testing.assert_array_equal(of_k[2], of_k[3])
+    assert np.abs(of_k[0] - of_k[1]).max() > 1e-3
 
 
 # Selective temporal alignment.
 
 
-def test_sta_gradient_treats_the_target_as_constant(float64, strict):
+def test_sta_gradient_treats_the_target_as_constant(float64):
     s, _, _ = problem()
     weights = reference.over_batch(reference.weights, s)
     target = np.einsum("ijb,jbc->ibc", weights, s)
@@ -200,16 +210,15 @@ def test_a_colder_score_is_more_selective(float64):
 def test_permuting_the_classes_changes_nothing(float64):
     s, t, y = problem()
     order = np.random.default_rng(1).permutation(s.shape[-1])
-    everything = jax.jit(lambda s, t, y: (losses.seal_kd_loss(s, t, y, top_k=2), losses.card_seal_kd_loss(s, t, y)))
-    before, after = everything(s, t, y), everything(s[..., order], t[..., order], np.argsort(order)[y])
-    for a, b in zip(before, after, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+    both = jax.jit(lambda s, t, y: (losses.seal_kd_loss(s, t, y, top_k=2), losses.card_seal_kd_loss(s, t, y)))
+    before, after = both(s, t, y), both(s[..., order], t[..., order], np.argsort(order)[y])
+    chex.assert_trees_all_close(after, before, rtol=1e-12)
 
 
 def test_numerical_gradients(float64):
     """Away from ties the choice of the wrong class is constant; the rest is differentiable or detached."""
     s, t, y = problem(timesteps=2, batch=3)
-    everything = jax.jit(
+    smooth = jax.jit(
         lambda s: (
             losses.ce_loss(s, y),
             losses.mean_ce_loss(s, y),
@@ -218,7 +227,7 @@ def test_numerical_gradients(float64):
             losses.card_seal_kd_loss(s, t, y),
         )
     )
-    check_grads(everything, (jnp.asarray(s),), order=1, modes=["rev"], rtol=1e-7)
+    check_grads(smooth, (jnp.asarray(s),), order=1, modes=["rev"], rtol=1e-7)
 
 
 def test_a_hidden_label_out_of_range_gives_nan():
