@@ -1,4 +1,4 @@
-"""What leaves a run: a step that streams without this package, weights with a model card, and the program."""
+"""Exports of a run: a step that streams without this package, weights with a model card, and the program."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from sealkd_jax.models import create_student
 from sealkd_jax.programs.commands import export
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
+from tests.helpers.compiling import jitted
 from tests.helpers.programs import refusal
 from tests.helpers.small_students import make_student
 
@@ -32,17 +34,17 @@ T = 3
 )
 def test_steps_give_the_logits_of_the_whole(name, neuron, width, float64):
     network, variables, images = make_student(name, 8, width=width, neuron=neuron, precision="float64")
-    whole = jax.jit(lambda v, x: network.predict(v, x, timesteps=T))(variables, images)
-    membranes, step = {}, jax.jit(network.step)
+    compiled = jitted(network)
+    whole, membranes = compiled.predict(variables, images, timesteps=T), {}
     for t in range(T):
-        logits, membranes = step(variables, membranes, images)
+        logits, membranes = compiled.step(variables, membranes, images)
         np.testing.assert_allclose(logits, whole[t], rtol=1e-10, atol=1e-10)
     assert np.ptp(whole, axis=0).max() > 0  # the timesteps differ: the membranes matter
 
 
 @pytest.fixture
 def run(tmp_path):
-    """What train.distill leaves of a student, as far as it is exported."""
+    """The files of a finished run that an export reads."""
     choices = {"student": "spiking-conv", "width": 0.25, "neuron": "lif", "decay": 0.5, "precision": "float32"}
     network = create_student("spiking-conv", 3, width=0.25)
     variables = network.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
@@ -72,7 +74,7 @@ def run(tmp_path):
     return tmp_path, network, variables
 
 
-def test_a_step_runs_in_a_process_that_does_not_know_us(run, tmp_path):
+def test_a_step_runs_in_a_process_without_this_package(run, tmp_path):
     """The code of docs/export.md, where an import of this package fails."""
     pytest.importorskip("flatbuffers", reason="without flatbuffers: see the extra export")
     directory, network, variables = run
@@ -86,7 +88,7 @@ def test_a_step_runs_in_a_process_that_does_not_know_us(run, tmp_path):
     files = [str(tmp_path / name) for name in ("export/student.stablehlo", "images.npy", "logits.npy")]
     command = [sys.executable, "stream.py", *files[:2], str(T), files[2]]
     subprocess.run(command, check=True, cwd=tmp_path)
-    expected = network.predict(variables, jnp.asarray(images), timesteps=T)
+    expected = jitted(network).predict(variables, jnp.asarray(images), timesteps=T)
     np.testing.assert_allclose(np.load(files[2]), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -104,7 +106,7 @@ def test_weights_come_with_a_card(run):
     with safe_open(path, framework="numpy") as file:
         assert json.loads(file.metadata()["facts"])["model_card"] == card
     like = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))
-    jax.tree.map(np.testing.assert_array_equal, load_weights(path, like), variables)
+    chex.assert_trees_all_equal(load_weights(path, like), variables)
     assert card["model"]["student"] == "spiking-conv" and card["timesteps"] == T
     assert card["data"] == {"dataset": "digits", "preset": "digits", "classes": ["a", "b", "c"]}
     assert card["input"] == dict(height=8, width=8, channels=2, frames=None, mean=[0.5, 0.25], std=[0.2, 0.1])
@@ -121,8 +123,8 @@ def test_weights_and_card_make_the_network_again(run, monkeypatch):
     names = {"images": jax.random.normal(jax.random.key(1), (5, *SHAPE))}
     page = (ROOT / "docs/export.md").read_text()
     exec(re.search(r"```python\n(import json\n.*?)```", page, re.DOTALL)[1], names)
-    expected = network.predict(variables, names["images"], timesteps=T)
-    np.testing.assert_array_equal(names["logits"], expected)
+    expected = jitted(network).predict(variables, names["images"], timesteps=T)
+    np.testing.assert_allclose(names["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_graph_is_written_for_nir(run):

@@ -8,6 +8,7 @@ import pytest
 from sealkd_jax.errors import InputError
 from sealkd_jax.export.nir_graph import DT, fold, to_nir
 from sealkd_jax.models import Variables, create_student, create_teacher
+from tests.helpers.compiling import jitted
 from tests.helpers.small_students import make_student
 
 nir = pytest.importorskip("nir", reason="without NIR: see the extra export")
@@ -79,7 +80,7 @@ STUDENTS = [
 @pytest.mark.parametrize(("name", "size", "kwargs"), STUDENTS)
 def test_the_graph_computes_what_the_student_computes(name, size, kwargs, float64, tmp_path):
     network, variables, images = make_student(name, size, batch=1, precision="float64", **kwargs)
-    logits, spikes = jax.jit(lambda v, x: network.spikes(v, x, timesteps=T))(variables, images)
+    logits, spikes = jitted(network).spikes(variables, images, timesteps=T)
     path = tmp_path / "student.nir"
     nir.write(path, to_nir(network, variables, images.shape[1:]))
     graph = nir.read(path)
@@ -149,7 +150,7 @@ def run_torch(module, images):
 )
 def test_snntorch_gives_the_same_spikes(import_from_nir, name, size, kwargs):
     network, variables, images = make_student(name, size, batch=3, **kwargs)
-    logits, spikes = jax.jit(lambda v, x: network.spikes(v, x, timesteps=T))(variables, images)
+    logits, spikes = jitted(network).spikes(variables, images, timesteps=T)
     theirs, fired = run_torch(import_from_nir(to_nir(network, variables, images.shape[1:])), images)
     for layer, ours in spikes.items():
         np.testing.assert_array_equal(fired[layer.replace("/", "_")], np.moveaxis(ours, -1, 2), err_msg=layer)

@@ -1,4 +1,4 @@
-"""The networks against PyTorch and SpikingJelly in float64: stored results, and PyTorch itself where it is installed.
+"""Networks against PyTorch and SpikingJelly in float64: stored results, and PyTorch itself where it is installed.
 
 `helpers/torch_reference.py` says what is compared and writes the stored results.
 """
@@ -7,6 +7,7 @@ import re
 import warnings
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +54,7 @@ def compare(directory: Path, network: Network, found: dict[str, np.ndarray]) -> 
     np.testing.assert_allclose(predicted, found["eval"], rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(logits, found["train"], rtol=1e-10, atol=1e-10)
     expected = load(directory, network, after, found, "grad/", "after/")
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), after.params, expected.params)
+    chex.assert_trees_all_close(after.params, expected.params, rtol=1e-10, atol=1e-10)
     assert all(np.any(grad != 0) for grad in jax.tree.leaves(expected.params))
     return variables, after, expected
 
@@ -70,7 +71,7 @@ def test_logits_and_gradients_equal_those_stored_of_pytorch(name, width, tmp_pat
         leaves, jax.tree.leaves(after.stats), jax.tree.leaves(variables.stats), strict=True
     ):
         path = jax.tree_util.keystr(path, simple=True, separator="/")
-        if path.endswith("var"):  # PyTorch counts the unbiased variance of n numbers, Flax the biased one
+        if path.endswith("var"):  # PyTorch records the unbiased variance of n numbers, Flax the biased one
             stage = re.match(r"layer(\d)", path)
             side = height // 2 ** (int(stage[1]) - 1 if stage else 0)
             n = timesteps * batch * side**2

@@ -1,4 +1,4 @@
-"""Weights from and to PyTorch: three formats, names, and files that are not what they should be.
+"""Weights from and to PyTorch: three formats, names, and damaged or malicious files.
 
 `parity/resnet20.pth` and `parity/resnet20.safetensors` hold the same weights: see `helpers/torch_reference.py`.
 """
@@ -89,7 +89,7 @@ def test_names_are_those_of_the_published_networks(name, examples):
     assert set(examples) <= names.keys() and len(names) == len(jax.tree.leaves(like(network)))
 
 
-def test_all_that_differs_is_told_in_one_line(tmp_path):
+def test_all_differences_are_named_in_one_line(tmp_path):
     state = dict(STATE)
     del state["bn1.bias"], state["linear.bias"]
     state |= {f"fc.{letter}": np.zeros(10, np.float32) for letter in "abcdef"}
@@ -116,7 +116,7 @@ PICKLES = {
 
 
 @pytest.mark.parametrize("words", PICKLES)
-def test_a_pickle_that_is_no_state_dict_does_nothing(words, tmp_path):
+def test_a_pickle_that_is_not_a_state_dict_does_nothing(words, tmp_path):
     command = f"touch {tmp_path}/done".encode()
     program = PICKLES[words].replace(b"%s", len(command).to_bytes(4, "little") + command)
     path = write_pth(tmp_path / "weights.pth", {"data.pkl": program})
@@ -125,7 +125,7 @@ def test_a_pickle_that_is_no_state_dict_does_nothing(words, tmp_path):
     assert str(path) in str(caught.value) and not (tmp_path / "done").exists()
 
 
-def test_what_a_file_says_of_sizes_is_checked_before_it_is_read(tmp_path):
+def test_sizes_in_a_file_are_checked_before_it_is_read(tmp_path):
     for replaced, compression, words in (
         ({"data/0": b"1234"}, zipfile.ZIP_STORED, "data/0: expected 216 bytes, got 4"),
         ({}, zipfile.ZIP_DEFLATED, "compressed"),
@@ -143,7 +143,7 @@ def test_what_a_file_says_of_sizes_is_checked_before_it_is_read(tmp_path):
         (np.zeros(10, np.int32), "linear.bias: expected floating point numbers, got int32"),
     ],
 )
-def test_arrays_that_are_no_weights_are_refused(array, words, tmp_path):
+def test_arrays_that_are_not_weights_are_refused(array, words, tmp_path):
     np.savez(tmp_path / "weights.npz", **STATE | {"linear.bias": array})
     with pytest.raises(InputError, match=words):
         import_torch(tmp_path / "weights.npz", NETWORK, LIKE)

@@ -36,7 +36,7 @@ import numpy as np
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.layers.batch_norm import EPSILON
-from sealkd_jax.layers.neurons import LIF
+from sealkd_jax.layers.neurons import LIF, Neuron
 from sealkd_jax.models import Network, SpikingNet, Variables
 from sealkd_jax.models.resnets import LARGE, Block, PreActBlock, ResNet, SEWBlock
 
@@ -60,9 +60,10 @@ def to_nir(network: Network, variables: Variables, image_shape: tuple[int, ...])
         InputError: for a network with a part that NIR cannot describe.
     """
     module = network.module
-    if getattr(module, "neuron", None) is None or not isinstance(module, SpikingNet | ResNet):
+    if not isinstance(module, SpikingNet | ResNet) or module.neuron is None:
         raise InputError(f"{type(module).__name__}: cannot become NIR; expected one of the spiking students")
-    builder = _Builder(jax.tree.map(np.asarray, variables), image_shape, module)
+    dtype = np.dtype(module.param_dtype)
+    builder = _Builder(jax.tree.map(np.asarray, variables), image_shape, module.neuron(), dtype)
     if isinstance(module, SpikingNet):
         _spiking_net(builder, module)
     else:
@@ -88,10 +89,9 @@ def fold(kernel: np.ndarray, bias: np.ndarray, norm: Mapping[str, np.ndarray]) -
 class _Builder:
     """The nodes and edges so far, and the shape of the output of each node, `[C, H, W]` or `[F]`."""
 
-    def __init__(self, variables: Variables, image_shape: tuple[int, ...], module: Any):
+    def __init__(self, variables: Variables, image_shape: tuple[int, ...], neurons: Neuron, dtype: np.dtype):
         height, width, channels = image_shape
-        self.variables, self.neurons = variables, module.neuron()
-        self.dtype = np.dtype(module.param_dtype)
+        self.variables, self.neurons, self.dtype = variables, neurons, dtype
         self.nodes: dict[str, Any] = {"input": nir.Input({"input": np.array([channels, height, width])})}
         self.shapes: dict[str, tuple[int, ...]] = {"input": (channels, height, width)}
         self.edges: list[tuple[str, str]] = []

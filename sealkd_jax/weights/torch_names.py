@@ -20,7 +20,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import replacing
 from sealkd_jax.layers.neurons import TorchParameter
 from sealkd_jax.models import Network, Variables
-from sealkd_jax.weights.torch_files import Stored, open_state_dict
+from sealkd_jax.weights._torch_files import Stored, open_state_dict
 
 _BLOCK = {"conv1_bn": "bn1", "conv2_bn": "bn2", "conv3_bn": "bn3"}
 _TORCHVISION = {
