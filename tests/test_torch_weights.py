@@ -89,6 +89,14 @@ def test_names_are_those_of_the_published_networks(name, examples):
     assert set(examples) <= names.keys() and len(names) == len(jax.tree.leaves(like(network)))
 
 
+def test_a_learned_decay_is_one_minus_the_sigmoid_of_spikingjellys_parameter(tmp_path):
+    network = create_student("spiking-resnet18", 10, width=1 / 64, neuron="plif", decay=0.3)
+    path = tmp_path / "weights.safetensors"
+    export_torch(path, network, network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    learned = [array for name, array in load_file(path).items() if name.endswith(".w")]
+    np.testing.assert_allclose(1 - 1 / (1 + np.exp(-np.array(learned))), np.full(17, 0.3), rtol=1e-6)
+
+
 def test_all_differences_are_named_in_one_line(tmp_path):
     state = dict(STATE)
     del state["bn1.bias"], state["linear.bias"]
