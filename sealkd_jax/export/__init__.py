@@ -1,1 +1,1 @@
-"""A trained student for other people's programs: as an NIR graph, as a compiled step, as weights with a model card."""
+"""A trained student for other programs: an NIR graph, a compiled step, or weights with a model card."""

@@ -1,1 +1,1 @@
-"""Layers that see all timesteps at once, and the fast paths below them. Flax is used here and in `models`."""
+"""Layers that take all timesteps at once, and their fast implementations. Only `layers` and `models` use Flax."""
