@@ -58,7 +58,7 @@ def test_a_stream_gives_the_examples_of_an_order(examples, size, seed):
     assert 0 < len(blocks[-1].labels) <= size
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), images[order])
     np.testing.assert_array_equal(np.concatenate([block.labels for block in blocks]), order)
-    np.testing.assert_array_equal(np.concatenate([block.index for block in blocks]), order)
+    np.testing.assert_array_equal(np.concatenate([block.position for block in blocks]), order)
 
 
 def test_a_stream_goes_on_where_another_stopped_and_is_shared_out_over_processes():

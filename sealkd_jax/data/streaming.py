@@ -1,4 +1,4 @@
-"""Reading a split that does not fit into memory: records in a given order, read ahead by Grain's threads.
+"""Streaming: examples of a split in a given order, read ahead by Grain's threads.
 
 Axis legend: N examples, H height, W width, C channels.
 """
@@ -10,24 +10,24 @@ import numpy as np
 
 from sealkd_jax.data.datasets import Split, take
 
-THREADS = 16  # reading and decoding let go of the interpreter's lock
-CHUNK = 64  # examples that one thread reads in a row
+THREADS = 16  # reading and decoding release the interpreter's lock
+CHUNK = 64  # examples that a thread reads at once
 AHEAD = 2  # blocks
 
 
 class Examples(NamedTuple):
-    """Images `[N, H, W, C]` as in `Split`, labels int32 `[N]`, and their places in the split `[N]`."""
+    """Images `[N, H, W, C]` as in `Split`, labels int32 `[N]`, and positions in the split, int32 `[N]`."""
 
     images: np.ndarray
     labels: np.ndarray
-    index: np.ndarray  # type: ignore[assignment]  # no longer that of a tuple
+    position: np.ndarray
 
 
 def stream(split: Split, order: np.ndarray, size: int) -> Iterator[Examples]:
-    """Yields the examples of `split` whose places are `order` `[N]`, `size` at a time; the last block may be smaller.
+    """Yields blocks of `size` examples, and last a smaller one: those of `split` at the positions `order` `[N]`.
 
-    Which example comes when follows from `order` alone: to go on where an earlier stream stopped, or to read one
-    process's share, give that part of the order. Not more than a few blocks are in memory at once.
+    To continue a stream that stopped, or to read the shard of one process, give that part of the order. Only a few
+    blocks are in memory at a time.
     """
     import grain
 

@@ -76,25 +76,25 @@ FIRST = 14 + 4 + 44  # where the packets begin
     [
         (b"", "byte 0: expected b'#!AER-DAT4.0"),
         (b"#!AER-DAT2.0\r\n" + GOOD[14:], "byte 0: expected .* AEDAT 4 file, got b'#!AER-DAT2.0"),
-        (GOOD[:16], "byte 14: cut or damaged"),
-        (GOOD[:40], "byte 14: cut or damaged: 44 bytes announced, 22 there"),
-        (GOOD[:FIRST], rf"byte {FIRST}: cut or damaged: the packets end at byte {len(GOOD)} of {FIRST}"),
+        (GOOD[:16], "byte 14: truncated or damaged"),
+        (GOOD[:40], "byte 14: truncated or damaged: 44 bytes declared, 22 found"),
+        (GOOD[:FIRST], rf"byte {FIRST}: truncated or damaged: the packets end at byte {len(GOOD)} of {FIRST}"),
         (GOOD[:-1], rf"the packets end at byte {len(GOOD)} of {len(GOOD) - 1}"),
         (
             aedat4((0, some_events(20, 128)), end=FIRST + 50),
-            rf"byte {FIRST}: cut or damaged: \d+ bytes announced, 42 there",
+            rf"byte {FIRST}: truncated or damaged: \d+ bytes declared, 42 found",
         ),
-        (aedat4(), "no events in it"),
-        (aedat4((0, some_events(0, 128))), "no events in it"),
+        (aedat4(), "no events"),
+        (aedat4((0, some_events(0, 128))), "no events"),
         (aedat4((0, OUTSIDE)), rf"packet at byte {FIRST}: event 7 has x 128; expected 0 to 127"),
         (
             aedat4((0, some_events(9, 128)), (0, some_events(9, 128))),
-            r"packet at byte \d+: event 9 is of .* comes after",
+            r"packet at byte \d+: event 9 at .* comes after",
         ),
-        (aedat4((0, some_events(9, 128)), compression=7), "compression 7 is none of 0 to 4"),
+        (aedat4((0, some_events(9, 128)), compression=7), "compression 7; expected 0 to 4"),
         (
             PLAIN.replace(struct.pack("<I", 20) + PLAIN[-320:-316], struct.pack("<I", 21) + PLAIN[-320:-316]),
-            "packet of 21",
+            "packet declares 21 events",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_packet_that_unpacks_to_too_much_is_refused(compression):
     pack = {1: lz4.frame.compress, 3: zstandard.compress}[compression]
     bomb = pack(bytes(LARGEST + 1))
     header = aedat4(compression=compression, end=FIRST + 8 + len(bomb))
-    with pytest.raises(InputError, match=rf"byte {FIRST}: cut or damaged: more than {LARGEST} bytes of events"):
+    with pytest.raises(InputError, match=rf"byte {FIRST}: truncated or damaged: more than {LARGEST} bytes of events"):
         parse("a.aedat4", header + struct.pack("<II", 0, len(bomb)) + bomb, 128)
 
 
@@ -199,5 +199,5 @@ def test_missing_data_and_the_older_format_are_told_how_to_get(tmp_path):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")
     (tmp_path / "CIFAR10DVS/cat").mkdir(parents=True)
     (tmp_path / "CIFAR10DVS/cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    with pytest.raises(InputError, match=r"expected FOLDER/NAME.aedat4 in it, found none; download the data set again"):
+    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.aedat4, found none; download the data set again"):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")

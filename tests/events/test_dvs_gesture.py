@@ -56,7 +56,7 @@ def with_event(row, value, dtype=np.float64):
         (with_event(7, [0, 0, 0, np.inf]), "byte 352: event 7 is .*inf"),
         (with_event(7, [0, 0, 0, 1e300]), "byte 352: event 7 is .*1e.300"),
         (with_event(7, [0, 0, 0, 2**62], np.int64), "byte 352: event 7 is"),
-        (with_event(59, [0, 0, 0, 0]), "a.npy: byte 2016: event 59 is of 0 µs and comes after"),
+        (with_event(59, [0, 0, 0, 0]), "a.npy: byte 2016: event 59 at 0 µs comes after"),
     ],
 )
 def test_damaged_recordings_are_named_with_their_place(data, words):

@@ -40,11 +40,11 @@ def test_good_events_come_through_as_they_are():
 @pytest.mark.parametrize(
     ("events", "words"),
     [
-        (Events(*np.empty((4, 0), int)), "^a.bin: no events in it"),
+        (Events(*np.empty((4, 0), int)), "^a.bin: no events"),
         (changed("x", 8), "^a.bin: byte 20: event 4 has x 8; expected 0 to 7"),
         (changed("y", -1), "^a.bin: byte 20: event 4 has y -1; expected 0 to 7"),
         (changed("p", 2), "^a.bin: byte 20: event 4 has polarity 2; expected 0 to 1"),
-        (changed("t", 0), "^a.bin: byte 20: event 4 is of 0 µs and comes after one of"),
+        (changed("t", 0), "^a.bin: byte 20: event 4 at 0 µs comes after one at"),
         (changed("t", -5, at=0), "^a.bin: byte 45: times from -5"),
         (changed("t", GOOD.t[0] + LONGEST + 1, at=9), "^a.bin: byte 45: times from .* at most an hour"),
     ],
@@ -62,7 +62,7 @@ def test_what_is_no_readable_file_of_a_sane_size_is_named(tmp_path):
         with pytest.raises(BadRecording, match=f"{name}: expected a file"):
             read_bytes(tmp_path / name, 10)
     (tmp_path / "large.bin").write_bytes(bytes(11))
-    with pytest.raises(BadRecording, match=r"large.bin: byte 10: goes on; expected a recording of at most 10 bytes"):
+    with pytest.raises(BadRecording, match=r"large.bin: byte 10: too large; expected a recording of at most 10 bytes"):
         read_bytes(tmp_path / "large.bin", 10)
     assert read_bytes(tmp_path / "large.bin", 11) == bytes(11)
 
@@ -94,7 +94,7 @@ def test_a_folder_that_is_none_or_empty_is_named(tmp_path):
     (tmp_path / "Train").write_bytes(b"")
     with pytest.raises(InputError, match="Train: cannot be read: Not a directory"):
         list_files(tmp_path / "Train", ".bin")
-    with pytest.raises(InputError, match=r"expected FOLDER/NAME.bin in it, found none"):
+    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.bin, found none"):
         list_files(tmp_path, ".bin")
 
 

@@ -1,10 +1,10 @@
-"""AEDAT 4, the format of the cameras' makers: packets of events, compressed one by one.
+"""AEDAT 4, the file format of iniVation's cameras: packets of events, each compressed.
 
-Why not tonic's `read_aedat4`: the decoder under it, `aedat` 2.3, trusts what it reads, and some damaged files end the
-whole process (abort). On whole files the two agree.
+Why not tonic's `read_aedat4`: its decoder, `aedat` 2.3, trusts its input, and some damaged files abort the whole
+process. On undamaged files the two agree.
 
-    file:   "#!AER-DAT4.0\\r\\n", size (4 bytes), header (FlatBuffers table: compression, where the packets end),
-            packets, a table of them that is not needed
+    file:   "#!AER-DAT4.0\\r\\n", size (4 bytes), header (FlatBuffers table: compression, end of the packets),
+            packets, an index of the packets, which is not needed
     packet: stream (4 bytes), size (4 bytes), data; unpacked: size (4 bytes), FlatBuffers table (a vector of events)
 
 Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html, and FlatBuffers' own
@@ -20,7 +20,7 @@ import numpy as np
 from sealkd_jax.data.events.recordings import BadRecording, Events, checked, optional_dependency
 
 MAGIC = b"#!AER-DAT4.0\r\n"
-LARGEST = 2**26  # bytes of all packets of one recording, unpacked: four million events
+LARGEST = 2**26  # bytes of one recording's packets, unpacked: four million events
 _EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("padding", "V3")])
 
 
@@ -28,7 +28,7 @@ def parse(where: str, data: bytes, sensor: int) -> Events:
     """The events of the file's first stream of events.
 
     Raises:
-        BadRecording: if it is cut, damaged or of another format, or see `recordings.checked`.
+        BadRecording: if the file is truncated, damaged or of another format; see also `recordings.checked`.
     """
     if not data.startswith(MAGIC):
         raise BadRecording(f"{where}: byte 0: expected {MAGIC!r}, an AEDAT 4 file, got {data[: len(MAGIC)]!r}")
@@ -39,7 +39,7 @@ def parse(where: str, data: bytes, sensor: int) -> Events:
         (size,) = struct.unpack_from("<I", data, at)
         header, at = _whole(data, at + 4, size, len(data)), at + 4 + size
         compression, end = _number(header, 0, 0, "<i", 0), _number(header, 0, 1, "<q", -1)
-        end = len(data) if end == -1 else end  # -1: the camera was not stopped in order
+        end = len(data) if end == -1 else end  # -1: the recording was not closed
         if not at <= end <= len(data):
             raise ValueError(f"the packets end at byte {end} of {len(data)}")
         while at < end:
@@ -51,9 +51,9 @@ def parse(where: str, data: bytes, sensor: int) -> Events:
                 starts.setdefault(stream, []).append(at)
             at += 8 + size
     except (ValueError, struct.error) as error:
-        raise BadRecording(f"{where}: byte {at}: cut or damaged: {error}") from error
+        raise BadRecording(f"{where}: byte {at}: truncated or damaged: {error}") from error
     if not streams:
-        raise BadRecording(f"{where}: byte {at}: no events in it")
+        raise BadRecording(f"{where}: byte {at}: no events")
     first = min(streams)
     events = np.concatenate(streams[first])
     ends = np.cumsum([len(packet) for packet in streams[first]])
@@ -65,18 +65,18 @@ def parse(where: str, data: bytes, sensor: int) -> Events:
 
 
 def _whole(data: bytes, start: int, size: int, end: int) -> bytes:
-    if not 12 <= size <= end - start:  # the least that a FlatBuffers table takes
-        raise ValueError(f"{size} bytes announced, {end - start} there")
+    if not 12 <= size <= end - start:  # the smallest FlatBuffers table
+        raise ValueError(f"{size} bytes declared, {end - start} found")
     return data[start : start + size]
 
 
 def _field(table_buffer: bytes, root: int, field: int) -> int | None:
-    """Where a field of a FlatBuffers table is, None where it has its default. `root` is where the table's offset is."""
+    """The position of a field in a FlatBuffers table, None if it has its default. `root`: position of the offset."""
     (table,) = struct.unpack_from("<I", table_buffer, root)
     table += root
     vtable = table - struct.unpack_from("<i", table_buffer, table)[0]
     if vtable < 0:
-        raise ValueError(f"a table's description at byte {vtable}")
+        raise ValueError(f"a table with its layout at byte {vtable}")
     (size,) = struct.unpack_from("<H", table_buffer, vtable)
     if 4 + 2 * field >= size:
         return None
@@ -90,9 +90,9 @@ def _number(table_buffer: bytes, root: int, field: int, kind: str, default: int)
 
 
 def _unpacked(data: bytes, compression: int, bound: int) -> bytes:
-    """The packet's data; of a packet that unpacks to more than `bound` bytes no more are made."""
+    """The packet's data. Stops unpacking after `bound` bytes, and refuses the packet."""
     if compression not in range(5):
-        raise ValueError(f"compression {compression} is none of 0 to 4")
+        raise ValueError(f"compression {compression}; expected 0 to 4")
     with optional_dependency():
         import lz4.frame
         import zstandard
@@ -103,7 +103,7 @@ def _unpacked(data: bytes, compression: int, bound: int) -> bytes:
             decoder = lz4.frame.LZ4FrameDecompressor()
             packet = decoder.decompress(data, max_length=bound + 1)
             if not decoder.eof and len(packet) <= bound:
-                raise ValueError("a packet is not whole")
+                raise ValueError("a packet is truncated")
         else:
             packet = zstandard.ZstdDecompressor().stream_reader(data).read(bound + 1)
     except (RuntimeError, zstandard.ZstdError, EOFError) as error:
@@ -120,5 +120,5 @@ def _events(packet: bytes) -> np.ndarray:
     at += struct.unpack_from("<I", packet, at)[0]
     (count,) = struct.unpack_from("<I", packet, at)
     if at + 4 + count * _EVENT.itemsize > len(packet):
-        raise ValueError(f"a packet of {count} events announced, {len(packet)} bytes there")
+        raise ValueError(f"a packet declares {count} events in {len(packet)} bytes")
     return np.frombuffer(packet, _EVENT, count, at + 4)

@@ -1,7 +1,7 @@
-"""Frames of recordings on disk: made once, recording by recording, memory-mapped from then on.
+"""Frames of recordings on disk: made once, recording by recording, then memory-mapped.
 
-A file is safetensors, `<name>-<fingerprint>.safetensors`: frames and labels of the three splits, and in the header the
-fingerprint of what they were made of and how, the recordings' names, which were skipped and why, and a SHA-256.
+The file `<name>-<fingerprint>.safetensors` holds frames and labels of the three splits. Its header has the fingerprint
+of the recordings and settings, the recordings' names, those skipped with the reason, and a SHA-256.
 
 Axis legend: N recordings, T timesteps, H height, W width, 2 polarities.
 """
@@ -25,14 +25,14 @@ from sealkd_jax.data.events.recordings import BadRecording, Recording
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, replacing
 
-FORMAT = 1  # another number where the same recordings would become other frames
+FORMAT = 1  # increment it when the same recordings would become other frames
 _KEYS = tuple(f"{split}.{what}" for split in SPLITS for what in ("frames", "labels"))
-_HOW = 'with on_bad_recording="skip" it is left out'
+_HOW = 'on_bad_recording="skip" leaves it out'
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32}
 
 
 class Recordings(NamedTuple):
-    """All recordings of a data set; `bad` says of every file that no split can take why."""
+    """All recordings of a data set. `bad`: for each file that belongs to no split, the reason."""
 
     train: list[Recording]
     validation: list[Recording]
@@ -44,9 +44,9 @@ class EventDataset(Dataset):
     """A data set whose frames, uint8 or uint16 counts `[N, T, H, W, 2]`, are memory-mapped.
 
     Attributes:
-        skipped: of every recording that was left out, where it is and why; empty where `on_bad_recording` is "fail".
-        recordings: split -> the names of its recordings, in the order of its frames.
-        cache: the file that the frames are in.
+        skipped: path and reason for each recording that was left out; empty if `on_bad_recording` is "fail".
+        recordings: split -> names of its recordings, in the order of its frames.
+        cache: file that holds the frames.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class EventDataset(Dataset):
 def load_frames(
     name: str, recordings: Recordings, framing: Framing, sensor: int, classes: tuple[str, ...], cache_dir: Path
 ) -> EventDataset:
-    """The frames of these recordings: those made earlier, or made now. One process makes them, others wait.
+    """The frames of these recordings, from the cache or made now. One process makes them, others wait.
 
-    Counts are uint8 where none exceeds 255, else uint16. While they are made, the disk holds them twice.
+    Counts are uint8 if none exceeds 255, else uint16. While they are made, the disk holds them twice.
 
     Raises:
         InputError: if a recording is bad (with "skip": more than half of them, or all of a split), a count exceeds
-            65,535, or the file of frames is damaged or there is no room for it.
+            65,535, the file of frames is damaged, or the disk is full.
     """
     fingerprint = _fingerprint(name, recordings, framing)
     path = cache_dir / f"{name}-{fingerprint[:12]}.safetensors"
@@ -80,17 +80,17 @@ def load_frames(
         with locked(cache_dir, wait=True):
             if not path.exists():
                 _make(path, fingerprint, recordings, framing, sensor)
-    arrays, facts = _read(path)
-    if facts["fingerprint"] != fingerprint:
-        raise InputError(f"{path}: made of other recordings or with other settings; remove it and it is made again")
+    arrays, metadata = _read(path)
+    if metadata["fingerprint"] != fingerprint:
+        raise InputError(f"{path}: has other recordings or settings; remove it, and it is made again")
     splits = [Split(arrays[f"{split}.frames"], np.array(arrays[f"{split}.labels"])) for split in SPLITS]
-    return EventDataset(name, splits, classes, path, facts["recordings"], facts["skipped"])
+    return EventDataset(name, splits, classes, path, metadata["recordings"], metadata["skipped"])
 
 
 def _fingerprint(name: str, recordings: Recordings, framing: Framing) -> str:
     files = [[(r.name, r.size, r.stamp, r.label) for r in getattr(recordings, split)] for split in SPLITS]
-    facts = [FORMAT, name, asdict(framing), files, recordings.bad]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    origin = [FORMAT, name, asdict(framing), files, recordings.bad]
+    return hashlib.sha256(json.dumps(origin).encode()).hexdigest()
 
 
 def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing, sensor: int) -> None:
@@ -101,22 +101,22 @@ def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing
             total = len(skipped) + sum(counts)
             raise InputError(f"{len(skipped)} of {total} recordings are bad, more than half; the first: {skipped[0]}")
         if not all(counts):
-            raise InputError(f"expected recordings in each of {', '.join(SPLITS)}, got {counts} that are not bad")
+            raise InputError(f"expected good recordings in each of {', '.join(SPLITS)}; got {counts}")
         arrays = {}
         for split, images in zip(SPLITS, np.split(growing.frames(), np.cumsum(counts)[:-1]), strict=True):
             arrays[f"{split}.frames"] = images
             arrays[f"{split}.labels"] = np.array([recording.label for recording in kept[split]], np.int32)
         names = {split: [recording.name for recording in kept[split]] for split in SPLITS}
         settings = {"fingerprint": fingerprint, "framing": asdict(framing), "recordings": names, "skipped": skipped}
-        facts = json.dumps(settings)
+        text = json.dumps(settings)
         with replacing(path) as partial:
-            save_file(arrays, partial, metadata={"facts": facts, "sha256": _digest(facts, arrays)})
+            save_file(arrays, partial, metadata={"facts": text, "sha256": _digest(text, arrays)})
 
 
 def _convert(
     recordings: Recordings, framing: Framing, sensor: int, growing: "_Growing"
 ) -> tuple[dict[str, list[Recording]], list[str]]:
-    """Appends the frames of every recording, one in memory at a time; split -> those kept, and why others were not."""
+    """Appends the frames of every recording, one in memory at a time; split -> recordings kept, reasons of the rest."""
     skip, skipped = framing.on_bad_recording == "skip", list(recordings.bad)
     if skipped and not skip:
         raise InputError(f"{skipped[0]}; {_HOW}")
@@ -136,7 +136,7 @@ def _convert(
 
 
 class _Growing:
-    """Frames on their way to disk, in a file that vanishes with the process; once a count exceeds 255, uint16."""
+    """Frames in a temporary file that grows: uint8 until a count exceeds 255, then uint16."""
 
     def __init__(self, directory: Path):
         self._directory = directory
@@ -153,7 +153,7 @@ class _Growing:
     def append(self, name: str, counts: np.ndarray) -> None:
         highest = counts.max()
         if highest > np.iinfo(np.uint16).max:
-            raise InputError(f"{name}: {highest} events of one pixel in one frame, more than 65535; use more timesteps")
+            raise InputError(f"{name}: {highest} events of one pixel in one frame, above 65535; use more timesteps")
         if highest > np.iinfo(self._dtype).max:
             self._widen()
         self._shape = counts.shape
@@ -172,28 +172,28 @@ class _Growing:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays, memory-mapped, and what the header says; each byte is looked at once, for the SHA-256."""
+    """The arrays, memory-mapped, and the header's metadata. Reads every byte once, for the SHA-256."""
     try:
         data: np.ndarray = np.memmap(path, np.uint8, "r")
         size = int.from_bytes(data[:8].tobytes(), "little")
-        if size > 100_000_000:  # what the format admits
-            raise ValueError("its header is cut")
+        if size > 100_000_000:  # the format's limit
+            raise ValueError("its header is truncated")
         header, data = json.loads(data[8 : 8 + size].tobytes()), data[8 + size :]
         arrays = {key: _array(data, **header[key]) for key in _KEYS}
         metadata = header["__metadata__"]
         if metadata["sha256"] != _digest(metadata["facts"], arrays):
-            raise ValueError("its SHA-256 is another")
+            raise ValueError("its SHA-256 differs")
         return arrays, json.loads(metadata["facts"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged, {error}; remove it and it is made again") from error
+        raise InputError(f"{path}: damaged, {error}; remove it, and it is made again") from error
 
 
 def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
     return data[data_offsets[0] : data_offsets[1]].view(_DTYPES[dtype]).reshape(shape)
 
 
-def _digest(facts: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(facts.encode())
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
     for key in _KEYS:
         digest.update(f"{key}{arrays[key].dtype.str}{arrays[key].shape}".encode())
         digest.update(arrays[key])
@@ -205,4 +205,4 @@ def _writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{directory}: frames cannot be written there: {error}") from error
+        raise InputError(f"{directory}: frames cannot be written: {error}") from error

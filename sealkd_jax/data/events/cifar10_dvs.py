@@ -1,7 +1,7 @@
-"""CIFAR10-DVS: 10,000 of CIFAR-10's images, moved on a screen and seen by an event camera of 128x128 pixels.
+"""CIFAR10-DVS: 10,000 images of CIFAR-10, moved on a screen in front of an event camera of 128x128 pixels.
 
 Li et al., "CIFAR10-DVS: an event-stream dataset for object classification", 2017. Read as tonic publishes it, AEDAT 4.
-There is no official split: ours is `cifar10_dvs_split.json`, drawn by `splits.draw`.
+There is no official split; ours is `cifar10_dvs_split.json`, drawn by `splits.draw`.
 """
 
 import re
@@ -15,18 +15,18 @@ from sealkd_jax.data.events.recordings import Events, Recording, find, list_file
 from sealkd_jax.data.events.splits import published
 
 NAME, SENSOR, USUAL_SIZE = "cifar10-dvs", 128, 48
-LARGEST = 2**25  # bytes of one recording; plain, 16 bytes an event, real ones would have some 3 million
+LARGEST = 2**25  # bytes of one recording; real ones have some 3 million uncompressed, at 16 bytes per event
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLIT = "cifar10_dvs_split.json"
 
 
 def load_cifar10_dvs(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
-    """CIFAR10-DVS as frames: of each class 800 recordings for train, 100 for validation, 100 for test.
+    """CIFAR10-DVS as frames: 800 recordings of each class for train, 100 for validation, 100 for test.
 
     Args:
-        data_dir: has CIFAR10DVS/CLASS/cifar10_CLASS_NUMBER.aedat4, where tonic downloads to.
-        framing: see `Framing`.
-        cache_dir: where frames are kept; see `cache`.
+        data_dir: has CIFAR10DVS/CLASS/cifar10_CLASS_NUMBER.aedat4, as tonic downloads it.
+        framing: how a recording becomes frames.
+        cache_dir: directory in which frames are kept; see `cache`.
 
     Raises:
         InputError: if the data are missing or damaged.

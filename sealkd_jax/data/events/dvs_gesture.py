@@ -1,7 +1,7 @@
-"""DVS128 Gesture: 11 hand gestures of 29 people, seen by an event camera of 128x128 pixels under several lights.
+"""DVS128 Gesture: 11 hand gestures of 29 people in several lights, from an event camera of 128x128 pixels.
 
-Amir et al., "A low power, fully event-based gesture recognition system", 2017. Read as tonic publishes it: one `.npy` a
-gesture, `[E, 4]` with columns x, y, p and time in milliseconds.
+Amir et al., "A low power, fully event-based gesture recognition system", 2017. Read as tonic publishes it: one `.npy`
+per gesture, `[E, 4]` with columns x, y, p and time in milliseconds.
 
 Axis legend: E events of one recording.
 """
@@ -37,15 +37,15 @@ CLASSES = (
 
 
 def load_dvs_gesture(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
-    """DVS128 Gesture as frames: the official train and test users, and the last of the train users for validation.
+    """DVS128 Gesture as frames: the official train and test users; the last train users are for validation.
 
     With all 23 train users these are the users 22 and 23.
 
     Args:
-        data_dir: has ibmGestureTrain/ and ibmGestureTest/ with USER_LIGHT/LABEL.npy in them; or DVSGesture/ with
-            these, where tonic downloads to.
-        framing: see `Framing`.
-        cache_dir: where frames are kept; see `cache`.
+        data_dir: has ibmGestureTrain/ and ibmGestureTest/ with USER_LIGHT/LABEL.npy, or DVSGesture/ with these, as
+            tonic downloads them.
+        framing: how a recording becomes frames.
+        cache_dir: directory in which frames are kept; see `cache`.
 
     Raises:
         InputError: if the data are missing or damaged.
@@ -59,15 +59,15 @@ def load_dvs_gesture(data_dir: Path, framing: Framing, cache_dir: Path) -> Event
 
 
 def parse(where: str, data: bytes) -> Events:
-    """The events of one recording, numbers of any kind that are whole; no pickle.
+    """The events of one recording, whole numbers of any dtype; no pickle.
 
     Raises:
-        BadRecording: if it is no such array, or see `recordings.checked`.
+        BadRecording: if it is not such an array; see also `recordings.checked`.
     """
     stream = io.BytesIO(data)
     try:
         shape, column_first, dtype = read_npy_header(stream)
-    except Exception as error:  # of damaged text NumPy lets through whatever tokenize and ast raise
+    except Exception as error:  # damaged text makes NumPy raise whatever tokenize and ast do
         raise BadRecording(f"{where}: byte 0: not a .npy array: {error}") from error
     start = stream.tell()
     if dtype.kind not in "iuf" or len(shape) != 2 or shape[1] != 4:
@@ -76,7 +76,7 @@ def parse(where: str, data: bytes) -> Events:
     if len(data) != expected:
         raise BadRecording(f"{where}: byte {min(len(data), expected)}: expected {expected} bytes, got {len(data)}")
     array = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if column_first else "C")
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity become no equal integer
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity become integers that differ from them
         x, y, p, t = (array * [1, 1, 1, 1000]).astype(np.int64).T
         whole = (
             (array[:, 0] == x) & (array[:, 1] == y) & (array[:, 2] == p) & (array[:, 3] >= 0) & (array[:, 3] < 2**40)
@@ -94,7 +94,7 @@ def parse(where: str, data: bytes) -> Events:
 
 
 def _find(data_dir: Path, part: str) -> tuple[list[Recording], list[int], list[str]]:
-    """The recordings of one part, sorted by name, who each is of, and what is wrong with the others' names."""
+    """The recordings of one part, sorted by name, the user of each, and the errors in the names of other files."""
     good, users, bad = [], [], []
     for path, name, size, stamp in list_files(find(NAME, data_dir, part, f"DVSGesture/{part}"), ".npy"):
         match = re.fullmatch(rf"{part}/user([0-9]+)_[^/]+/([0-9]|10)\.npy", name)

@@ -1,7 +1,7 @@
-"""Events become frames: counts of events by slice of time, row, column and polarity. None is left out.
+"""Frames: counts of events by slice of time, row, column and polarity. Every event is counted once.
 
-Why not tonic's `ToFrame`: `n_time_bins` leaves out the last event always and up to T - 1 microseconds of events
-before it, `n_event_bins` up to T - 1 events, and its int16 counts wrap. Where nothing is left over, the two agree.
+Why not tonic's `ToFrame`: `n_time_bins` drops the last event and up to T - 1 microseconds of events before it,
+`n_event_bins` up to T - 1 events, and its int16 counts overflow. Otherwise the two agree.
 
 Axis legend: E events, T timesteps, H height, W width, 2 polarities (0 darker, 1 brighter).
 """
@@ -24,12 +24,12 @@ class Framing:
 
     Args:
         timesteps: T, 1 to 1000.
-        by: "time", slices of equal duration; "count", slices of equally many events. See `frames`.
-        size: side of the square frames in pixels, at most the sensor's; None for what is usual with the data set:
-            nmnist 34, dvs-gesture 128, cifar10-dvs 48. Coordinates are scaled, `floor(x * size / sensor)`, so that
-            frames stay counts; the paper's code resizes whole frames bilinearly, which leaves no integers.
-        on_bad_recording: "fail" at the first one that is damaged, or "skip" them: they are counted, and more than
-            half of all fail all the same.
+        by: "time", slices of equal duration; "count", slices with equally many events. See `frames`.
+        size: side of the square frames in pixels, at most the sensor's. None: the data set's usual size, 34 for
+            nmnist, 128 for dvs-gesture, 48 for cifar10-dvs. Coordinates are scaled, `floor(x * size / sensor)`, so
+            frames stay counts; the paper's code resizes whole frames bilinearly, which gives fractions.
+        on_bad_recording: "fail" at the first damaged recording, or "skip" damaged ones. If more than half are
+            damaged, "skip" fails, too.
 
     Raises:
         InputError: for any other value.
@@ -49,7 +49,7 @@ class Framing:
                 raise InputError(f"framing {name}: expected {' or '.join(choices)}, got {getattr(self, name)!r}")
 
     def for_sensor(self, name: str, sensor: int, usual_size: int) -> "Framing":
-        """With the size filled in and checked for a data set's sensor."""
+        """The framing with its size filled in, and checked against a data set's sensor."""
         size = usual_size if self.size is None else self.size
         if size > sensor:
             raise InputError(f"framing size: expected at most {sensor}, the side of {name}'s sensor, got {size}")
@@ -57,16 +57,16 @@ class Framing:
 
 
 def frames(events: Events, framing: Framing, sensor: int) -> np.ndarray:
-    """Counts of events, each event in exactly one of T slices: the sum of all counts is E.
+    """Counts of events, each event in exactly one of T slices, so the sum of all counts is E.
 
-    By time, from the first event at t₀ to the last at t₁, slice `min(floor(T (t - t₀) / (t₁ - t₀)), T - 1)`: an event
-    on a boundary is the later slice's, and the last slice is closed at t₁. By count, event e of E is of slice
-    `floor(e T / E)`: sizes differ by at most one, and are equal where T divides E.
+    By time, with the first event at t₀ and the last at t₁, an event at t is in slice
+    `min(floor(T (t - t₀) / (t₁ - t₀)), T - 1)`: an event on a boundary is in the later slice, and the last slice
+    includes t₁. By count, event e is in slice `floor(e T / E)`: sizes differ by at most one.
 
     Args:
-        events: a recording that `recordings.checked` let through.
-        framing: its size, where it is not given, is the sensor's.
-        sensor: side of the sensor in pixels.
+        events: a recording that passed `recordings.checked`.
+        framing: T, the slices, and the size of the frames; the sensor's size if None.
+        sensor: side of the sensor, in pixels.
 
     Returns:
         int64 `[T, H, W, 2]`.

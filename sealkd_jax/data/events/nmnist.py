@@ -1,7 +1,7 @@
-"""N-MNIST: MNIST's digits, seen by a moving event camera of 34x34 pixels for 0.3 s each.
+"""N-MNIST: MNIST's digits, each recorded by a moving event camera of 34x34 pixels for 0.3 s.
 
 Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades", 2015. A recording is
-a file of 5 bytes an event: x, y, and in 24 bits the polarity and a time in microseconds.
+a file with 5 bytes per event: x, y, and in 24 bits the polarity and a time in microseconds.
 
 Axis legend: E events of one recording.
 """
@@ -33,19 +33,19 @@ from sealkd_jax.data.events.splits import tenth
 from sealkd_jax.errors import InputError
 
 NAME, SENSOR = "nmnist", 34
-LARGEST = 2**20  # bytes of one recording; of a thousand real ones the largest has 35,760
-OVERFLOW = 240  # as y: no event, but the counter of time starting over
+LARGEST = 2**20  # bytes of one recording; the largest of a thousand real ones has 35,760
+OVERFLOW = 240  # this y marks an overflow of the time counter, not an event
 _EVENT = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
 
 
 def load_nmnist(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
-    """N-MNIST as frames: the official train and test, and a stratified tenth of train held out for validation.
+    """N-MNIST as frames: the official train and test; a stratified tenth of train is held out for validation.
 
     Args:
-        data_dir: has Train.zip and Test.zip as they are published, which are read as they are, or the folders
-            Train and Test; or NMNIST/ with these, where tonic downloads to.
-        framing: see `Framing`.
-        cache_dir: where frames are kept; see `cache`.
+        data_dir: has Train.zip and Test.zip as published, which are not extracted, or the folders Train and Test; or
+            NMNIST/ with these, as tonic downloads them.
+        framing: how a recording becomes frames.
+        cache_dir: directory in which frames are kept; see `cache`.
 
     Raises:
         InputError: if the data are missing or damaged.
@@ -63,10 +63,10 @@ def parse(where: str, data: bytes) -> Events:
     """The events of one recording in its 40-bit format.
 
     Raises:
-        BadRecording: if it is cut, or see `recordings.checked`.
+        BadRecording: if it is truncated; see also `recordings.checked`.
     """
     if len(data) % 5:
-        raise BadRecording(f"{where}: byte {len(data) - len(data) % 5}: cut; expected 5 bytes an event")
+        raise BadRecording(f"{where}: byte {len(data) - len(data) % 5}: truncated; expected 5 bytes per event")
     with optional_dependency():
         from tonic.io import read_mnist_file
     events = read_mnist_file(io.BytesIO(data), _EVENT, is_stream=True)
@@ -75,7 +75,7 @@ def parse(where: str, data: bytes) -> Events:
 
 
 def _find(data_dir: Path, part: str, open_files: ExitStack) -> tuple[list[Recording], list[str]]:
-    """The recordings of Train or Test, sorted by name, and what is wrong with the others' names."""
+    """The recordings of Train or Test, sorted by name, and the errors in the names of other files."""
     names = (f"{part}.zip", f"{part.lower()}.zip", part)
     path = find(NAME, data_dir, *names, *(f"NMNIST/{name}" for name in names))
     found = _in_zip(path, open_files) if path.suffix == ".zip" else _in_folder(path)
@@ -104,18 +104,18 @@ def _in_folder(root: Path) -> list[Found]:
 
 
 def _in_zip(path: Path, open_files: ExitStack) -> list[Found]:
-    """Nothing is extracted. A recording's stamp is its checksum in the archive."""
+    """Extracts nothing. A recording's stamp is its checksum in the archive."""
     try:
         archive = open_files.enter_context(zipfile.ZipFile(path))
         members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
-    except Exception as error:  # zipfile lets through whatever damaged bytes lead to
+    except Exception as error:  # damaged bytes make zipfile raise errors of many kinds
         raise InputError(
             f"{path}: cannot be read: {error}; download it again: {prepare_command(NAME, path.parent)}"
         ) from error
     for info in members:
         name = info.filename
         if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
-            raise InputError(f"{path}: {name!r}: leaves the archive's folder, or is no name; not the published archive")
+            raise InputError(f"{path}: {name!r}: not a name inside the folder; expected the published archive")
     return [
         (f"{path}: {info.filename}", info.filename, info.file_size, info.CRC, partial(_member, path, archive, info))
         for info in members
@@ -129,6 +129,6 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> byte
         raise BadRecording(f"{where}: {info.file_size} bytes; expected a recording of at most {LARGEST}")
     try:
         with archive.open(info) as member:
-            return member.read(info.file_size + 1)  # bounds what is decompressed; at the end the checksum is compared
+            return member.read(info.file_size + 1)  # bounds the decompression; at the end zipfile compares the checksum
     except Exception as error:  # as above
         raise BadRecording(f"{where}: byte {info.header_offset} of the archive: cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""A recording of an event camera: its events, where it lies on disk, and what is refused of it.
+"""Recordings of event cameras: their events, their files, and the checks on both.
 
 Axis legend: E events of one recording, in the order of time.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.errors import InputError
 
-LONGEST = 3_600_000_000  # microseconds; those of the data sets here last 0.3 to 20 s
+LONGEST = 3_600_000_000  # microseconds; recordings of these data sets last 0.3 to 20 s
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def optional_dependency() -> Iterator[None]:
 
 
 class BadRecording(InputError):
-    """One recording that cannot be used. `Framing.on_bad_recording` says what becomes of it."""
+    """A recording that cannot be used. `Framing.on_bad_recording` decides whether it ends the reading."""
 
 
 class Events(NamedTuple):
@@ -43,11 +43,11 @@ class Recording(NamedTuple):
     """A recording on disk.
 
     Args:
-        name: its path inside the data set, the same on every machine.
-        size: in bytes.
-        stamp: changes when the content does: the time of its last change in nanoseconds, or a checksum.
-        events: reads and checks it; raises `BadRecording`.
-        label: of its class.
+        name: path inside the data set, the same on every machine.
+        size: size in bytes.
+        stamp: changes with the content: the time of the last change in nanoseconds, or a checksum.
+        events: reads and checks the events; raises `BadRecording`.
+        label: number of the class.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Recording(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file of a data set's folder: where it is, its name inside the data set, and what tells it from another."""
+    """A file of a data set: its path, its name inside the data set, and its size and stamp as in `Recording`."""
 
     path: Path
     name: str
@@ -67,19 +67,20 @@ class File(NamedTuple):
 
 
 def checked(where: str, events: Events, sensor: int, place: Callable[[int], str]) -> Events:
-    """The events, if they can have come from such a camera.
+    """Returns the events if a camera with this sensor can have recorded them.
 
     Args:
-        where: what the recording is called in messages.
-        sensor: its side in pixels.
-        place: index of an event -> where in the file it stands, such as "byte 125".
+        where: name of the recording in messages.
+        events: events to check.
+        sensor: side of the sensor, in pixels.
+        place: number of an event -> its place in the file, such as "byte 125".
 
     Raises:
-        BadRecording: if there are none, one is outside the sensor, or time goes back or on for more than an hour.
+        BadRecording: if there are none, one is outside the sensor, or times fall or span more than an hour.
     """
     x, y, p, t = events
     if not len(t):
-        raise BadRecording(f"{where}: no events in it")
+        raise BadRecording(f"{where}: no events")
     for name, values, bound in (("x", x, sensor), ("y", y, sensor), ("polarity", p, 2)):
         wrong = (values < 0) | (values >= bound)
         if wrong.any():
@@ -91,8 +92,8 @@ def checked(where: str, events: Events, sensor: int, place: Callable[[int], str]
     if back.any():
         first = int(back.argmax()) + 1
         raise BadRecording(
-            f"{where}: {place(first)}: event {first} is of {t[first]} µs and comes after one of {t[first - 1]} µs; "
-            "expected rising times (unsorted, or a counter that started over)"
+            f"{where}: {place(first)}: event {first} at {t[first]} µs comes after one at {t[first - 1]} µs; "
+            "expected rising times (unsorted events, or a time counter that overflowed)"
         )
     if t[0] < 0 or t[-1] > LONGEST + t[0]:
         raise BadRecording(f"{where}: {place(len(t) - 1)}: times from {t[0]} to {t[-1]} µs; expected at most an hour")
@@ -100,8 +101,8 @@ def checked(where: str, events: Events, sensor: int, place: Callable[[int], str]
 
 
 def read_bytes(path: Path, bound: int) -> bytes:
-    """The whole file, if it is one of at most `bound` bytes."""
-    if not path.is_file():  # a pipe would make the reader wait for ever
+    """The whole file. Refuses one of more than `bound` bytes."""
+    if not path.is_file():  # the reader would wait at a pipe for ever
         raise BadRecording(f"{path}: expected a file, found a directory or something else")
     try:
         with path.open("rb") as file:
@@ -109,15 +110,15 @@ def read_bytes(path: Path, bound: int) -> bytes:
     except OSError as error:
         raise BadRecording(f"{path}: cannot be read: {error.strerror}") from error
     if len(data) > bound:
-        raise BadRecording(f"{path}: byte {bound}: goes on; expected a recording of at most {bound} bytes")
+        raise BadRecording(f"{path}: byte {bound}: too large; expected a recording of at most {bound} bytes")
     return data
 
 
 def list_files(root: Path, suffix: str) -> list[File]:
-    """What is called `root/FOLDER/NAME.suffix`, sorted by name; hidden files are left alone.
+    """The files `root/FOLDER/NAME.suffix`, sorted by name, without hidden files.
 
     Raises:
-        InputError: if a directory cannot be read, or there are none.
+        InputError: if a directory cannot be read, or has no such file.
     """
     files = []
     try:
@@ -125,21 +126,21 @@ def list_files(root: Path, suffix: str) -> list[File]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                        facts = entry.stat(follow_symlinks=os.path.exists(entry))  # a dead link is read, and named
+                        stat = entry.stat(follow_symlinks=os.path.exists(entry))  # reading names a dead link later
                         name = f"{root.name}/{folder.name}/{entry.name}"
-                        files.append(File(folder / entry.name, name, facts.st_size, facts.st_mtime_ns))
+                        files.append(File(folder / entry.name, name, stat.st_size, stat.st_mtime_ns))
     except OSError as error:
         raise InputError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
     if not files:
-        raise InputError(f"{root}: expected FOLDER/NAME{suffix} in it, found none; download the data set again")
+        raise InputError(f"{root}: expected files FOLDER/NAME{suffix}, found none; download the data set again")
     return sorted(files, key=lambda file: file.name)
 
 
 def find(name: str, data_dir: Path, *candidates: str) -> Path:
-    """The first of `candidates`, relative to `data_dir`, that is there.
+    """The first of `candidates`, relative to `data_dir`, that exists.
 
     Raises:
-        InputError: if none is; the message has the command that gets it.
+        InputError: if none exists, with the command that downloads the data set.
     """
     for candidate in candidates:
         if os.path.exists(data_dir / candidate):

@@ -1,7 +1,6 @@
-"""Who is trained on, who chooses the epoch, and who is tested on: the same on every machine.
+"""Train, validation and test splits of recordings: the same on every machine.
 
-Where there is an official test set it is kept, and validation is held out of train. A recording that is skipped for
-being damaged does not move the others.
+An official test set is kept, and validation is held out of train. Skipping a damaged recording does not move others.
 """
 
 import json
@@ -16,7 +15,7 @@ from sealkd_jax.errors import InputError
 
 
 def tenth(name: str, recordings: Sequence[Recording]) -> tuple[list[Recording], list[Recording]]:
-    """Train and validation: a tenth (rounded down) is held out, in each class alike.
+    """Train and validation: holds out a stratified tenth, rounded down.
 
     Raises:
         InputError: if there are too few to have every class in both.
@@ -36,13 +35,15 @@ def tenth(name: str, recordings: Sequence[Recording]) -> tuple[list[Recording], 
 def last_users(
     name: str, recordings: Sequence[Recording], users: Sequence[int]
 ) -> tuple[list[Recording], list[Recording]]:
-    """Train and validation: the users of the highest numbers are held out, a tenth of them, at least one.
+    """Train and validation: holds out the users with the highest numbers, a tenth of them, at least one.
 
-    Whole users, because one who is in both would be recognised, and the validation accuracy would promise too much; by
-    number, because it needs no list, and the official test users are those of the highest numbers, too.
+    Whole users, because a user in both splits would make the validation accuracy too high; by number, because that
+    needs no list, and the official test users have the highest numbers, too.
 
     Args:
-        users: who each recording is of.
+        name: name of the data set.
+        recordings: recordings to split.
+        users: number of the user of each recording.
 
     Raises:
         InputError: if there are fewer than two users.
@@ -58,12 +59,12 @@ def last_users(
 
 
 def published(file: str) -> Mapping[str, Mapping[str, Sequence[int]]]:
-    """A split that comes with this package: class -> train, validation, test -> numbers of recordings."""
+    """A split that this package publishes: class -> train, validation, test -> numbers of recordings."""
     return json.loads(Path(__file__).with_name(file).read_text())
 
 
 def draw(classes: Sequence[str], seed: int = 0) -> dict[str, dict[str, list[int]]]:
-    """How `cifar10_dvs_split.json` was drawn: of each class's 1,000 recordings 100 for test, 100 for validation."""
+    """Draws `cifar10_dvs_split.json`: 100 of each class's 1,000 recordings for test, 100 for validation."""
     rng = np.random.default_rng(seed)
     orders = {name: rng.permutation(1000).tolist() for name in classes}
     return {
