@@ -1,6 +1,7 @@
 """`presets`, `methods` and `students` list all that there is, in 80 columns and as JSON; a new preset is one file."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
 from sealkd_jax.models import STUDENTS, TEACHERS
 from sealkd_jax.programs import presets as room
+from sealkd_jax.programs.cli import programs
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.commands import methods, presets, students
 from sealkd_jax.programs.options import DistillOptions
@@ -65,6 +67,11 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest():
     for main, slip, meant in ((methods.main, "saal", "seal"), (presets.main, "cifr10", "cifar10")):
         with pytest.raises(InputError, match=f"{slip}: unknown; expected one of .*; did you mean {meant}?"):
             main([slip])
+
+
+def test_every_program_starts_from_a_checkout_too():
+    scripts = {path.stem for path in (Path(__file__).parents[1] / "train").glob("[!_]*.py")}
+    assert scripts == {*programs()}
 
 
 NEW = '''"""Digits of my own: for a test."""

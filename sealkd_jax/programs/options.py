@@ -74,7 +74,7 @@ class StudentOptions:
     timesteps: Annotated[int, at_least(1)] = 4
     """T, the number of timesteps. A recording of events becomes T frames."""
     neuron: Annotated[str, Names(NEURONS)] = "lif"
-    """Leaky integrate-and-fire, without the leak, or with a learned leak."""
+    """lif: leaky integrate-and-fire. iaf: without the leak. plif: with a learned leak."""
     decay: Annotated[float, INNER_FRACTION] = 0.5
     """Fraction of the membrane that a timestep keeps."""
     width: Annotated[float, POSITIVE] = 1.0
@@ -149,7 +149,7 @@ class OptimizationOptions:
     batch_size: Annotated[int, at_least(1)]
     """Examples per step, over all devices."""
     optimizer: Annotated[str, Names(OPTIMIZERS)]
-    """SGD with momentum 0.9, or AdamW."""
+    """sgd has momentum 0.9."""
     learning_rate: Annotated[float, POSITIVE]
     """Learning rate after the warm-up; it falls to 0 along a cosine."""
     weight_decay: Annotated[float, NOT_NEGATIVE]
@@ -177,7 +177,7 @@ class DeviceOptions:
     devices: int | None = None
     """Number of devices, over all processes; all if not given."""
     precision: Annotated[str, Names(PRECISIONS)] = "float32"
-    """Type of the activations. Parameters, membranes and losses are at least float32."""
+    """Type of the activations; parameters, membranes and losses are at least float32."""
     parallel: Annotated[str, Names(PARALLEL)] = "jit"
     """How a step is spread over the devices: jit with a sharded batch, or pmap."""
 
@@ -217,7 +217,7 @@ class DistillOptions(
     """A spiking student and how it is distilled."""
 
     epochs: Annotated[int, at_least(1)]
-    """The student's passes over the training split. A teacher that is trained for it has those of train.teacher."""
+    """Passes over the training split. A teacher that is trained for the student has the preset's own number."""
 
 
 @dataclass(frozen=True, kw_only=True)

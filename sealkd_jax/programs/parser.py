@@ -15,13 +15,16 @@ MOST_NAMES = 40  # characters of names that stand beside the flag; more stand in
 
 
 class _Formatter(HelpFormatter):
-    """Keeps names such as spiking-resnet18 in one line."""
+    """Fits the terminal, and keeps names such as spiking-resnet18 in one line."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=24, width=min(shutil.get_terminal_size().columns - 2, WIDEST))
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(text, width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class _Parser(ArgumentParser):
@@ -63,7 +66,8 @@ def _groups(kind: type) -> list[tuple[str, list[Option]]]:
     for title, classes in GROUPS:
         names = [name for cls in classes if issubclass(kind, cls) for name in vars(cls).get("__annotations__", {})]
         groups.append((title, [left.pop(name) for name in names if name in left]))
-    return [group for group in (("options", list(left.values())), *groups) if group[1]]
+    own = sorted(left.values(), key=lambda option: not option.spelling.positional)
+    return [group for group in (("options", own), *groups) if group[1]]
 
 
 def _add(group: Any, option: Option, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ round, so that the machine's other work slows all of them alike. Peers that are 
 import sys
 from importlib import import_module
 
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.programs.cli import run
 
 SUBJECTS = ("loss", "lif", "step", "memory", "imagenet", "data")
@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     if argv in (["--help"], ["-h"]):
         print(f"{__doc__}\nSubjects: {', '.join(SUBJECTS)}. Each has a --help of its own.")
     elif not argv or argv[0] not in SUBJECTS:
-        raise InputError(f"{argv[0] if argv else 'nothing to measure'}: expected one of {', '.join(SUBJECTS)}")
+        nearest = did_you_mean(argv[0], SUBJECTS) if argv else ""
+        raise InputError(f"{argv[0] if argv else 'no subject'}: expected one of {', '.join(SUBJECTS)}{nearest}")
     else:
         import_module(f"train.benchmark.{argv[0]}").main(argv[1:])
 

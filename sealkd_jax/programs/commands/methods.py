@@ -1,4 +1,7 @@
-"""List the methods, which are the losses of a student, or describe one with its formula and hyper-parameters."""
+"""List the methods, or describe one.
+
+A method is the loss of a student, with its formula and its hyper-parameters.
+"""
 
 import inspect
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""List the presets, or describe one: what it trains, how long that takes, and the accuracy to expect."""
+"""List the presets, or describe one.
+
+A preset says what it trains, how long that takes, and which accuracy to expect.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Any

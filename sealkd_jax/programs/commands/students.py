@@ -1,4 +1,4 @@
-"""List the networks: spiking students and ANN teachers."""
+"""List the spiking students and the ANN teachers."""
 
 import inspect
 from collections.abc import Callable, Mapping
