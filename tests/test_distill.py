@@ -1,5 +1,6 @@
-"""The programs as a user runs them: whole jobs on the digits, and what they say to wrong input."""
+"""The programs as a user runs them: whole runs on the digits, their files, and how they resume, stop and refuse."""
 
+import io
 import json
 import os
 import re
@@ -8,14 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from sealkd_jax import programs
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, write_json
@@ -25,16 +29,17 @@ from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.runs import check_out
 from sealkd_jax.programs.teachers import named_teacher, own_logits
-from sealkd_jax.training import feed
+from sealkd_jax.training import feed, params_digest
 from tests.helpers.programs import contents, read, refusal
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
+KEYWORDS = {"epochs": 2, "student": "spiking-mlp", "views": 2, "devices": 1, "timesteps": 3}
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A current directory in which the digits preset has a hurried teacher."""
+    """A current directory in which the teacher of the preset digits is trained for two epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("distill"))
         preset = presets.PRESETS["digits"]
@@ -44,10 +49,29 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(workplace, figures):
+def runs(workplace, figures):
+    """Three finished runs: a plain one, one of another seed, and one from the user's own logits by the function."""
     with figures():
         distill.main([*SMALL, "--out", "run"])
-    return workplace / "run"
+    distill.main([*SMALL, "--seed", "1"])
+    write_own_logits(4)
+    with redirect_stdout(io.StringIO()) as printed:
+        own = programs.distill("digits", teacher_logits="own.npz", out="own", **KEYWORDS | {"epochs": 1})
+    return SimpleNamespace(plain=workplace / "run", own=own, printed=printed.getvalue())
+
+
+@pytest.fixture(scope="module")
+def run(runs):
+    return runs.plain
+
+
+def write_own_logits(scale):
+    """Logits that are always right."""
+    np.savez("own.npz", logits=scale * np.eye(10, dtype=np.float32)[load("digits").train.labels])
+
+
+def digest(out):
+    return read(out / "summary.json")["params_digest"]
 
 
 def test_the_run_directory_holds_what_is_promised(run):
@@ -97,7 +121,9 @@ def test_layers_energy_and_hardest_examples_are_those_of_the_run(run, capsys):
         np.testing.assert_array_equal(hardest["images"], load("digits").test.images[index])
     assert len(set(index)) == 12 and sorted(wrong[index]) == sorted(wrong)[-12:]
     evaluate.main([str(run), "--json"])
-    assert json.loads(capsys.readouterr().out)["accuracy_by_timestep"][-1] == pytest.approx(summary["test_accuracy"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["accuracy_by_timestep"][-1] == pytest.approx(summary["test_accuracy"])
+    assert printed == programs.evaluate(str(run)).diagnostics
 
 
 def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, capsys):
@@ -109,6 +135,7 @@ def test_a_finished_run_is_refused_without_resume_and_is_the_same_with_it(run, c
     distill.main([*SMALL, "--out", "run", "--resume"])
     words = capsys.readouterr()
     assert "│ teacher  " in words.out and "student (SNN)" in words.out and "run/report.html" in words.out
+    assert "layers of the student" in words.err and "85,514" in words.err  # its parameters
     assert read(run / "summary.json") == json.loads(before[run / "summary.json"])
     assert (run / "weights.safetensors").read_bytes() == before[run / "weights.safetensors"]
 
@@ -120,15 +147,10 @@ def test_resume_with_other_options_is_refused(run, capsys):
     assert contents(run) == before
 
 
-def test_the_same_seed_gives_the_same_student_and_the_teacher_is_shared(run, workplace):
-    teachers = contents(workplace / "runs" / "teachers")
-    distill.main([*SMALL, "--out", "again", "--resume"])  # resume where nothing is there begins
-    assert read(workplace / "again" / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
-    assert contents(workplace / "runs" / "teachers") == teachers
-    distill.main([*SMALL, "--seed", "1"])
-    other = workplace / "runs" / "digits-seal-s1"
-    assert read(other / "summary.json")["params_digest"] != read(run / "summary.json")["params_digest"]
-    assert contents(workplace / "runs" / "teachers") == teachers
+def test_another_seed_gives_another_student_of_the_same_teacher(run, workplace):
+    assert digest(workplace / "runs/digits-seal-s1") != digest(run)
+    (teacher,) = (workplace / "runs/teachers").iterdir()
+    assert len(list(teacher.glob("logits-*.safetensors"))) == 1
 
 
 def test_the_command_is_written_down_as_it_was_typed(workplace):
@@ -139,20 +161,20 @@ def test_the_command_is_written_down_as_it_was_typed(workplace):
 
 
 def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
+    """Both can be named for another run, which gives the same student; nothing is trained or computed again."""
+    before = contents(workplace / "runs/teachers")
     teacher.main(["--devices", "1"])
-    precompute.main([*SMALL])
+    precompute.main(SMALL)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("runs/teachers/digits-convnet-") and "test accuracy" in said[0]
-    path = Path(said[1].split(":")[0])
-    assert path.is_file() and "2 views, accuracy" in said[1]
-    directory = str(path.parent)  # a teacher's directory can be named, and its logits file too
-    distill.main([*SMALL, "--teacher", directory, "--out", "by-directory"])
-    distill.main([*SMALL, "--teacher-logits", str(path), "--out", "by-file"])
-    digest = read(run / "summary.json")["params_digest"]
-    assert read(workplace / "by-directory" / "summary.json")["params_digest"] == digest
-    assert read(workplace / "by-file" / "summary.json")["params_digest"] == digest
+    made, logits = programs.teacher(devices=1), programs.precompute("digits", **KEYWORDS)
+    assert said[0] == f"{made.directory}: test accuracy {made.test_accuracy:.2%} (n = 360)"
+    assert said[1] == f"{logits.path}: 2 views, accuracy {logits.accuracy:.2%} on the training labels"
+    assert contents(workplace / "runs/teachers") == before
+    distill.main([*SMALL, "--teacher", str(made.directory), "--out", "by-directory", "--resume"])  # starts it
+    distill.main([*SMALL, "--teacher-logits", str(logits.path), "--out", "by-file"])
+    assert digest(workplace / "by-directory") == digest(workplace / "by-file") == digest(run)
     assert read(workplace / "by-file" / "summary.json")["teacher_accuracy"] is None
-    words = refusal([*SMALL, "--teacher-logits", str(path), "--augment", "crop(2)", "--out", "new"], capsys)
+    words = refusal([*SMALL, "--teacher-logits", str(logits.path), "--augment", "crop(2)", "--out", "new"], capsys)
     assert "made for another augmentation" in words and not (workplace / "new").exists()
 
 
@@ -172,30 +194,33 @@ def test_options_that_every_preset_understands(workplace, options):
     assert (summary["teacher_accuracy"] is None) == (options[1] == "none")
 
 
-def test_somebodys_own_logits_stand_in_for_a_teacher(workplace, capsys):
-    labels = load("digits").train.labels
-    np.savez(workplace / "own.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
-    distill.main([*SMALL, "--teacher-logits", "own.npz", "--epochs", "1", "--out", "own"])
-    assert "own.npz: 1 views, 100.00% right on the training labels" in capsys.readouterr().out
-    summary = read(workplace / "own" / "summary.json")
-    assert (summary["teacher"], summary["teacher_accuracy"]) == ("own.npz", None)
+def test_own_logits_stand_in_for_a_teacher(runs):
+    assert "own.npz: 1 views, 100.00% right on the training labels" in runs.printed
+    assert (runs.own.summary["teacher"], runs.own.summary["teacher_accuracy"]) == ("own.npz", None)
 
 
-def test_changed_logits_and_damaged_configurations_are_not_resumed(workplace, capsys):
-    labels = load("digits").train.labels
-    np.savez(workplace / "mine.npz", logits=4 * np.eye(10, dtype=np.float32)[labels])
-    mine = [*SMALL, "--teacher-logits", "mine.npz", "--epochs", "1", "--out", "mine"]
-    distill.main(mine)
-    np.savez(workplace / "mine.npz", logits=3 * np.eye(10, dtype=np.float32)[labels])
-    before = contents(workplace / "mine")
-    said = refusal([*mine, "--resume"], capsys, chatty=True)
-    assert "started with another teacher under that name" in said and contents(workplace / "mine") == before
+def test_a_function_returns_what_the_run_directory_holds(runs):
+    assert runs.own.directory == Path("own") and runs.own.summary == read(Path("own/summary.json"))
+    assert params_digest(runs.own.variables) == digest(runs.own.directory)
+    command = read(Path("own/config.json"))["command"]
+    assert command.startswith("distill('digits', teacher_logits='own.npz', out='own', epochs=1,")
+
+
+def test_a_run_with_changed_logits_or_a_damaged_configuration_is_not_resumed(runs, capsys):
+    own = [*SMALL, "--teacher-logits", "own.npz", "--epochs", "1", "--out", "own"]
+    before = contents(Path("own"))
+    write_own_logits(3)
+    said = refusal([*own, "--resume"], capsys, chatty=True)
+    assert "started with another teacher under that name" in said and contents(Path("own")) == before
+    write_own_logits(4)
+    config = Path("own/config.json")
     for damage in ("{}", "not json"):
-        (workplace / "mine" / "config.json").write_text(damage)
-        assert "config.json: damaged" in refusal([*mine, "--resume"], capsys, chatty=True)
+        config.write_text(damage)
+        assert "config.json: damaged" in refusal([*own, "--resume"], capsys, chatty=True)
+    config.write_bytes(before[config])
 
 
-def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
+def test_teacher_logits_do_not_depend_on_the_student_they_were_computed_for(run, workplace):
     """Nor does the teacher: another batch size and precision in a fresh place give the same bytes."""
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
     (logits,) = made.parent.glob("logits-*.safetensors")
@@ -207,7 +232,7 @@ def test_teacher_logits_do_not_depend_on_who_asked_first(run, workplace):
         assert (workplace / "elsewhere" / path.relative_to(workplace)).read_bytes() == path.read_bytes()
 
 
-def test_logits_are_of_the_random_numbers_that_jax_draws(run, workplace):
+def test_logits_belong_to_the_random_generator_of_jax(run, workplace):
     (path,) = (workplace / "runs" / "teachers").glob("*/logits-*.safetensors")
     options = parse(DistillOptions, "", SMALL, "distill")[1]
     assert own_logits(path, options, load("digits")).views == options.views
@@ -215,7 +240,7 @@ def test_logits_are_of_the_random_numbers_that_jax_draws(run, workplace):
         own_logits(path, options, load("digits"))
 
 
-def test_a_directory_of_a_networks_name_is_not_that_network(tmp_path, monkeypatch):
+def test_a_directory_with_the_name_of_a_network_is_not_that_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("convnet").mkdir()
     assert named_teacher("convnet", load("digits"), None) is None
@@ -223,7 +248,7 @@ def test_a_directory_of_a_networks_name_is_not_that_network(tmp_path, monkeypatc
         named_teacher("./convnet", load("digits"), None)
 
 
-def test_a_student_of_fewer_examples_has_the_teacher_of_all_of_them(run, workplace, tmp_path, monkeypatch):
+def test_a_student_of_fewer_examples_shares_the_teacher_of_all_examples(run, workplace, tmp_path, monkeypatch):
     (teacher,) = (workplace / "runs" / "teachers").iterdir()
     shutil.copytree(teacher, tmp_path / "runs" / "teachers" / teacher.name)
     monkeypatch.chdir(tmp_path)
@@ -244,7 +269,7 @@ def test_a_teacher_of_other_data_is_refused(run, workplace, capsys):
     assert "other-teacher: a teacher of other data" in said and not (workplace / "new").exists()
 
 
-def test_a_student_of_other_data_is_no_teacher_and_not_gone_on_with(run, workplace, capsys):
+def test_a_student_of_other_data_is_no_teacher_and_not_resumed(run, workplace, capsys):
     shutil.copytree(run, workplace / "other-student")
     config = read(workplace / "other-student" / "config.json")
     assert config["data"] == load("digits").fingerprint
@@ -253,9 +278,13 @@ def test_a_student_of_other_data_is_no_teacher_and_not_gone_on_with(run, workpla
     assert "other-student: a student of other data" in said and not (workplace / "new").exists()
     said = refusal([*SMALL, "--out", "other-student", "--resume"], capsys)
     assert "other-student was started with other data under that name" in said
+    config["options"]["epochs"] = 0
+    write_json(workplace / "other-student" / "config.json", config)
+    said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)
+    assert "other-student/config.json: damaged (epochs 0: expected at least 1)" in said
 
 
-def test_a_teacher_whose_batch_is_too_large_can_be_made_otherwise(workplace, capsys):
+def test_a_teacher_that_does_not_fit_the_data_can_be_made_otherwise(workplace, capsys):
     digits = load("digits").with_fewer(60)
     splits = {"train": digits.train, "val": digits.validation, "test": digits.test}
     arrays = {f"x_{name}": split.images for name, split in splits.items()}
@@ -282,7 +311,7 @@ def test_images_too_small_for_a_network_are_refused_and_leave_the_place_free(wor
 
 
 def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
-    words = refusal([*SMALL, "--method", "none", "--learning-rate", "1e38", "--out", "nan"], capsys)
+    words = refusal([*SMALL, "--method", "none", "--learning-rate", "1e38", "--out", "nan"], capsys, chatty=True)
     assert re.search(r"epoch 1, step \d+: \w+ is (nan|inf); training stopped with no checkpoint", words)
     assert not (workplace / "nan" / "summary.json").exists()
 
@@ -290,13 +319,12 @@ def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
 NEW = ["--out", "new"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkeypatch, number):
-    out, trains = workplace / f"stopped-{number}", distill.train
+def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkeypatch):
+    out, trains = workplace / "stopped", distill.train
 
     def train_and_send(*args, on_epoch, **kwargs):
         def send(record):
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)
             on_epoch(record)
 
         return trains(*args, on_epoch=send, **kwargs)
@@ -304,13 +332,13 @@ def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkey
     monkeypatch.setattr(distill, "train", train_and_send)
     with pytest.raises(SystemExit) as exit:
         cli.run(lambda: distill.main([*SMALL, "--out", str(out)]))
-    assert exit.value.code == 128 + number
+    assert exit.value.code == 143
     words = capsys.readouterr().err
     assert "a second signal stops at once" in words and "interrupted; finished work is kept" in words
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1 and not (out / "summary.json").exists()
     monkeypatch.undo()
     distill.main([*SMALL, "--out", str(out), "--resume"])
-    assert read(out / "summary.json")["params_digest"] == read(run / "summary.json")["params_digest"]
+    assert digest(out) == digest(run)
 
 
 def test_a_signal_within_an_epoch_of_streamed_data_lets_the_chunk_be_saved(run, workplace, capsys, monkeypatch):

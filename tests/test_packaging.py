@@ -1,9 +1,11 @@
-"""What is published: the sdist is the repository; the wheel is the library, whose losses run where jax alone is."""
+"""The published files: the sdist is the repository; the wheel has losses that need jax alone, and the programs."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="builds what git has; this is no checkout")
+pytestmark = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="builds the files that git has; this is no checkout"
+)
 
 LOSS = """
 import sys
@@ -32,7 +36,7 @@ assert spikes.sum() == 8
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Sdist and wheel, by `python -m build` from a copy of what git has; nothing is downloaded."""
+    """Sdist and wheel, built by `python -m build` from a copy of the files that git has; nothing is downloaded."""
     copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("dist")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -53,13 +57,14 @@ def modules(folder):
     return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
 
 
-def test_the_wheel_holds_the_library_alone(built):
+def test_the_wheel_holds_the_library_and_its_programs(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     library = {name for name in names if ".dist-info/" not in name}
     assert library == modules("sealkd_jax") | {
         "sealkd_jax/py.typed",
         "sealkd_jax/data/events/cifar10_dvs_split.json",
     }
+    assert {"sealkd_jax/programs/commands/distill.py", "sealkd_jax/programs/presets/digits.py"} <= library
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -80,3 +85,53 @@ def test_the_installed_wheel_has_its_losses_where_jax_alone_is(built, tmp_path):
     absent = ("flax", "optax", "orbax", "safetensors", "sklearn", "tensorflow_datasets", "grain", "PIL", "matplotlib")
     vector = ROOT / "tests/golden/seal_random_T4_B16_C10.npz"
     run("-c", LOSS, tmp_path, vector, *absent, "rich", "train", JAX_ENABLE_X64="1")
+
+
+def sealkd(environment, place, *arguments):
+    """Runs the console script of a virtual environment in an otherwise empty directory."""
+    place.mkdir(exist_ok=True)
+    settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"JAX_PLATFORMS": "cpu"}
+    command = [environment / "bin" / "sealkd", *arguments]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, env=settings)
+
+
+def check_run(place):
+    """Whether `sealkd distill --out run` has made what it promises."""
+    summary = json.loads((place / "run/summary.json").read_text())
+    assert summary["epochs_done"] == 1 and summary["test_accuracy"] > 0.2
+    assert (place / "run/report.html").stat().st_size > 10_000
+    assert json.loads((place / "run/config.json").read_text())["command"].startswith("sealkd distill --epochs 1")
+
+
+TINY = ("distill", "--epochs", "1", "--student", "spiking-mlp", "--timesteps", "2", "--devices", "1", "--out", "run")
+
+
+def test_the_installed_wheel_distils_in_any_directory(built, tmp_path):
+    """With the packages of the environment that runs the tests, but not its own sealkd_jax."""
+    run("-m", "venv", "--without-pip", tmp_path / "environment")
+    (site,) = tmp_path.glob("environment/lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    python = tmp_path / "environment/bin/python"
+    run(
+        "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", built[1]
+    )
+    done = sealkd(tmp_path / "environment", tmp_path / "work", *TINY, "--method", "none")
+    assert done.returncode == 0 and "Report: run/report.html" in done.stdout, done.stderr
+    check_run(tmp_path / "work")
+
+
+@pytest.mark.slow
+def test_the_wheel_installed_by_pip_distils_with_its_extra_and_names_it_without(built, tmp_path):
+    """Into a clean environment, from the package index."""
+    environment, place = tmp_path / "environment", tmp_path / "work"
+    run("-m", "venv", environment)
+    install = ("-m", "pip", "--python", environment / "bin/python", "install", "--quiet")
+    run(*install, built[1])
+    assert sealkd(environment, place, "--version").stdout.startswith("sealkd-jax 0.")
+    done = sealkd(environment, place, *TINY)
+    assert (done.returncode, list(place.iterdir())) == (2, [])
+    assert done.stderr.endswith('is not installed: pip install "sealkd-jax[train]"\n') and done.stderr.count("\n") == 1
+    run(*install, f"{built[1]}[train]")
+    done = sealkd(environment, place, *TINY, "--teacher-width", "0.25", "--views", "1")
+    assert done.returncode == 0 and "student (SNN)" in done.stdout, done.stderr
+    check_run(place)

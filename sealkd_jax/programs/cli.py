@@ -129,7 +129,7 @@ def with_flag(message: str) -> str:
 
 def _cache_compiled_programs() -> None:
     """Keep compiled programs for the next start in a directory of the user's, unless JAX was given one."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "sealkd-jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

@@ -6,6 +6,7 @@ elsewhere `--coordinator`, `--num-processes` and `--process-id` do. If a process
 
 import os
 import re
+import socket
 import sys
 import time
 import zlib
@@ -33,29 +34,29 @@ def join(options: "DistillProgramOptions | TeacherProgramOptions") -> None:
     A later run in the same process keeps the connection.
 
     Raises:
-        InputError: if the options are incomplete, process 0 cannot be reached, or the processes have different options.
+        InputError: if the options are incomplete or differ between the processes, or process 0 cannot listen at its
+            address.
     """
     given = _given(options)
     if jax.distributed.is_initialized() or (given is None and (options.num_processes == 1 or not _may_be_several())):
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from stopping.py
+    if given is not None:
+        _check_port(*given)
+    address, processes, number = given or (None, None, None)
     try:
-        if given is not None:
-            jax.distributed.initialize(
-                *given,
-                cluster_detection_method="deactivate",
-                initialization_timeout=MEET,
-                heartbeat_timeout_seconds=HEARTBEAT,
-            )
-        else:
-            jax.distributed.initialize(initialization_timeout=MEET, heartbeat_timeout_seconds=HEARTBEAT)
-    except jax.errors.JaxRuntimeError as error:
-        where = f"--coordinator {options.coordinator}: process {options.process_id}"
-        raise InputError(f"{where} cannot be joined with the others there ({error}); try another port") from error
+        jax.distributed.initialize(
+            address,
+            processes,
+            number,
+            cluster_detection_method="deactivate" if given else None,
+            initialization_timeout=MEET,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     except ValueError:
-        if given is not None:
-            raise
-        return  # JAX detected no cluster
+        if given is None:
+            return  # JAX detected no cluster
+        raise
     _check_same(options)
 
 
@@ -93,6 +94,15 @@ def _given(options: "ProcessOptions") -> tuple[str, int, int] | None:
     if number >= processes:
         raise InputError(f"--process-id {number}: expected 0 to {processes - 1}, one of --num-processes {processes}")
     return None if processes == 1 else (address, processes, number)
+
+
+def _check_port(address: str, processes: int, number: int) -> None:
+    """Refuse an address where process 0 cannot listen: JAX would crash (0.10)."""
+    if number == 0:
+        try:
+            socket.create_server(("", int(address.rpartition(":")[2]))).close()
+        except OSError as error:
+            raise InputError(f"--coordinator {address}: cannot listen there ({error}); try another port") from error
 
 
 def _may_be_several() -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -68,6 +68,17 @@ def emit(options: WatchOptions, stage: str, result: Record, *words: str | Table)
             Console().print(part)
         else:
             print(part, flush=True)
+
+
+def print_table(options: WatchOptions, table: Table) -> None:
+    """Print a table beside the progress, in the main process and only with `log="auto"`."""
+    if is_main_process() and options.log == "auto":
+        Console(file=_stream()).print(table)
+
+
+def _stream() -> TextIO:
+    """Where progress goes: stderr, which a notebook would show as an error."""
+    return sys.stdout if Console().is_jupyter else sys.stderr
 
 
 class Pace:
@@ -127,7 +138,7 @@ def _bar(stage: str, total: int) -> Iterator[Show]:
 def _log(stage: str, total: int) -> Iterator[Show]:
     """A line an epoch, for a file, a pipe or a notebook; none within `EVERY` seconds of the last."""
     pace, last = Pace(total), -EVERY
-    stream = sys.stdout if Console().is_jupyter else sys.stderr  # a notebook shows stderr as an error
+    stream = _stream()
 
     def show(record: Record) -> None:
         nonlocal last

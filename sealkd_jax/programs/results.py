@@ -151,6 +151,6 @@ def pictures(images: np.ndarray) -> np.ndarray:
     return np.round(255 * counts / np.maximum(counts.max((1, 2, 3), keepdims=True), 1)).astype(np.uint8)
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)

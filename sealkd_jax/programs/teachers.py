@@ -144,7 +144,7 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     return evaluate_teacher(directory, network, variables, options, 1, scale, dataset, parallel)
 
 
-def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
+def import_teacher(weights: Path, options: TeacherProgramOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
     """A teacher from PyTorch weights, kept beside those that were trained here unless only evaluated.
 
     Raises:
@@ -154,7 +154,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
     plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else "imagenet"
     with jax.enable_x64(options.precision == "float64"):
         network = teacher_plan(plain, dataset).network
-        variables = import_torch(options.weights, network, abstract_variables(network, dataset))
+        variables = import_torch(weights, network, abstract_variables(network, dataset))
     made_of = fingerprint(
         params_digest(variables), scale, (options.teacher_sees, options.precision), dataset.fingerprint
     )
@@ -162,7 +162,7 @@ def import_teacher(options: TeacherProgramOptions, dataset: Dataset, parallel: P
     teacher = evaluate_teacher(directory, network, variables, plain, 1, scale, dataset, parallel)
     if is_main_process() and not options.evaluate:
         with locked(directory, wait=True):
-            _save_teacher(directory, plain, variables, dataset, scale=scale, imported=options.weights)
+            _save_teacher(directory, plain, variables, dataset, scale=scale, imported=weights)
     return teacher
 
 

@@ -38,13 +38,13 @@ def write_digits(place: Path) -> None:
 
 
 def start(
-    place: Path, processes: int, *runs: Sequence[str], slurm: bool = False, port: int | None = None, **environment: str
+    place: Path, processes: int, *runs: Sequence[str], slurm: bool = False, **environment: str
 ) -> list[subprocess.Popen]:
     """Starts `python -m tests.helpers.processes RUN [and RUN …]` as that many processes, by hand or as SLURM does.
 
     `{number}` in an option stands for the number of the process.
     """
-    port = port or _free_port()
+    port = _free_port()
     shared = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
     shared |= {"JAX_COMPILATION_CACHE_DIR": str(place.parent / "compiled")}
     shared |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}

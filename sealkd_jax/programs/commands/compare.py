@@ -96,16 +96,17 @@ def _compare(preset: str, options: CompareOptions, command: dict[str, str]) -> C
             started = environment() | command
             write_json(out / "config.json", {"options": options_as_json(preset, options)} | started)
             results = run_cells(out, cells, options, teacher, dataset)
-            comparison: dict[str, Any] = {
+            rows = make_rows(cells, results)
+            comparison = {
                 "preset": preset,
                 "n_seeds": options.seeds,
                 "reference": REFERENCE,
-                "rows": make_rows(cells, results),
+                "rows": rows,
                 "teacher_accuracy": teacher.test_accuracy if teacher else None,
                 "n_test": len(dataset.test.labels),
             }
             write_json(out / "comparison.json", comparison | started)
-            write_csv(out / "comparison.csv", comparison["rows"], options.seed)
+            write_csv(out / "comparison.csv", rows, options.seed)
             write_comparison_report(out)
     return Compared(comparison, out)
 

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from sealkd_jax.data import Dataset
 from sealkd_jax.files import write_json
 from sealkd_jax.losses import needs_teacher
-from sealkd_jax.models import Variables
+from sealkd_jax.models import Network, Variables, sum_layers
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
@@ -22,9 +23,9 @@ from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
-from sealkd_jax.programs.plans import make_plan
+from sealkd_jax.programs.plans import abstract_variables, make_plan
 from sealkd_jax.programs.presets import DEFAULT
-from sealkd_jax.programs.progress import emit, progress
+from sealkd_jax.programs.progress import emit, print_table, progress
 from sealkd_jax.programs.results import save_results
 from sealkd_jax.programs.runs import check_out, make_config
 from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
@@ -107,6 +108,7 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)
             if is_main_process():
                 write_json(out / "config.json", config)
+            print_table(options, _layers(plan.network, dataset))
             with progress("student", options.epochs, options, out) as show:
                 trained = train(
                     plan,
@@ -122,6 +124,21 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
             if is_main_process():
                 write_report(out)
     return Distilled(summary, out, trained.variables)
+
+
+def _layers(network: Network, dataset: Dataset) -> Table:
+    """The layers of the student, as a table."""
+    table = Table("layer", "output", title="layers of the student")
+    table.add_column("parameters", justify="right")
+    table.add_column("operations per timestep", justify="right")
+    layers = network.layers(abstract_variables(network, dataset), dataset.train.images.shape[-3:])
+    for name, layer in {**layers, "all": sum_layers(layers)}.items():
+        if name == "all":
+            table.add_section()
+        shape = "×".join(map(str, layer.shape))
+        table.add_row(name, shape, f"{layer.parameters:,}", f"{layer.macs:,}" if layer.macs else "")
+    table.caption = "operations are multiply-accumulates for one example"
+    return table
 
 
 def _table(summary: dict[str, Any]) -> Table:

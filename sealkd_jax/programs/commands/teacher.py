@@ -54,6 +54,6 @@ def _teacher(options: TeacherProgramOptions) -> Teacher:
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         dataset = load_dataset(options)
         if options.weights is not None:
-            return import_teacher(options, dataset, parallel)
+            return import_teacher(options.weights, options, dataset, parallel)
         plain = as_kind(TeacherOptions, options)
         return obtain_teacher(plain, plan_teacher(plain, dataset), dataset, parallel)
