@@ -146,7 +146,7 @@ def test_a_checkpoint_under_another_name_is_refused(written, tmp_path):
         checkpoints.restore_newest(STATE, pytest.fail)
 
 
-@pytest.mark.parametrize("left", ["state", "facts", "nothing"])
+@pytest.mark.parametrize("left", ["state", "records", "nothing"])
 def test_one_whose_removal_was_cut_short_is_in_nobodys_way(tmp_path, left):
     with Checkpoints(tmp_path / "c") as checkpoints:
         for epoch in range(1, 4):
@@ -177,7 +177,7 @@ def test_behind_a_damaged_checkpoint_the_good_one_before_is_gone_on_from(trained
     shutil.copytree(trained[0], tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "4")
     epochs = []
-    with pytest.warns(UserWarning, match=r"checkpoints/4: damaged, .*goes on from epoch 3"):
+    with pytest.warns(UserWarning, match=r"checkpoints/4: damaged, .*resumes from epoch 3"):
         again = train(
             make_plan(), make_dataset(), tmp_path / "run", one_device(), on_epoch=lambda r: epochs.append(r["epoch"])
         )

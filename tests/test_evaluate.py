@@ -10,11 +10,9 @@ from flax import linen as nn
 
 from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
 from sealkd_jax.models import ConvNet, Network, SpikingNet
-from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.commands import evaluate
 from sealkd_jax.programs.results import activity, energy_of, hardest
-from sealkd_jax.training import Counts, compile_evaluation, count_activity, on_devices, view_batch
-from tests.helpers.devices import first_devices
+from sealkd_jax.training import Counts, on_devices, view_batch
 from tests.helpers.programs import refusal
 from tests.helpers.small_training import make_dataset, make_spec, one_device
 
@@ -60,19 +58,6 @@ def test_inputs_are_counted_where_they_enter_a_layer_after_pooling(surveyed):
     np.testing.assert_allclose(inputs["block_1/Conv_0"], pooled, rtol=1e-5)
     np.testing.assert_allclose(inputs["readout"], spikes["block_1/neuron"].reshape(3, 17, -1).mean(-1), rtol=1e-5)
     assert pooled.mean() > spikes["block_0/neuron"].mean() > 0
-
-
-@pytest.mark.parametrize(("batch_size", "devices"), [(8, 4), (17, 1)])
-def test_an_evaluation_counts_every_example_once(surveyed, batch_size, devices):
-    network, variables, dataset, (logits, spikes, inputs) = surveyed
-    parallel, spec = Parallel("jit", first_devices(devices)), make_spec(batch_size=batch_size)
-    evaluate = compile_evaluation(network, spec, 3, parallel, dataset.test, count_activity)
-    found, counts = evaluate(parallel.put(variables))
-    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-5)
-    for name, layer in spikes.items():
-        np.testing.assert_array_equal(counts.spikes[name], layer.sum(1))
-    for name, fraction in inputs.items():
-        np.testing.assert_allclose(counts.inputs[name], fraction.sum(1), rtol=1e-5)
 
 
 # ---- what a run writes down

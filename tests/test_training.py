@@ -1,38 +1,44 @@
-"""Optimiser, step, epoch, devices, checkpoints and the loop around them."""
+"""Step, epoch, and the loop around them."""
 
+import gzip
 import json
 from dataclasses import replace
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import PLIF
+from sealkd_jax.models import Network
+from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
     Batch,
+    TrainState,
+    compile_evaluation,
     create_optimizer,
     epoch_order,
-    firing_rates,
     gather,
     init_state,
-    learning_rate_schedule,
     make_epoch,
-    make_evaluation,
     make_step,
     on_devices,
     params_digest,
     prepare,
+    profile_steps,
     train,
+    train_seeds,
     view_batch,
 )
 from sealkd_jax.training.checkpoints import Checkpoints
 from sealkd_jax.training.loop import first_not_finite
-from sealkd_jax.training.optimizer import kernels
+from sealkd_jax.training.teacher_logits import TeacherLogits
+from tests.helpers.devices import first_devices
 from tests.helpers.small_training import (
     CLASSES,
     Interrupted,
@@ -42,88 +48,6 @@ from tests.helpers.small_training import (
     make_spec,
     one_device,
 )
-
-# ---- optimiser
-
-
-def test_weight_decay_is_on_kernels_only():
-    params = make_network(neuron=PLIF).init(jax.random.key(0), jnp.zeros((1, 6, 6, 1))).params
-    assert jax.tree.map(bool, kernels(params)) == {
-        "block_0": {
-            "Conv_0": {"kernel": True},
-            "BatchNorm_0": {"scale": False, "bias": False},
-            "neuron": {"decay_logit": False},
-        },
-        "readout": {"kernel": True, "bias": False},
-    }
-
-
-@pytest.mark.parametrize("momentum", [0.9, 0.5])
-def test_sgd_has_momentum_with_weight_decay_of_kernels_in_the_gradient(float64, momentum):
-    """v = momentum v + g, p = p - lr v, with g = gradient + decay * p of kernels: PyTorch's SGD."""
-    optimizer = create_optimizer("sgd", lambda _: 0.1, weight_decay=0.01, momentum=momentum)
-    params, expected = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}, {"kernel": 2.0, "bias": 2.0}
-    state, v = optimizer.init(params), {"kernel": 0.0, "bias": 0.0}
-    for gradient in (1.0, -0.5, 0.25):
-        updates, state = optimizer.update({name: jnp.array(gradient) for name in params}, state, params)
-        params = optax.apply_updates(params, updates)
-        for name, decay in (("kernel", 0.01), ("bias", 0.0)):
-            v[name] = momentum * v[name] + gradient + decay * expected[name]
-            expected[name] -= 0.1 * v[name]
-            assert float(params[name]) == pytest.approx(expected[name], rel=1e-12)
-
-
-def test_adamw_is_adam_with_its_moments_corrected(float64):
-    """Kingma & Ba: m and v of gradients, beta_1 = `momentum`, beta_2 = 0.999; p = p - lr m' / (sqrt(v') + 1e-8)."""
-    optimizer = create_optimizer("adamw", lambda _: 0.1, weight_decay=0.0, momentum=0.8)
-    params, m, v, expected = {"kernel": jnp.array(2.0)}, 0.0, 0.0, 2.0
-    state = optimizer.init(params)
-    for step, gradient in enumerate((1.0, -0.5, 0.001), 1):
-        updates, state = optimizer.update({"kernel": jnp.array(gradient)}, state, params)
-        params = optax.apply_updates(params, updates)
-        m, v = 0.8 * m + 0.2 * gradient, 0.999 * v + 0.001 * gradient**2
-        expected -= 0.1 * m / (1 - 0.8**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
-        assert float(params["kernel"]) == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_plan_is_trained_with_its_own_optimiser(name):
-    """Where there is no gradient, the first step takes rate * decay of each kernel."""
-    recipe = {"optimizer": name, "weight_decay": 0.25, "learning_rate": 0.1, "warmup_epochs": 0}
-    program = prepare(make_plan(**recipe), make_dataset(), one_device())
-    own = create_optimizer(name, lambda _: 0.1, weight_decay=0.25)
-    params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
-    for gradient in (0.0, 1.0):
-        gradients = {"kernel": jnp.array(gradient), "bias": jnp.array(gradient)}
-        found, _ = program.optimizer.update(gradients, program.optimizer.init(params), params)
-        expected, _ = own.update(gradients, own.init(params), params)
-        assert float(found["kernel"]) == pytest.approx(float(expected["kernel"]), rel=1e-6) != 0
-        assert float(found["bias"]) == pytest.approx(float(expected["bias"]), rel=1e-6)
-
-
-def test_adamw_decays_weights_apart_from_the_gradient(float64):
-    """With no gradient only the decay acts: p = p (1 - lr * decay)."""
-    optimizer = create_optimizer("adamw", lambda _: 0.1, weight_decay=0.01)
-    params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
-    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
-    params = optax.apply_updates(params, updates)
-    assert float(params["kernel"]) == pytest.approx(2 * (1 - 0.1 * 0.01), rel=1e-12)
-    assert float(params["bias"]) == 2.0
-
-
-def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
-    schedule = learning_rate_schedule(0.4, steps=100, warmup_steps=20)
-    for step in (0, 5, 20):
-        assert float(schedule(step)) == pytest.approx(0.4 * step / 20, abs=1e-7)
-    for step in (40, 60, 99, 100):
-        assert float(schedule(step)) == pytest.approx(0.2 * (1 + np.cos(np.pi * (step - 20) / 80)), abs=1e-7)
-    assert float(learning_rate_schedule(0.4, steps=100, warmup_steps=0)(0)) == pytest.approx(0.4)
-
-
-def test_unknown_optimizer_is_named():
-    with pytest.raises(InputError, match="optimizer 'adam': unknown; expected one of sgd, adamw"):
-        create_optimizer("adam", lambda _: 0.1, weight_decay=0)
-
 
 # ---- step and epoch
 
@@ -203,22 +127,6 @@ def test_logits_per_timestep_reach_the_loss_time_first():
     data = on_devices(make_dataset(examples=8).train, one_device())._replace(teacher_logits=jnp.asarray(teacher))
     seen = view_batch(make_spec(), gather(data, jnp.array([5, 2])), 0).teacher_logits
     np.testing.assert_array_equal(seen, np.swapaxes(teacher[[5, 2]], 0, 1))
-
-
-@pytest.mark.parametrize("batch_size", [4, 16, 40])
-def test_evaluation_counts_every_example_once(batch_size):
-    network, spec = make_network(), make_spec(batch_size=batch_size)
-    test = on_devices(make_dataset().test, one_device())
-    images = view_batch(spec, test, 0).images
-    variables = network.init(jax.random.key(0), images)
-    observe = {"timesteps": 3, "observe": firing_rates}
-    evaluation = jax.jit(make_evaluation(network, spec, **observe))(variables, test)
-    logits, spikes = network.spikes(variables, images, timesteps=3)
-    np.testing.assert_allclose(evaluation.logits, logits, rtol=1e-5, atol=1e-6)
-    rates = spikes["block_0/neuron"].reshape(3, 17, -1).mean(-1)
-    np.testing.assert_allclose(evaluation.sums["block_0/neuron"], rates.sum(1), rtol=1e-6)
-    coarse = make_evaluation(make_network(dtype=jnp.bfloat16), spec, **observe)
-    assert jax.eval_shape(coarse, variables, test).sums["block_0/neuron"].dtype == jnp.float32
 
 
 # ---- the loop
@@ -317,3 +225,89 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(InputError, match="batch_size 41: expected 1 to 40"):
         train(plan, make_dataset(), tmp_path, one_device())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_teacher_logits_of_another_split_are_refused(tmp_path):
+    """Indices beyond their end would silently take the last ones."""
+    np.savez(tmp_path / "own.npz", logits=np.zeros((41, CLASSES), np.float32))
+    teacher = TeacherLogits(tmp_path / "own.npz", examples=41, classes=CLASSES, timesteps=2, views=2)
+    for dataset in (make_dataset(), make_dataset().on_demand()):
+        with pytest.raises(AssertionError, match="41"):
+            train(make_plan("seal"), dataset, tmp_path, one_device(), teacher_logits=teacher)
+
+
+# ---- what is traced, and what may be changed
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap", "seeds"])
+def test_a_training_traces_its_step_and_its_evaluation_once(tmp_path, mode):
+    chex.clear_trace_counter()
+
+    class OnceEvaluated(Network):
+        observe = chex.assert_max_traces(Network.observe, n=1)
+
+    def run(traces):
+        plan = make_plan(chex.assert_max_traces(METHODS["none"], n=traces))  # a step calls its loss once
+        plan = replace(plan, network=OnceEvaluated(plan.network.module))
+        if mode == "seeds":
+            train_seeds(plan, [0, 1], make_dataset(), one_device(), at_once=2)
+        else:
+            train(plan, make_dataset(), tmp_path / str(traces), Parallel(mode, first_devices(2)))
+
+    run(traces=1)
+    chex.clear_trace_counter()
+    with pytest.raises(AssertionError, match="traced > 0 times"):
+        run(traces=0)
+
+
+def averaged(*args, **kwargs) -> optax.GradientTransformation:
+    """`create_optimizer` with an exponential moving average of the parameters beside its state."""
+    optimizer = create_optimizer(*args, **kwargs)
+
+    def update(gradients, state, params):
+        updates, inner = optimizer.update(gradients, state[0], params)
+        return updates, (inner, optax.incremental_update(optax.apply_updates(params, updates), state[1], 0.5))
+
+    return optax.GradientTransformation(lambda params: (optimizer.init(params), params), update)
+
+
+def test_an_average_of_the_weights_is_a_change_of_two_functions(float64, tmp_path, monkeypatch):
+    """What is evaluated, reported and restored is the average; training itself is as without."""
+    dataset, network = make_dataset(), make_network(dtype=jnp.float64, param_dtype=jnp.float64)
+    plan = replace(make_plan(learning_rate=0.5), network=network)
+    prepared, data = prepare(plan, dataset, one_device()), on_devices(dataset.train, one_device())
+    state, key = prepared.begin(plan.seed)
+    average, averages, step = state.variables.params, [], jax.jit(prepared.step)
+    for epoch in range(plan.spec.epochs):
+        for row in epoch_order(plan.spec, 40, key, epoch):
+            state, _ = step(state, view_batch(plan.spec, gather(data, row), epoch % 2), 0.0)
+            average = jax.tree.map(lambda old, new: (old + new) / 2, average, state.variables.params)
+        averages.append(average)
+
+    monkeypatch.setattr("sealkd_jax.training.plan.create_optimizer", averaged)
+    monkeypatch.setattr(TrainState, "evaluated", property(lambda s: s.variables._replace(params=s.opt_state[1])))
+
+    def stop(record):
+        if record["epoch"] == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(plan, dataset, tmp_path, one_device(), on_epoch=stop)
+    found = train(plan, dataset, tmp_path, one_device())
+    assert found.best["epoch"] == 4
+    chex.assert_trees_all_close(found.variables.params, averages[-1], rtol=0, atol=1e-10)
+    with pytest.raises(AssertionError):  # the average is another than the last parameters
+        chex.assert_trees_all_close(found.variables.params, state.variables.params, rtol=0, atol=1e-3)
+    evaluate = compile_evaluation(plan.network, plan.spec, plan.timesteps, one_device(), dataset.validation)
+    logits = evaluate(found.variables).logits
+    assert accuracy_by_timestep(logits, dataset.validation.labels)[-1] == found.best["val_accuracy"]
+    (seeded,) = train_seeds(plan, [plan.seed], dataset, one_device())
+    chex.assert_trees_all_close(seeded.variables, found.variables, rtol=0, atol=1e-10)
+
+
+def test_a_profile_has_the_steps_by_name(tmp_path):
+    profile_steps(make_plan(), make_dataset(), one_device(), tmp_path, steps=2)
+    (trace,), (profile,) = (list(tmp_path.rglob(name)) for name in ("perfetto_trace.json.gz", "*.xplane.pb"))
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == ["0", "1"]
+    assert all(scope in profile.read_bytes() for scope in (b"optimizer", b"loss"))

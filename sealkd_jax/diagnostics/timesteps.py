@@ -45,9 +45,10 @@ def accumulate(logits: Float[ArrayLike, "T B C"]) -> Float[Array, "T B C"]:
 
 
 def accuracy_of_timestep(logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Float[Array, "T"]:
-    """Accuracy of each timestep alone."""
+    """Accuracy of each timestep alone. Logits with a NaN are wrong."""
     logits = as_logits("logits", logits)
-    return (logits.argmax(-1) == _as_row(labels, logits)).mean(1)
+    right = logits.argmax(-1) == _as_row(labels, logits)  # argmax takes a NaN for the largest
+    return (right & ~jnp.isnan(logits).any(-1)).mean(1)
 
 
 def accuracy_by_timestep(logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Float[Array, "T"]:

@@ -14,6 +14,7 @@ from sealkd_jax.training.feed import on_devices
 from sealkd_jax.training.loop import Trained, train
 from sealkd_jax.training.optimizer import OPTIMIZERS, create_optimizer, learning_rate_schedule
 from sealkd_jax.training.plan import Plan, PreparedPlan, prepare, steps_per_epoch
+from sealkd_jax.training.profile import profile_steps
 from sealkd_jax.training.seeds import train_seeds
 from sealkd_jax.training.state import TrainState, init_state
 from sealkd_jax.training.step import make_step
@@ -43,6 +44,7 @@ __all__ = [
     "on_devices",
     "params_digest",
     "prepare",
+    "profile_steps",
     "steps_per_epoch",
     "train",
     "train_seeds",

@@ -1,10 +1,10 @@
-"""Checkpoints by Orbax: of the newest epochs, to go on from, and of the best on the validation split, to report.
+"""Checkpoints by Orbax: the newest epochs, to resume from, and the best on the validation split, to report.
 
-A checkpoint is a directory named by the number of epochs, which gets that name when it is complete. It holds the state
-and the records of those epochs; the last may be a note of how far into the epoch a run has come that was stopped there.
-Order, keys, views and learning rate follow from the seed and the number of the epoch, and the best so far from the
-records. Its manifest has the size and SHA-256 of every file of these. It is checked before a checkpoint is read,
-because Orbax returns flipped bits as if nothing were wrong.
+A checkpoint is a directory named by the number of epochs; it gets the name when it is complete. It holds the state and
+the records of those epochs; the last record may instead say how far an interrupted epoch had got. Order, keys, views
+and learning rate follow from the seed and the epoch's number, and the best epoch so far from the records. The manifest
+has the size and SHA-256 of each file. It is checked before a checkpoint is read, because Orbax returns flipped bits
+without an error.
 """
 
 import json
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -24,7 +25,7 @@ from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import place
 
 SCORE = "val_accuracy"
-KEPT = 2  # newest ones: where the last is damaged, the one before it is gone on from
+KEPT = 2  # newest checkpoints: if the newest is damaged, training resumes from the one before
 MANIFEST = "manifest.json"
 
 # Orbax advises to save less often if a checkpoint takes longer than an epoch, which our users cannot do.
@@ -34,14 +35,14 @@ Records = list[dict[str, Any]]
 
 
 def best_of(records: Records) -> dict[str, Any]:
-    """The record of the best epoch on validation, of equals the last."""
+    """The record of the best epoch on validation, the later of equals."""
     return max(records, key=lambda record: (record[SCORE], record["epoch"]))
 
 
 class Checkpoints:
-    """A directory of checkpoints. Each is written while training goes on, and appears whole or not at all.
+    """A directory of checkpoints, each of which is written while training continues, and is complete or absent.
 
-    Equal scores: the later epoch is the better. A context manager; leaving it waits for what is being written.
+    A context manager; leaving it waits for the checkpoint that is being written.
     """
 
     def __init__(self, directory: Path):
@@ -52,7 +53,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self,
                 enable_async_checkpointing=True,
-                # Called when all is written, before the directory gets its name and older ones are dropped.
+                # Called when all files are written, before the directory gets its name and older ones are deleted.
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
                 cleanup_tmp_directories=True,
             ),
@@ -67,27 +68,27 @@ class Checkpoints:
 
     @property
     def epochs(self) -> list[int]:
-        """Epochs finished at each checkpoint, the newest first."""
+        """The numbers of epochs of the checkpoints, the newest first."""
         return sorted(self._manager.all_steps(), reverse=True)
 
     def save(self, state: Any, records: Records) -> None:
-        """Begins to write the state after `records`, and drops those that are neither among the newest nor best.
+        """Starts to write the state after `records`, and deletes checkpoints that are neither newest nor best.
 
         Raises:
-            InputError: if the one before could not be written, or this one cannot.
+            InputError: if this checkpoint, or the one before, cannot be written.
         """
-        # Copies of our own: training donates the state's memory to the next epoch, and the list grows.
-        state, facts = jax.tree.map(np.array, state), {"records": list(records)}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
+        # Copies, because training donates the state's memory to the next epoch, and the list grows.
+        state, records = jax.tree.map(np.array, state), list(records)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), records=ocp.args.JsonSave(records))
         with self._writing():
             self._manager.wait_until_finished()
-            self._records = facts["records"]
-            if len(records) in self._manager.all_steps():  # of this epoch, when it was not finished
+            self._records = records
+            if len(records) in self._manager.all_steps():  # of this epoch before it was finished
                 self._manager.delete(len(records))
             self._manager.save(len(records), args=items)
 
     def restore(self, epochs_done: int, like: Any) -> tuple[Any, Records]:
-        """The state and the records, in the shapes, dtypes and shardings of `like`: on any number of devices.
+        """The state and the records. The state has the shapes, dtypes and shardings of `like`, on any devices.
 
         Raises:
             InputError: if the checkpoint is missing, damaged, or of another network or optimiser.
@@ -96,29 +97,29 @@ class Checkpoints:
             self._manager.wait_until_finished()
         directory = self._directory / str(epochs_done)
         on_host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(on_host), facts=ocp.args.JsonRestore())
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(on_host), records=ocp.args.JsonRestore())
         if wrong := _first_wrong(directory):
             raise InputError(f"{directory}: damaged, {wrong}; start again in another directory")
         try:
             found = self._manager.restore(epochs_done, args=items)
-            jax.tree.map_with_path(_expect_alike, found.state, like)
-        except Exception as error:  # Orbax raises almost anything
+            chex.assert_trees_all_equal_shapes_and_dtypes(found.state, like)
+        except Exception as error:  # Orbax raises errors of many types
             raise InputError(
                 f"{directory}: not a checkpoint of this network and optimiser ({_first_line(error)}); "
                 "start again in another directory"
             ) from error
-        records = found.facts["records"]
-        if len(records) != epochs_done:
-            raise InputError(f"{directory}: renamed, it is of epoch {len(records)}; give it back its name")
-        return jax.tree.map(lambda x, like: place(x, like.sharding), found.state, like), records
+        if len(found.records) != epochs_done:
+            raise InputError(f"{directory}: renamed, it is of epoch {len(found.records)}; give it back its name")
+        return jax.tree.map(lambda x, like: place(x, like.sharding), found.state, like), found.records
 
     def restore_newest(self, like: Any, tell: Callable[[str], None]) -> tuple[Any, Records]:
-        """The newest state that is good, and its records; `like` and none where there is no checkpoint.
+        """The newest good state and its records; `like` and no records if there is no checkpoint.
 
-        Newer ones that are damaged are named to `tell` and removed: their epochs are trained again.
+        Newer checkpoints that are damaged are removed, and `tell` gets a line about each: their epochs are trained
+        again.
 
         Raises:
-            InputError: if there are checkpoints but none is good; names the newest.
+            InputError: if there are checkpoints but none is good; the message is about the newest.
         """
         errors = {}
         for epoch in self.epochs:
@@ -129,7 +130,7 @@ class Checkpoints:
                 continue
             for bad, found in errors.items():
                 reason = str(found).rpartition(";")[0]
-                tell(f"{reason}; it is removed, and training goes on from epoch {epoch}")
+                tell(f"{reason}; it is removed, and training resumes from epoch {epoch}")
                 self._manager.delete(bad)
             return state, records
         for newest in errors.values():
@@ -137,9 +138,9 @@ class Checkpoints:
         return like, []
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Orbax asks, whenever it saves, which checkpoints to keep; its own policies forget scores at a restart."""
+        """Tells Orbax, at each save, which checkpoints to keep. Its own policies forget the scores at a restart."""
         newest = sorted(checkpoint.step for checkpoint in checkpoints)[-KEPT:]
-        # Of each of the newest also what was best by then: where those after it are damaged, training goes on from it.
+        # For each of the newest also the best by then: if later ones are damaged, training resumes from there.
         kept = {*newest, *(best_of(self._records[:epochs])["epoch"] for epochs in newest)}
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
@@ -150,30 +151,24 @@ class Checkpoints:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Names what could not be written, now or since the last call: Orbax writes in a thread of its own."""
+        """Names the directory in errors of this call and of those since the last: Orbax writes in its own thread."""
         try:
             yield
-        except Exception as error:  # of a full disk it says so in OSError, ValueError or JaxRuntimeError
+        except Exception as error:  # a full disk raises OSError, ValueError or JaxRuntimeError
             raise InputError(
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
                 "earlier ones are kept: free some space and resume"
             ) from error
 
 
-def _expect_alike(path: Any, found: np.ndarray, like: jax.Array) -> None:
-    if (found.shape, found.dtype) != (like.shape, like.dtype):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        raise ValueError(f"{name}: expected {like.dtype} {list(like.shape)}, found {found.dtype} {list(found.shape)}")
-
-
 def _digests(directory: Path) -> dict[str, list]:
-    """Size and SHA-256 of every file of what was saved; beside that lie only Orbax's notes of when and how."""
+    """Size and SHA-256 of each file of the state and the records, without Orbax's notes about the saving itself."""
     files = (path for path in directory.glob("*/**/*") if path.is_file())
     return {path.relative_to(directory).as_posix(): [path.stat().st_size, sha256(path)] for path in sorted(files)}
 
 
 def _first_wrong(directory: Path) -> str | None:
-    """What is wrong with the first file that is not as the manifest says; None where all are."""
+    """Describes the first file that differs from the manifest; None if all agree."""
     try:
         written, found = json.loads((directory / MANIFEST).read_bytes()), _digests(directory)
         names = sorted(written.keys() | found.keys())
@@ -183,9 +178,9 @@ def _first_wrong(directory: Path) -> str | None:
         if name not in found:
             return f"{name} is missing"
         if written.get(name) != found[name]:
-            return f"{name} is not what was written"
+            return f"{name} was changed"
     return None
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    return " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())

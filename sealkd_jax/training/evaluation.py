@@ -77,18 +77,20 @@ def make_evaluation(
         examples, size = len(data.labels), spec.batch_size
         rows = jnp.arange(-(-examples // size) * size, dtype=jnp.int32).reshape(-1, size)
 
-        @jax.jit  # traced once, for the shapes of the sums and for the scan
         def one_batch(row: jax.Array) -> tuple[jax.Array, Any]:
             row = split_batch(row)
             batch = view_batch(spec, gather(data, jnp.minimum(row, examples - 1)), view)
             activity = network.observe(variables, batch.images, timesteps=timesteps)
             return activity.logits, jax.tree.map(lambda x: _sum(x, row < examples), observe(activity))
 
+        # Traced here, once for the shapes of the sums and for the scan.
+        traced, constants = jax.closure_convert(one_batch, rows[0])
+
         def body(sums: Any, row: jax.Array) -> tuple[Any, jax.Array]:
-            logits, of_batch = one_batch(row)
+            logits, of_batch = traced(row, *constants)
             return jax.tree.map(jnp.add, sums, of_batch), logits
 
-        _, shapes = jax.eval_shape(one_batch, rows[0])
+        _, shapes = jax.eval_shape(traced, rows[0], *constants)
         sums, logits = jax.lax.scan(body, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), rows)
         logits = jnp.moveaxis(logits, 0, 1)  # [T, batches, B, C]
         return Evaluation(logits.reshape(len(logits), -1, logits.shape[-1])[:, :examples], sums)

@@ -99,6 +99,8 @@ def _chunked(prepared: PreparedPlan, split: Split, parallel: Parallel) -> Epoch:
         epoch: int,
         begun: Sequence[Metrics] = (),
     ) -> Iterator[tuple[TrainState, list[Metrics]]]:
+        if teacher_logits is not None:
+            chex.assert_axis_dimension(teacher_logits, 0, len(split.labels))
         parts = list(begun)
         first = count_steps(parts)
         order = parallel.process_shard(np.asarray(order_of(key, epoch)))[first:]  # [steps left, shard of B]

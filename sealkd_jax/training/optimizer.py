@@ -3,6 +3,8 @@
 Gradient clipping, or an average of the weights, is another transformation in `create_optimizer`'s chain.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -45,5 +47,16 @@ def create_optimizer(
             optax.sgd(schedule, momentum=momentum),
         )
     if name == "adamw":
-        return optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=kernels)
+        adamw = optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=kernels)
+        return optax.GradientTransformation(adamw.init, _with_promotion(adamw.update))
     raise InputError(f"optimizer {name!r}: unknown; expected one of {', '.join(OPTIMIZERS)}")
+
+
+def _with_promotion(update: optax.TransformUpdateFn) -> optax.TransformUpdateFn:
+    """Lets optax promote dtypes, also if the user has made JAX strict: its bias correction raises a float to an int."""
+
+    def promoting(*args: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return update(*args)
+
+    return promoting

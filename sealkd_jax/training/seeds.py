@@ -82,7 +82,8 @@ def train_seeds(
     run_epoch, select = parallel.compile_epoch(run_epoch), parallel.compile(select)
     data, validation = on_devices(dataset.train, parallel), on_devices(dataset.validation, parallel)
     states, keys = parallel.compile(lambda seeds: jax.lax.map(prepared.begin, seeds))(jnp.asarray(seeds, jnp.uint32))
-    best = jax.tree.map(jnp.zeros_like, states.evaluated), parallel.put(jnp.full(len(seeds), -1.0))
+    scores = jnp.full(len(seeds), -1, jnp.result_type(float))
+    best = jax.tree.map(jnp.zeros_like, states.evaluated), parallel.put(scores)
     records: list[list[dict[str, Any]]] = [[] for _ in seeds]
     for epoch in range(spec.epochs):
         start = time.perf_counter()

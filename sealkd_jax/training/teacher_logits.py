@@ -1,9 +1,9 @@
 """Teacher logits on disk: computed once for K views, read one view at a time.
 
-A file is safetensors or npz with the key `logits`: `[K, N, C]`, `[K, N, T, C]` for a teacher that speaks at every
-timestep, or `[N, C]` for one view. Ours carry fingerprints of the teacher, the data and the augmentation in the
-header, so that they cannot be used for anything else, and a SHA-256 of the logits; a user's own do not, and only their
-shape is checked.
+A file is safetensors or npz with the key `logits`: `[K, N, C]`, `[K, N, T, C]` for a teacher that has logits at every
+timestep, or `[N, C]` for one view. The header of our own files has fingerprints of the teacher, the data and the
+augmentation, so that no other run uses them, and a SHA-256 of the logits. Users' files have none; their shape and dtype
+are checked, and that all logits are finite.
 
 Axis legend: K views, N training examples, T timesteps, C classes.
 """
@@ -32,10 +32,10 @@ def write_teacher_logits(
     fingerprints: dict[str, str],
     dtype: str = "float32",
 ) -> None:
-    """Writes `view(k)`, `[N, C]` or `[N, T, C]`, for k < `views`. The file appears when it is whole.
+    """Writes `view(k)`, `[N, C]` or `[N, T, C]`, for k < `views`. The file is complete or absent.
 
-    Only one view is in memory at a time. Of several processes, all compute the views, and the first writes them.
-    Format: https://huggingface.co/docs/safetensors, one tensor.
+    Only one view is in memory at a time. All processes compute the views; the main process writes them. The format is
+    safetensors with one tensor (https://huggingface.co/docs/safetensors).
     """
     if not is_main_process():
         for k in range(views):
@@ -54,36 +54,37 @@ def write_teacher_logits(
     digest = hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
-        file.write(header("0" * 64))  # its place
+        file.write(header("0" * 64))  # of the same length as the final one
         for k in range(views):
             if k > 0:
                 logits = np.ascontiguousarray(view(k), dtype)
             digest.update(logits)
             file.write(logits)
-            del logits  # while the next view is made
+            del logits  # before the next view is computed
         file.seek(0)
         file.write(header(digest.hexdigest()))
 
 
 class TeacherLogits:
-    """An open file of teacher logits, memory-mapped where it is safetensors.
+    """An open file of teacher logits, memory-mapped if it is safetensors.
 
     Args:
         path: `.safetensors` or `.npz`.
-        examples: N, rows of the training split.
+        examples: N, of the training split.
         classes: C.
-        timesteps: T that per-timestep logits must have.
-        views: how many views the student sees; the file has as many, or, a user's own, one for all of them.
-        fingerprints: what the header must say, where the file is ours; None accepts any file by its shape.
+        timesteps: T, for logits per timestep.
+        views: the number of views that the student sees. The file must have as many; a user's file may have one for
+            all of them.
+        fingerprints: what the header of our own files must say; None accepts any file by its shape.
 
     Attributes:
         views: K of the file.
-        own: whether the file is a user's own, without fingerprints.
-        digest: dtype, shape and SHA-256 of the logits, in the first process, which checks them; None in others.
+        own: whether the file is a user's, without fingerprints.
+        digest: dtype, shape and SHA-256 of the logits, in the main process, which checks them; None in the others.
 
     Raises:
-        InputError: if the file is missing, damaged, of other data or another teacher, of the wrong shape or dtype,
-            or holds NaN or infinity.
+        InputError: if the file is missing, damaged, made for other data or another teacher, has the wrong shape or
+            dtype, or holds NaN or infinity.
     """
 
     def __init__(
@@ -107,20 +108,20 @@ class TeacherLogits:
         if shape[1:] not in ((examples, classes), (examples, timesteps, classes)):
             raise InputError(
                 f"{path}: logits: expected {wanted} (N training examples, classes), got {given}; "
-                "compute them for this data set's training split, in its order"
+                "compute them for the training split of this data set, in its order"
             )
         if self.views != views and not (self.own and self.views == 1):
             expected = f"1 or {views}" if self.own else views
             raise InputError(
                 f"{path}: logits: expected {expected} views, got {self.views}; give as many as the student sees"
             )
-        for key, value in {}.items() if self.own else fingerprints.items():
-            if header.get(key) != value:
+        for key, value in fingerprints.items():
+            if not self.own and header.get(key) != value:
                 raise InputError(
                     f"{path}: made for another {key} ({str(header.get(key))[:12]}, here {value[:12]}); "
-                    "compute them anew with python -m train.precompute, or give the file they were made for"
+                    "compute them for these data, views and teacher, or give the file that was made for them"
                 )
-        # One process checks, and all end if it finds something.
+        # One process checks for all: if it raises, the run ends.
         self.digest = self._check(header.get(DIGEST)) if is_main_process() else None
 
     def _check(self, expected: str | None) -> str:
@@ -134,18 +135,18 @@ class TeacherLogits:
                     "expected finite logits (before softmax)"
                 )
         if not self.own and expected != digest.hexdigest():
-            raise InputError(f"{self.path}: damaged, its SHA-256 is another; remove it, and it is computed again")
+            raise InputError(f"{self.path}: damaged (its SHA-256 differs); remove it, and it is computed again")
         return f"{self._logits.dtype} {list(self._logits.shape)} {digest.hexdigest()}"
 
     def view(self, k: int) -> np.ndarray:
-        """Logits of view k (of the only view, where there is one), `[N, C]` or `[N, T, C]`, in the file's dtype.
+        """Logits of view k, or of the only view, `[N, C]` or `[N, T, C]`, in the file's dtype.
 
-        Of a safetensors file only those rows are read that are used.
+        From a safetensors file only the rows that are used are read.
         """
         return self._logits[k % self.views]
 
     def accuracy(self, labels: np.ndarray) -> float:
-        """Share of the training labels `[N]` that view 0 gets right (mean logits over timesteps)."""
+        """Accuracy of view 0 on the training labels `[N]`, from the mean logits over timesteps."""
         logits = np.asarray(self.view(0), np.float32)
         if logits.ndim == 3:
             logits = logits.mean(1)
@@ -153,14 +154,14 @@ class TeacherLogits:
 
 
 def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """The logits, memory-mapped where that can be, and the header's fingerprints."""
+    """The logits, memory-mapped if possible, and the header's fingerprints."""
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
     try:
         if path.suffix == ".npz":
             with path.open("rb") as stream:
                 if not is_zipfile(path):
-                    raise ValueError("expected an .npz archive, as of np.savez")
+                    raise ValueError("expected an .npz archive, as np.savez writes it")
                 logits = np.load(stream, allow_pickle=False)["logits"]
             _check_dtype(path, str(logits.dtype))
             return logits, {}
@@ -177,7 +178,7 @@ def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except KeyError as error:
-        raise InputError(f"{path}: expected the key logits, found none of that name") from error
+        raise InputError(f"{path}: expected the key logits, which is not there") from error
     except (OSError, ValueError, BadZipFile, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
