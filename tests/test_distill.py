@@ -374,3 +374,10 @@ def test_two_runs_cannot_share_a_directory(workplace, capsys):
         process.communicate()
     with locked(workplace / "held", wait=False):  # the lock went with its process
         pass
+
+
+@pytest.mark.slow
+def test_a_profile_of_a_few_steps_leaves_the_run_as_it_is(run, workplace):
+    distilled = programs.distill(**KEYWORDS, out="profiled", profile="profile")
+    assert list((workplace / "profile").rglob("perfetto_trace.json.gz"))
+    assert distilled.summary["params_digest"] == read(run / "summary.json")["params_digest"]

@@ -21,14 +21,14 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.parallel.processes import is_main_process, max_across_processes, wait_for_all
 
 if TYPE_CHECKING:
-    from sealkd_jax.programs.options import DistillProgramOptions, ProcessOptions, TeacherProgramOptions
+    from sealkd_jax.programs.options import PrecomputeOptions, ProcessOptions, TeacherProgramOptions
 
 MEET = 300  # seconds within which all processes must have started
 HEARTBEAT = 20  # seconds after which a silent process counts as lost
 GRACE = 5  # seconds that a failing process leaves the others to report the same failure
 
 
-def join(options: "DistillProgramOptions | TeacherProgramOptions") -> None:
+def join(options: "PrecomputeOptions | TeacherProgramOptions") -> None:
     """Connect this process with the others of its run, if there are any, before JAX computes anything.
 
     A later run in the same process keeps the connection.
@@ -113,7 +113,7 @@ def _may_be_several() -> bool:
     return slurm or (tpu and (hosts is None or "," in hosts))
 
 
-def _check_same(options: "DistillProgramOptions | TeacherProgramOptions") -> None:
+def _check_same(options: "PrecomputeOptions | TeacherProgramOptions") -> None:
     """Refuse options that differ between the processes."""
     same = replace(options, coordinator=None, num_processes=None, process_id=None, data_dir=None)
     digest = zlib.crc32(repr(same).encode()) // 2  # fits into an int32

@@ -56,6 +56,14 @@ class WatchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProfileOptions:
+    """Where the time of a step goes."""
+
+    profile: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Write a trace of a few training steps, which TensorBoard or Perfetto opens, before training."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodOptions:
     """The distillation loss."""
 
@@ -221,7 +229,12 @@ class DistillOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillProgramOptions(DistillOptions, ProcessOptions):
+class PrecomputeOptions(DistillOptions, ProcessOptions):
+    """A student whose teacher's logits are computed, and the process that does it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillProgramOptions(PrecomputeOptions, ProfileOptions):
     """A student, and the process that trains it."""
 
 
@@ -277,7 +290,7 @@ class PrepareOptions:
 
 
 GROUPS: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("the run", (OutOptions, SeedOptions, WatchOptions)),
+    ("the run", (OutOptions, SeedOptions, WatchOptions, ProfileOptions)),
     ("the method", (MethodOptions,)),
     ("the student", (StudentOptions,)),
     ("the teacher", (TeacherNetworkOptions, TeacherLogitsOptions)),

@@ -30,7 +30,7 @@ from sealkd_jax.programs.results import save_results
 from sealkd_jax.programs.runs import check_out, make_config
 from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
 from sealkd_jax.report import write_report
-from sealkd_jax.training import train
+from sealkd_jax.training import profile_steps, train
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
             if is_main_process():
                 write_json(out / "config.json", config)
             print_table(options, _layers(plan.network, dataset))
+            if chosen.profile is not None:
+                profile_steps(plan, dataset, parallel, chosen.profile, teacher_logits=teacher_logits)
+                emit(options, "profile", {"path": str(chosen.profile)}, f"Profile: {chosen.profile}")
             with progress("student", options.epochs, options, out) as show:
                 trained = train(
                     plan,

@@ -15,7 +15,7 @@ from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import warn_of_unused_gpu
-from sealkd_jax.programs.options import DistillProgramOptions
+from sealkd_jax.programs.options import PrecomputeOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit
 from sealkd_jax.programs.teachers import obtain_logits, pick_teacher
@@ -46,20 +46,20 @@ def precompute(preset: str = DEFAULT, **options: Any) -> Precomputed:
     Raises:
         InputError: for an option that does not exist, or a value that it does not take.
     """
-    return _precompute(preset, choose(DistillProgramOptions, preset, options))
+    return _precompute(preset, choose(PrecomputeOptions, preset, options))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print where the logits are, and their accuracy."""
     description = "Compute a teacher's logits for a student; the options are those of the student's run."
-    preset, options = parse(DistillProgramOptions, description, argv, "precompute")
+    preset, options = parse(PrecomputeOptions, description, argv, "precompute")
     found = _precompute(preset, options)
     facts = {"path": str(found.path), "views": found.views, "train_accuracy": found.accuracy}
     words = f"{found.path}: {found.views} views, accuracy {found.accuracy:.2%} on the training labels"
     emit(options, "result", facts, words)
 
 
-def _precompute(preset: str, options: DistillProgramOptions) -> Precomputed:
+def _precompute(preset: str, options: PrecomputeOptions) -> Precomputed:
     if options.teacher_logits is not None:
         raise InputError(f"--teacher-logits {options.teacher_logits}: these are logits already; give a --teacher")
     join(options)
