@@ -20,6 +20,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # for the programs that tests
 import jax
 import pytest
 
+collect_ignore = ["helpers/torch_reference.py"]  # needs PyTorch
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)  # a test seldom compiles what another has
 

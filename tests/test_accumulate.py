@@ -78,6 +78,7 @@ def test_every_example_is_in_one_part_and_every_device_has_its_share_of_each():
     assert microbatches(Batch(still, labels, None), 4).teacher_logits is None
 
 
+@pytest.mark.slow
 def test_parts_on_two_devices_are_those_on_one(float64, tmp_path):
     """BatchNorm sees the same small batches, wherever they lie."""
     plan = replace(make_plan(), network=make_network(dtype=jnp.float64, param_dtype=jnp.float64), accumulate=2)

@@ -96,7 +96,7 @@ DATASETS["stripes"] = Source(lambda request: load_stripes())
     },
     "averaged weights": {
         "training/optimizer.py": (
-            r"return (optax\.adamw\(.*\))",
+            r"return (optax\.GradientTransformation\(adamw.*\))",
             r"return optax.chain(\1, average_weights(1.0))",
             """
 def average_weights(decay):

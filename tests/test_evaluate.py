@@ -182,7 +182,7 @@ def test_what_is_no_finished_run_is_named(run, tmp_path, capsys):
         predictions.write_bytes(damaged)
         assert "damaged: " in said(run)
     np.savez(predictions, logits=np.zeros((2, 4, 2), np.float32), labels=np.zeros(3, int))
-    assert "damaged: labels: expected shape" in said(run)
+    assert "damaged: labels: expected class indices of shape" in said(run)
     predictions.write_bytes(whole)
     old = json.loads(summary.read_text())
     del old["energy"]

@@ -139,6 +139,7 @@ def test_a_folder_that_vanishes_while_it_is_read_is_named(flowers):
         list(stream(train, np.arange(len(train.labels)), 2))
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_streamed_pictures(flowers, tmp_path, monkeypatch, capsys):
     """Pure red against pure green-and-red is learned by anything that sees pixels and labels in the same order."""
     monkeypatch.chdir(tmp_path)
@@ -161,6 +162,7 @@ def test_a_student_learns_from_streamed_pictures(flowers, tmp_path, monkeypatch,
     assert "100.00%" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_presets_cutout_is_half_of_small_pictures_too(flowers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     preset = PRESETS["imagenet"]

@@ -66,6 +66,7 @@ def test_neurons_take_the_place_of_relu_and_add_no_parameters(name, size, like):
     assert parameters(shapes(create_student(name, 10), size)) == parameters(shapes(create_teacher(like, 10), size))
 
 
+@pytest.mark.slow
 def test_compiled_as_a_whole_a_network_in_bfloat16_gives_what_it_gives_step_by_step():
     """With jaxlib 0.11.2 the logits were NaN."""
     network = create_teacher("resnet18", 10, width=0.1, precision="bfloat16")

@@ -71,6 +71,7 @@ def test_quickstart_distils_and_shows_every_plot(execute, tmp_path):
     assert card["accuracy"]["test"] == summary["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_inside_seal_kd_says_what_its_text_says(execute):
     """Its own cells compare the losses with what is computed by hand, and fail where they differ."""
     said, pictures = execute("inside_seal_kd")

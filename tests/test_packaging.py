@@ -106,6 +106,7 @@ def check_run(place):
 TINY = ("distill", "--epochs", "1", "--student", "spiking-mlp", "--timesteps", "2", "--devices", "1", "--out", "run")
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_distils_in_any_directory(built, tmp_path):
     """With the packages of the environment that runs the tests, but not its own sealkd_jax."""
     run("-m", "venv", "--without-pip", tmp_path / "environment")

@@ -82,6 +82,7 @@ def student_of_a_quick_teacher(arguments: list[str], teacher_arguments: list[str
     return json.loads(Path("run/summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_cifar_preset_runs_on_ones_own_images(own_images):
     summary = student_of_a_quick_teacher(
         ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20"]
@@ -91,6 +92,7 @@ def test_the_cifar_preset_runs_on_ones_own_images(own_images):
     assert config["augment"] == "crop(4) | flip | autoaugment(cifar10) | cutout(16)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sees", ["mean", "each"])
 def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch, real_data):
     monkeypatch.chdir(tmp_path)
@@ -105,6 +107,7 @@ def test_nmnist_runs_from_recordings_to_the_report(sees, tmp_path, monkeypatch, 
     assert logits.view(1).shape == ((810, 10) if sees == "mean" else (810, 3, 10))
 
 
+@pytest.mark.slow
 def test_dvs_gesture_runs_on_six_clips(tmp_path, monkeypatch, real_data):
     monkeypatch.chdir(tmp_path)
     with np.load(real_data / "dvs_gesture_6.npz") as clips:

@@ -44,6 +44,7 @@ def read(path, **kwargs):
     return TeacherLogits(path, **{"examples": N, "classes": C, "timesteps": T, "views": 4} | kwargs)
 
 
+@pytest.mark.slow
 def test_views_on_disk_equal_an_online_teacher(tmp_path):
     """Bit for bit, where the compiler rounds a computation alike in two programs: jax 0.10's does on a CPU.
 

@@ -20,6 +20,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import iaf, lif
 
 NeuronFactory = Callable[..., "Neuron"]
+"""Makes a layer of neurons: called with `name=` inside a network, such as `partial(LIF, decay=0.5)`."""
 
 
 class TorchParameter(NamedTuple):
