@@ -15,7 +15,7 @@ from sealkd_jax.files import read_npy_header
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 KEYS = (*NEEDED, "x_val", "y_val", "classes")
-DEFLATE = 1032  # a byte of a zip archive becomes at most so many bytes; https://zlib.net/zlib_tech.html
+DEFLATE = 1032  # most bytes that one byte of a zip archive can expand to; https://zlib.net/zlib_tech.html
 
 
 def load_npz(path: Path) -> Dataset:
