@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "command": _command(),
     }
+
+
+def describe_call(program: str, preset: str, options: Mapping[str, Any]) -> str:
+    """How a program was called as a function: what `environment` takes for its command."""
+    arguments = [repr(preset), *(f"{name}={value!r}" for name, value in options.items())]
+    return f"{program}({', '.join(arguments)})"
 
 
 def warn(message: str) -> None:

@@ -24,7 +24,7 @@ from sealkd_jax.programs.cells import Cell, cache_key, make_cells
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import describe_call, environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
@@ -58,8 +58,9 @@ def compare(preset: str = DEFAULT, **options: Any) -> Compared:
     Raises:
         InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
     """
-    call = ", ".join([repr(preset), *(f"{name}={value!r}" for name, value in options.items())])
-    return _compare(preset, choose(CompareOptions, preset, options), {"command": f"compare({call})"})
+    return _compare(
+        preset, choose(CompareOptions, preset, options), {"command": describe_call("compare", preset, options)}
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

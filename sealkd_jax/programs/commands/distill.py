@@ -21,7 +21,7 @@ from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import describe_call, environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import abstract_variables, make_plan
 from sealkd_jax.programs.presets import DEFAULT
@@ -58,8 +58,9 @@ def distill(preset: str = DEFAULT, **options: Any) -> Distilled:
     Raises:
         InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
     """
-    call = ", ".join([repr(preset), *(f"{name}={value!r}" for name, value in options.items())])
-    return _distill(preset, choose(DistillProgramOptions, preset, options), {"command": f"distill({call})"})
+    return _distill(
+        preset, choose(DistillProgramOptions, preset, options), {"command": describe_call("distill", preset, options)}
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
