@@ -35,7 +35,7 @@ PROGRAMS = [
     (distill, ["--learning-rate", "big"], "--learning-rate big: expected a number"),
     (distill, ["--neuron", "izhikevich"], "--neuron izhikevich: unknown; expected one of lif, iaf, plif"),
     (distill, ["--optimizer", "adam"], "--optimizer adam: unknown; expected one of sgd, adamw; did you mean adamw?"),
-    (distill, ["--log", "loud"], "--log loud: expected one of auto, quiet, json"),
+    (distill, ["--log", "loud"], "--log loud: unknown; expected one of auto, quiet, json"),
     (distill, ["--out"], "--out: expected one argument"),
     (compare, ["--method", "seal"], "--method: unknown option; did you mean --methods?"),
     (teacher, ["--views", "3"], "--views: unknown option"),

@@ -47,7 +47,7 @@ def test_a_command_line_and_keyword_arguments_give_the_same_options(line, keywor
         ({"learning_rate": float("nan")}, "learning_rate nan: expected a positive number"),
         ({"epochs": None}, "epochs None: expected a whole number"),
         ({"resume": "yes"}, "resume yes: expected one of True, False"),
-        ({"frame_by": "size"}, "frame_by size: expected one of time, count"),
+        ({"frame_by": "size"}, "frame_by size: unknown; expected one of time, count"),
         ({"method": "saal"}, "did you mean seal?"),
         ({"student": "spiking-cov"}, "did you mean spiking-conv?"),
         ({"coordinator": "here:1"}, "coordinator: unknown option"),
@@ -103,6 +103,7 @@ def test_the_help_fits_the_terminal_and_names_every_option_and_name(kind, column
         titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
         assert titles[:4] == ["the run", "the method", "the student", "the teacher"]
         assert titles[4:] == ["data", "augmentation", "training", "devices and processes"]
+        assert "--epochs" in text.partition("the method:")[0]  # among the most used
 
 
 def test_every_option_has_a_help(monkeypatch):

@@ -26,21 +26,26 @@ __all__ = ["compare", "distill", "evaluate", "export", "precompute", "prepare", 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    program = _naming_keywords(getattr(import_module(f"{__name__}.commands.{name}"), name))
+    program = _as_function(getattr(import_module(f"{__name__}.commands.{name}"), name))
     globals()[name] = program
     return program
 
 
-def _naming_keywords(program: Callable[..., Any]) -> Callable[..., Any]:
-    """The program with errors that name keywords, `batch_size`, instead of flags; not within a command."""
+def _as_function(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program with its call as the command that files record, and errors that name keywords instead of flags."""
+    from sealkd_jax.programs.environment import CALL
 
     @functools.wraps(program)
     def call(*args: Any, **kwargs: Any) -> Any:
+        given = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+        token = CALL.set(f"{program.__name__}({', '.join(given)})")
         try:
             return program(*args, **kwargs)
         except InputError as error:
             flag = re.compile(r"((?:sealkd|python -m) [^;,]*)|--([a-z][a-z-]*)")
             message = flag.sub(lambda match: match[1] or match[2].replace("-", "_"), str(error))
             raise InputError(message) from error
+        finally:
+            CALL.reset(token)
 
     return call

@@ -3,12 +3,10 @@
 import ast
 import logging
 import os
-import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +18,7 @@ import jax
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.programs import commands
 from sealkd_jax.programs.cluster import leave
+from sealkd_jax.programs.environment import command
 from sealkd_jax.programs.stopping import terminable
 
 
@@ -71,13 +70,6 @@ def overview() -> str:
     )
 
 
-def command(program: str) -> str:
-    """How the user starts a program: `sealkd distill`, or `python -m train.distill` from a checkout."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    from_checkout = spec is not None and spec.name.partition(".")[0] == "train"
-    return f"python -m train.{program}" if from_checkout else f"sealkd {program}"
-
-
 def run(main: Callable[[], Any]) -> None:
     """Run a program. An error that the user can mend becomes one line on stderr and exit status 2.
 
@@ -90,6 +82,8 @@ def run(main: Callable[[], Any]) -> None:
             _cache_compiled_programs()
             main()
     except InputError as error:
+        from sealkd_jax.programs.command_line import with_flag  # imports what is in the extra alone
+
         status, message = 2, f"error: {with_flag(one_line(error))}"
     except FloatingPointError as error:
         status, message = 2, f"error: {one_line(error)}"
@@ -115,16 +109,6 @@ def run(main: Callable[[], Any]) -> None:
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks."""
     return " ".join(str(error).split())
-
-
-def with_flag(message: str) -> str:
-    """`batch_size 7: …` as `--batch-size 7: …`: a message of the library begins with the name of an argument."""
-    from sealkd_jax.programs.options import DistillProgramOptions, PrepareOptions, TeacherProgramOptions
-
-    name = re.split(r"[ :]", message, maxsplit=1)[0]
-    kinds = (DistillProgramOptions, TeacherProgramOptions, PrepareOptions)
-    names = {field.name for kind in kinds for field in fields(kind)}
-    return f"--{name.replace('_', '-')}{message[len(name) :]}" if name in names else message
 
 
 def _cache_compiled_programs() -> None:

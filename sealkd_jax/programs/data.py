@@ -6,7 +6,7 @@ from typing import Any
 
 from sealkd_jax.data import DATASETS, Augmentation, Dataset, Framing, load, parse_augmentation
 from sealkd_jax.errors import InputError
-from sealkd_jax.programs.options import AugmentationOptions, DataOptions, DistillOptions
+from sealkd_jax.programs.options import DataOptions, DistillOptions, TrainingOptions
 
 FRAMES_DIR = Path("runs/frames")
 
@@ -36,7 +36,7 @@ def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:
         raise InputError(f"--train-examples: {error}") from error
 
 
-def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augmentation:
+def pick_augmentation(options: TrainingOptions, dataset: Dataset) -> Augmentation:
     """The augmentation that makes views of this data set's training examples.
 
     Raises:
@@ -46,5 +46,5 @@ def pick_augmentation(options: AugmentationOptions, dataset: Dataset) -> Augment
 
 
 def select_fields(kind: type, options: Any) -> dict[str, Any]:
-    """The values of those options that are fields of `kind`, such as `AugmentationOptions`."""
+    """The values of those options that are fields of `kind`, such as `DataOptions`."""
     return {field.name: getattr(options, field.name) for field in fields(kind)}

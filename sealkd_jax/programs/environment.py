@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sealkd_jax.parallel.processes import is_main_process
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 NVIDIA = Path("/dev/nvidia0")
+CALL: ContextVar[str] = ContextVar("CALL")  # the call of a program as a function
 
 
 def environment() -> dict[str, Any]:
@@ -32,10 +33,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def describe_call(program: str, preset: str, options: Mapping[str, Any]) -> str:
-    """How a program was called as a function: what `environment` takes for its command."""
-    arguments = [repr(preset), *(f"{name}={value!r}" for name, value in options.items())]
-    return f"{program}({', '.join(arguments)})"
+def command(program: str) -> str:
+    """How the user starts a program: `sealkd distill`, or `python -m train.distill` from a checkout."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    from_checkout = spec is not None and spec.name.partition(".")[0] == "train"
+    return f"python -m train.{program}" if from_checkout else f"sealkd {program}"
 
 
 def warn(message: str) -> None:
@@ -58,9 +60,10 @@ def warn_of_unused_gpu() -> None:
 
 
 def _command() -> str:
-    """How this process was started."""
+    """How this process, or the function that runs in it, was started."""
     program = Path(sys.argv[0]).name
-    return shlex.join([program, *sys.argv[1:]] if program == "sealkd" else ["python", *sys.orig_argv[1:]])
+    typed = shlex.join([program, *sys.argv[1:]] if program == "sealkd" else ["python", *sys.orig_argv[1:]])
+    return CALL.get(typed)
 
 
 def _commit() -> str | None:

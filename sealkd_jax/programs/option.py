@@ -64,7 +64,7 @@ class Option(NamedTuple):
     many: bool
     optional: bool
     default: Any
-    ranges: tuple[Range, ...]
+    range: Range | None
     names: Names | None
     spelling: Spelling
     help: str
@@ -73,11 +73,6 @@ class Option(NamedTuple):
     def flags(self) -> tuple[str, ...]:
         """The flags of the command line; the first stands in messages."""
         return self.spelling.flags or ("--" + self.name.replace("_", "-"),)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The only values, where there are few."""
-        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     def read(self, given: Any) -> Any:
         """The value that a text, or several, of a command line stand for. A value of the right type stands for itself.
@@ -98,7 +93,7 @@ class Option(NamedTuple):
         try:
             return read_as(self.kind, text)
         except ValueError as error:
-            raise self.refuse(given, str(error)) from error
+            raise InputError(f"{self.name} {given}: expected {error}") from error
 
     def check(self, value: Any) -> None:
         """Check the range of a value, or of each of several, and whether its name is known.
@@ -107,30 +102,26 @@ class Option(NamedTuple):
             InputError: for another one.
         """
         each = [one for one in (value if self.many else [value]) if one is not None]
-        for expected, holds in self.ranges:
-            if not all(map(holds, each)):
-                raise self.refuse(" ".join(map(str, value)) if self.many else value, expected)
+        if self.range and not all(map(self.range.holds, each)):
+            given = " ".join(map(str, value)) if self.many else value
+            raise InputError(f"{self.name} {given}: expected {self.range.expected}")
         if self.names and not self.names.open:
             for one in each:
                 if one not in (known := list(self.names.known)):
-                    raise self.refuse(one, f"one of {', '.join(known)}{did_you_mean(one, known)}", "unknown; ")
-
-    def refuse(self, given: Any, expected: str, why: str = "") -> InputError:
-        """The error for a value that does not fit."""
-        return InputError(f"{self.name} {given}: {why}expected {expected}")
+                    expected = f"{', '.join(known)}{did_you_mean(one, known)}"
+                    raise InputError(f"{self.name} {one}: unknown; expected one of {expected}")
 
 
-def read_as(kind: Any, text: str) -> Any:
-    """A text as a value of a type, which may be a `Literal`.
+def read_as(kind: type, text: str) -> Any:
+    """A text as a value of a type.
 
     Raises:
         ValueError: if it is none; its message says what was expected.
     """
-    if kind is bool or get_origin(kind) is Literal:
-        values: dict[str, Any] = {str(value): value for value in get_args(kind) or (True, False)}
-        if text not in values:
-            raise ValueError(f"one of {', '.join(values)}{did_you_mean(text, values)}")
-        return values[text]
+    if kind is bool:
+        if text not in ("True", "False"):
+            raise ValueError("one of True, False")
+        return text == "True"
     try:
         return kind(text)
     except ValueError as error:
@@ -142,33 +133,26 @@ def _listed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def options_of(kind: type) -> dict[str, Option]:
-    """The options that a dataclass declares, by the name of their field."""
-    return _options_of(kind)
-
-
 @cache
-def _options_of(kind: Any) -> dict[str, Option]:
+def options_of(kind: Any) -> dict[str, Option]:
+    """The options that a dataclass declares, by the name of their field."""
     hints, helps = get_type_hints(kind, include_extras=True), _docstrings(kind)
     found = {}
     for field in fields(kind):
-        hint, notes = hints[field.name], list[Any]()
+        hint, notes = hints[field.name], ()
         if get_origin(hint) is Annotated:
             hint, *notes = get_args(hint)
-        alternatives = get_args(hint) if NoneType in get_args(hint) else ()
-        if alternatives:
-            (hint,) = (each for each in alternatives if each is not NoneType)
-        many = get_origin(hint) is tuple
+        if optional := NoneType in get_args(hint):
+            (hint,) = set(get_args(hint)) - {NoneType}
+        if many := get_origin(hint) is tuple:
+            hint = get_args(hint)[0]
+        if get_origin(hint) is Literal:
+            hint, notes = str, [*notes, Names(get_args(hint))]
+        note: dict[type, Any] = {type(note): note for note in notes}
+        names, spelling = note.get(Names), note.get(Spelling, Spelling())
+        help = helps.get(field.name, "")
         found[field.name] = Option(
-            name=field.name,
-            kind=get_args(hint)[0] if many else hint,
-            many=many,
-            optional=bool(alternatives),
-            default=field.default,
-            ranges=tuple(note for note in notes if isinstance(note, Range)),
-            names=next((note for note in notes if isinstance(note, Names)), None),
-            spelling=next((note for note in notes if isinstance(note, Spelling)), Spelling()),
-            help=helps.get(field.name, ""),
+            field.name, hint, many, optional, field.default, note.get(Range), names, spelling, help
         )
     return found
 

@@ -1,6 +1,6 @@
 """The options of the programs, as dataclasses. Each field has its type, its range and, below it, its help.
 
-A class is one group of options, see `GROUPS`; those at the end put together what a program takes.
+`GROUPS` says where an option stands in `--help`.
 """
 
 from dataclasses import dataclass
@@ -27,24 +27,6 @@ from sealkd_jax.training.optimizer import OPTIMIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutOptions:
-    """Where a run is kept."""
-
-    out: Annotated[Path | None, Spelling(metavar="DIR")] = None
-    """Directory of the run; runs/PRESET-METHOD-sSEED if not given."""
-    resume: bool = False
-    """Continue the run in --out, or start it if nothing is there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedOptions:
-    """What is random in a run."""
-
-    seed: Annotated[int, SEED] = 0
-    """Seed of the initial parameters and of the order of the examples."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class WatchOptions:
     """What a program shows of its work. Nothing that it computes depends on it."""
 
@@ -53,64 +35,6 @@ class WatchOptions:
     line on stdout."""
     tensorboard: bool = False
     """Write losses, accuracies and firing rates of each epoch for TensorBoard into the run's directory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileOptions:
-    """Where the time of a step goes."""
-
-    profile: Annotated[Path | None, Spelling(metavar="DIR")] = None
-    """Write a trace of a few training steps, which TensorBoard or Perfetto opens, before training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodOptions:
-    """The distillation loss."""
-
-    method: Annotated[str, Names(METHODS)] = "seal"
-    """Loss of the student."""
-    hyper: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE")] = ()
-    """Hyper-parameters of the method, such as alpha=0.6 temperature=3; `sealkd methods NAME` lists them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentOptions:
-    """The spiking network."""
-
-    student: Annotated[str, Names(STUDENTS)]
-    """Spiking network."""
-    timesteps: Annotated[int, at_least(1)] = 4
-    """T, the number of timesteps. A recording of events becomes T frames."""
-    neuron: Annotated[str, Names(NEURONS)] = "lif"
-    """lif: leaky integrate-and-fire. iaf: without the leak. plif: with a learned leak."""
-    decay: Annotated[float, INNER_FRACTION] = 0.5
-    """Fraction of the membrane that a timestep keeps."""
-    width: Annotated[float, POSITIVE] = 1.0
-    """Factor on the number of features of every layer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherNetworkOptions:
-    """The ANN teacher."""
-
-    teacher: Annotated[str, Names(TEACHERS, open=True)]
-    """Network of the teacher, or the directory of a trained teacher or of a finished student."""
-    teacher_width: Annotated[float, POSITIVE] = 1.0
-    """Factor on the number of features of every layer; a directory's teacher keeps its own."""
-    teacher_sees: Annotated[str, Names(FRAME_MODES)] = "mean"
-    """mean: the teacher sees the mean frame of a recording. each: it sees every frame and gives logits per timestep."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherLogitsOptions:
-    """What a student learns from besides the labels."""
-
-    teacher_logits: Annotated[Path | None, Spelling(metavar="FILE")] = None
-    """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [N,C], [K,N,C] or [K,N,T,C]."""
-    views: Annotated[int, at_least(1)]
-    """K, the number of augmented views of the training split. Epoch e shows view e mod K; view 0 is not augmented."""
-    view_seed: Annotated[int, SEED] = 0
-    """Seed of the views. Runs that differ in --seed share the views and so the teacher's logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,61 +60,6 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationOptions:
-    """How a view of a training example is made."""
-
-    augment: Annotated[str, Names(STEPS, open=True), Spelling(metavar="STEPS")] = "none"
-    """Steps in the order in which they are applied, such as "crop(4) | flip | cutout(16)"; none leaves images as they
-    are."""
-
-    def __post_init__(self) -> None:
-        # One spelling, so that spaces change no fingerprint and a run can be resumed.
-        object.__setattr__(self, "augment", canonical_augmentation(self.augment))
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizationOptions:
-    """How a network is trained."""
-
-    epochs: Annotated[int, at_least(1)]
-    """Passes over the training split."""
-    batch_size: Annotated[int, at_least(1)]
-    """Examples per step, over all devices."""
-    optimizer: Annotated[str, Names(OPTIMIZERS)]
-    """sgd has momentum 0.9."""
-    learning_rate: Annotated[float, POSITIVE]
-    """Learning rate after the warm-up; it falls to 0 along a cosine."""
-    weight_decay: Annotated[float, NOT_NEGATIVE]
-    """Weight decay of the kernels."""
-    warmup_epochs: Annotated[int, at_least(0)] = 0
-    """Epochs over which the learning rate rises from 0; fewer if --epochs leaves no room."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepOptions:
-    """How a student's step takes its batch."""
-
-    train_examples: Annotated[int | None, at_least(1)] = None
-    """Number of training examples that the student learns from, a fixed subset; all if not given."""
-    accumulate: Annotated[int, at_least(1)] = 1
-    """Number of microbatches per step, to save memory; BatchNorm sees the microbatches."""
-    remat: Annotated[str, Names(REMAT)] = "none"
-    """What the backward pass recomputes to save memory: nothing, all but the spikes, or whole blocks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceOptions:
-    """What a run computes on."""
-
-    devices: int | None = None
-    """Number of devices, over all processes; all if not given."""
-    precision: Annotated[str, Names(PRECISIONS)] = "float32"
-    """Type of the activations; parameters, membranes and losses are at least float32."""
-    parallel: Annotated[str, Names(PARALLEL)] = "jit"
-    """How a step is spread over the devices: jit with a sharded batch, or pmap."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProcessOptions:
     """One of several processes of one run. Under SLURM and on Cloud TPU they find one another without these."""
 
@@ -203,29 +72,85 @@ class ProcessOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(SeedOptions, WatchOptions, DataOptions, AugmentationOptions, OptimizationOptions, DeviceOptions):
+class TrainingOptions(WatchOptions, DataOptions):
     """What training a teacher and training a student have in common."""
+
+    teacher: Annotated[str, Names(TEACHERS, open=True)]
+    """Network of the teacher, or the directory of a trained teacher or of a finished student."""
+    teacher_width: Annotated[float, POSITIVE] = 1.0
+    """Factor on the number of features of every layer; a directory's teacher keeps its own."""
+    teacher_sees: Annotated[str, Names(FRAME_MODES)] = "mean"
+    """mean: the teacher sees the mean frame of a recording. each: it sees every frame and gives logits per timestep."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of the initial parameters and of the order of the examples."""
+    augment: Annotated[str, Names(STEPS, open=True), Spelling(metavar="STEPS")] = "none"
+    """Steps in the order in which they are applied, such as "crop(4) | flip | cutout(16)"; none leaves images as they
+    are."""
+    epochs: Annotated[int, at_least(1)]
+    """Passes over the training split."""
+    batch_size: Annotated[int, at_least(1)]
+    """Examples per step, over all devices."""
+    optimizer: Annotated[str, Names(OPTIMIZERS)]
+    """sgd has momentum 0.9."""
+    learning_rate: Annotated[float, POSITIVE]
+    """Learning rate after the warm-up; it falls to 0 along a cosine."""
+    weight_decay: Annotated[float, NOT_NEGATIVE]
+    """Weight decay of the kernels."""
+    warmup_epochs: Annotated[int, at_least(0)] = 0
+    """Epochs over which the learning rate rises from 0; fewer if --epochs leaves no room."""
+    devices: int | None = None
+    """Number of devices, over all processes; all if not given."""
+    precision: Annotated[str, Names(PRECISIONS)] = "float32"
+    """Type of the activations; parameters, membranes and losses are at least float32."""
+    parallel: Annotated[str, Names(PARALLEL)] = "jit"
+    """How a step is spread over the devices: jit with a sharded batch, or pmap."""
+
+    def __post_init__(self) -> None:
+        # One spelling, so that spaces change no fingerprint and a run can be resumed.
+        object.__setattr__(self, "augment", canonical_augmentation(self.augment))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherOptions(TeacherNetworkOptions, TrainingOptions):
+class TeacherOptions(TrainingOptions):
     """An ANN teacher and how it is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillOptions(
-    OutOptions,
-    MethodOptions,
-    StudentOptions,
-    TeacherNetworkOptions,
-    TeacherLogitsOptions,
-    StepOptions,
-    TrainingOptions,
-):
+class DistillOptions(TrainingOptions):
     """A spiking student and how it is distilled."""
 
+    out: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Directory of the run; runs/PRESET-METHOD-sSEED if not given."""
+    resume: bool = False
+    """Continue the run in --out, or start it if nothing is there."""
+    method: Annotated[str, Names(METHODS)] = "seal"
+    """Loss of the student."""
+    hyper: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE")] = ()
+    """Hyper-parameters of the method, such as alpha=0.6 temperature=3; `sealkd methods NAME` lists them."""
+    student: Annotated[str, Names(STUDENTS)]
+    """Spiking network."""
+    timesteps: Annotated[int, at_least(1)] = 4
+    """T, the number of timesteps. A recording of events becomes T frames."""
+    neuron: Annotated[str, Names(NEURONS)] = "lif"
+    """lif: leaky integrate-and-fire. iaf: without the leak. plif: with a learned leak."""
+    decay: Annotated[float, INNER_FRACTION] = 0.5
+    """Fraction of the membrane that a timestep keeps."""
+    width: Annotated[float, POSITIVE] = 1.0
+    """Factor on the number of features of every layer."""
+    teacher_logits: Annotated[Path | None, Spelling(metavar="FILE")] = None
+    """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [N,C], [K,N,C] or [K,N,T,C]."""
+    views: Annotated[int, at_least(1)]
+    """K, the number of augmented views of the training split. Epoch e shows view e mod K; view 0 is not augmented."""
+    view_seed: Annotated[int, SEED] = 0
+    """Seed of the views. Runs that differ in --seed share the views and so the teacher's logits."""
     epochs: Annotated[int, at_least(1)]
     """Passes over the training split. A teacher that is trained for the student has the preset's own number."""
+    train_examples: Annotated[int | None, at_least(1)] = None
+    """Number of training examples that the student learns from, a fixed subset; all if not given."""
+    accumulate: Annotated[int, at_least(1)] = 1
+    """Number of microbatches per step, to save memory; BatchNorm sees the microbatches."""
+    remat: Annotated[str, Names(REMAT)] = "none"
+    """What the backward pass recomputes to save memory: nothing, all but the spikes, or whole blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +159,11 @@ class PrecomputeOptions(DistillOptions, ProcessOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillProgramOptions(PrecomputeOptions, ProfileOptions):
+class DistillProgramOptions(PrecomputeOptions):
     """A student, and the process that trains it."""
+
+    profile: Annotated[Path | None, Spelling(metavar="DIR")] = None
+    """Write a trace of a few training steps, which TensorBoard or Perfetto opens, before training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,17 +217,17 @@ class PrepareOptions:
     """For images: a directory with the official archives, under their own names, in place of a download."""
 
 
-GROUPS: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("the run", (OutOptions, SeedOptions, WatchOptions, ProfileOptions)),
-    ("the method", (MethodOptions,)),
-    ("the student", (StudentOptions,)),
-    ("the teacher", (TeacherNetworkOptions, TeacherLogitsOptions)),
-    ("data", (DataOptions,)),
-    ("augmentation", (AugmentationOptions,)),
-    ("training", (OptimizationOptions, StepOptions)),
-    ("devices and processes", (DeviceOptions, ProcessOptions)),
-)
-"""The groups of `--help`. An option that several classes declare stands in the first of them."""
+GROUPS = {
+    "the run": "methods seeds sweep epochs seed out resume seeds_at_once log tensorboard profile",
+    "the method": "method hyper",
+    "the student": "student timesteps neuron decay width",
+    "the teacher": "teacher weights scale evaluate teacher_width teacher_sees teacher_logits views view_seed",
+    "data": "dataset data_dir train_examples stream image_size frame_by frame_size on_bad_recording",
+    "augmentation": "augment",
+    "training": "batch_size optimizer learning_rate weight_decay warmup_epochs accumulate remat",
+    "devices and processes": "devices precision parallel coordinator num_processes process_id",
+}
+"""The options of each group of `--help`, the most used first."""
 
 
 class Preset(NamedTuple):

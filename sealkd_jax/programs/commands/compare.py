@@ -24,7 +24,7 @@ from sealkd_jax.programs.cells import Cell, cache_key, make_cells
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.environment import describe_call, environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
@@ -58,24 +58,22 @@ def compare(preset: str = DEFAULT, **options: Any) -> Compared:
     Raises:
         InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
     """
-    return _compare(
-        preset, choose(CompareOptions, preset, options), {"command": describe_call("compare", preset, options)}
-    )
+    return _compare(preset, choose(CompareOptions, preset, options))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table, and where numbers and report are."""
     started = time.perf_counter()
     preset, options = parse(CompareOptions, "Compare methods.", argv, "compare")
-    found = _compare(preset, options, {})
+    found = _compare(preset, options)
     report, numbers = found.directory / "report.html", found.directory / "comparison.csv"
     words = f"{time.perf_counter() - started:.0f} s in all. Numbers: {numbers}. Report: {report}"
     result = found.comparison | {"report": str(report)}
     emit(options, "result", result, comparison_table(found.comparison), words)
 
 
-def _compare(preset: str, options: CompareOptions, command: dict[str, str]) -> Compared:
-    """The whole comparison. `command` replaces the one by which this process was started."""
+def _compare(preset: str, options: CompareOptions) -> Compared:
+    """The whole comparison."""
     options = replace(options, stream=False)  # seeds that train side by side have the data on the device
     if options.seed + options.seeds > 2**32:
         raise InputError(f"--seeds {options.seeds}: from --seed {options.seed} on, the last would be above 2**32 - 1")
@@ -94,7 +92,7 @@ def _compare(preset: str, options: CompareOptions, command: dict[str, str]) -> C
         for cell in cells:  # before the progress bar, and refused before anything is written
             _teacher_logits(cell, teacher, dataset)
         with locked(out, wait=False):
-            started = environment() | command
+            started = environment()
             write_json(out / "config.json", {"options": options_as_json(preset, options)} | started)
             results = run_cells(out, cells, options, teacher, dataset)
             rows = make_rows(cells, results)

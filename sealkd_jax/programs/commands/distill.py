@@ -21,7 +21,7 @@ from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.environment import describe_call, environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import abstract_variables, make_plan
 from sealkd_jax.programs.presets import DEFAULT
@@ -58,9 +58,7 @@ def distill(preset: str = DEFAULT, **options: Any) -> Distilled:
     Raises:
         InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
     """
-    return _distill(
-        preset, choose(DistillProgramOptions, preset, options), {"command": describe_call("distill", preset, options)}
-    )
+    return _distill(preset, choose(DistillProgramOptions, preset, options))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,15 +66,15 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     about = "Distil a spiking student from an ANN teacher."
     preset, options = parse(DistillProgramOptions, about, argv, "distill")
-    run = _distill(preset, options, {})
+    run = _distill(preset, options)
     report, seconds = run.directory / "report.html", time.perf_counter() - started
     since = " since it was resumed" if options.resume else " in all"
     words = f"{seconds:.0f} s{since}. Report: {report}"
     emit(options, "result", run.summary | {"report": str(report)}, _table(run.summary), words)
 
 
-def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]) -> Distilled:
-    """The whole job. `command` replaces the one by which this process was started."""
+def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
+    """The whole job."""
     join(chosen)
     options = as_kind(DistillOptions, chosen)
     out = options.out or Path("runs") / f"{preset}-{options.method}-s{options.seed}"
@@ -100,7 +98,7 @@ def _distill(preset: str, chosen: DistillProgramOptions, command: dict[str, str]
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher.digest if teacher else None
         with lock_across_processes(out, wait=False):
-            started = environment() | command
+            started = environment()
             config = (
                 make_config(out, preset, options, source, whole.fingerprint, started) if is_main_process() else None
             )

@@ -16,8 +16,8 @@ from rich.table import Table
 from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
 from sealkd_jax.errors import InputError
 from sealkd_jax.plots.energy import joules
-from sealkd_jax.programs.cli import command
 from sealkd_jax.programs.command_line import read_options
+from sealkd_jax.programs.environment import command
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.programs.runs import is_comparison
 from sealkd_jax.report.predictions import sta_knobs
