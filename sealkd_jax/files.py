@@ -1,11 +1,18 @@
-"""Files that are complete or absent, and directories that only one process writes to."""
+"""Files that are complete or absent, and directories that only one process writes to.
 
+A directory may come from somebody else. No symbolic link in it makes us write to, or empty, a file elsewhere, and no
+pipe or device in it is read.
+"""
+
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,22 +35,66 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to. It becomes `path` if the block succeeds and is removed if it fails."""
+    """An empty temporary file to write to. It becomes `path` if the block succeeds and is removed if it fails.
+
+    The block may open it by its name: it is a new file, whatever had this name before.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with naming(path):
+            partial.unlink(missing_ok=True)  # left by a kill, or a link to a file elsewhere
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
             yield partial
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it hides no error of the block
+            partial.unlink(missing_ok=True)
+
+
+def make_directory(path: Path) -> Path:
+    """Creates a directory within that of a run, unless it is there.
+
+    Raises:
+        InputError: if it is a symbolic link.
+    """
+    path.mkdir(exist_ok=True)
+    refuse_link(path)
+    return path
+
+
+def refuse_link(path: Path) -> None:
+    """Raises an `InputError` if the path is a symbolic link."""
+    if path.is_symlink():
+        raise InputError(f"{path}: a symbolic link, which is not followed; remove it, or choose another directory")
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a regular file for reading.
+
+    Raises:
+        OSError: if it cannot be opened, or is a pipe or a device, which could be read for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file of any size, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def printable(text: str) -> str:
+    """The text with a mark for each character that a terminal would obey or that cannot be written as UTF-8."""
+    return "".join("�" if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+
+
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, direction of writing, halves of UTF-16, ends of lines
 
 
 def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -83,16 +134,21 @@ def locked(directory: Path, *, wait: bool) -> Iterator[None]:
     """Creates `directory` and locks it for this process. The lock ends with the process, even if it is killed.
 
     Raises:
-        InputError: if the directory is not writable, or another process holds the lock and `wait` is False.
+        InputError: if the directory is not writable, its `.lock` is a symbolic link, or another process holds the
+            lock and `wait` is False.
     """
+    path = directory / ".lock"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
+        refuse_link(path)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise InputError(f"{directory}: cannot be written to: {error.strerror}") from error
-    with lock:
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise InputError(f"{directory}: another process is writing to it; choose another directory") from error
         yield
+    finally:
+        os.close(lock)

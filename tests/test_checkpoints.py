@@ -1,9 +1,12 @@
 """Checkpoints: what is kept, what damage does to them, and other numbers of devices than they were written on."""
 
+import errno
 import json
+import os
 import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +14,12 @@ import numpy as np
 import pytest
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import write_json
+from sealkd_jax.files import printable, write_json
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import params_digest, train
 from sealkd_jax.training.checkpoints import Checkpoints
 from tests.helpers.devices import first_devices
+from tests.helpers.programs import contents
 from tests.helpers.small_training import Interrupted, make_dataset, make_network, make_plan, one_device
 
 RECORDS = [{"epoch": epoch, "val_accuracy": score} for epoch, score in enumerate((0.5, 0.9, 0.9, 0.1, 0.3, 0.2), 1)]
@@ -227,3 +231,95 @@ def test_a_checkpoint_of_another_network_is_named(written):
         for like in others:
             with pytest.raises(InputError, match=r"c/1: not a checkpoint of this network and optimiser"):
                 checkpoints.restore(1, like)
+
+
+# ---- what is not damage: rights, hiccups of a disk, odd names, links
+
+
+def unreadable(path, monkeypatch, error):
+    """Makes opening that file fail for this process: a user without rights, or a disk that fails now."""
+    real = os.open
+
+    def fail(name, *arguments, **options):
+        if Path(os.fsdecode(name)) == path:
+            raise OSError(error, os.strerror(error), str(path))
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["manifest.json", "state/_METADATA"])
+def test_what_cannot_be_read_now_is_neither_removed_nor_trained_again(tmp_path, monkeypatch, name, error):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch in (1, 2):
+            checkpoints.save(STATE, RECORDS[:epoch])
+    before = contents(tmp_path)
+    with monkeypatch.context() as patch, Checkpoints(tmp_path / "c") as checkpoints:
+        unreadable(tmp_path / "c" / "2" / name, patch, error)
+        with pytest.raises(InputError, match=rf"c/2/{name}: cannot be read now \({os.strerror(error)}\)"):
+            checkpoints.restore_newest(STATE, pytest.fail)
+    assert contents(tmp_path) == before
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.restore_newest(STATE, pytest.fail)[1] == RECORDS[:2]
+
+
+def test_a_folder_of_a_checkpoint_that_cannot_be_listed_is_no_damage(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch in (1, 2):
+            checkpoints.save(STATE, RECORDS[:epoch])
+
+    def walk(top, onerror):
+        onerror(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(top / "state")))
+        yield from ()
+
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        monkeypatch.setattr("sealkd_jax.training.checkpoints.os.walk", walk)
+        with pytest.raises(InputError, match="c/2/state: cannot be read now"):
+            checkpoints.restore_newest(STATE, pytest.fail)
+    assert (tmp_path / "c" / "2").exists()
+
+
+@pytest.mark.parametrize("name", ["sweep[1]", "a*", "what?", "a\\b", "a\nb", "\x1b[2J", "a\udc80b", "gs:", "a\u202eb"])
+@pytest.mark.parametrize("place", ["{}", "{}/run", "a/{}/b"])
+def test_a_path_that_orbax_misreads_is_refused_before_anything_is_written(tmp_path, name, place):
+    with pytest.raises(InputError, match="checkpoints cannot be kept there") as raised:
+        Checkpoints(tmp_path / place.format(name))
+    assert list(tmp_path.iterdir()) == [] and "\n" not in printable(str(raised.value))
+
+
+@pytest.mark.parametrize("name", ["ü x", "{a}", "a%20b", "#", "a'b\"", "$HOME", "~", "a:b", "..a", "a.b.partial"])
+def test_other_names_are_kept(tmp_path, name):
+    with Checkpoints(tmp_path / name / "c") as checkpoints:
+        checkpoints.save(STATE, RECORDS[:1])
+    with Checkpoints(tmp_path / name / "c") as checkpoints:
+        assert same(checkpoints.restore_newest(STATE, pytest.fail)[0])
+
+
+@pytest.mark.parametrize("link", ["c", "c/2", "c/3.orbax-checkpoint-tmp", "c/1/state", "c/1/manifest.json"])
+def test_links_in_a_directory_of_checkpoints_are_refused(written, tmp_path, link):
+    shutil.copytree(written, tmp_path / "c")
+    shutil.copytree(written, tmp_path / "elsewhere")
+    before, path = contents(tmp_path / "elsewhere"), tmp_path / link
+    if path.exists():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(
+        tmp_path / "elsewhere" / "1" / "manifest.json" if path.suffix == ".json" else tmp_path / "elsewhere"
+    )
+    with pytest.raises(InputError, match=f"{link}: a symbolic link"):
+        Checkpoints(tmp_path / "c")
+    assert contents(tmp_path / "elsewhere") == before
+
+
+def test_a_first_checkpoint_that_is_not_read_back_ends_the_run(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        read = checkpoints._manager.restore
+
+        def other(*step, args):
+            found = read(*step, args=args)
+            found.state["a"] += 1
+            return found
+
+        monkeypatch.setattr(checkpoints._manager, "restore", other)
+        with pytest.raises(InputError, match="read back otherwise"):
+            checkpoints.save(STATE, RECORDS[:1])

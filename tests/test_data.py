@@ -53,16 +53,19 @@ def test_fewer_examples_of_data_on_demand_are_the_same_and_still_on_demand():
     np.testing.assert_array_equal(streamed.train.labels, fewer.train.labels)
 
 
-def test_fingerprint_follows_every_pixel_and_label():
-    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4, dtype=np.int32)
-
-    def fingerprint(images, labels):
-        split = Split(images, labels)
-        return Dataset("x", split, split, split, tuple("abcd")).fingerprint
-
+def test_fingerprints_follow_every_pixel_label_and_name():
+    images, labels, names = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4, dtype=np.int32), tuple("abcd")
     changed = images.copy()
     changed[3, 1, 1, 0] = 1
-    assert len({fingerprint(images, labels), fingerprint(changed, labels), fingerprint(images, labels[::-1])}) == 3
+    split, others = Split(images, labels), (Split(changed, labels), Split(images, labels[::-1]))
+    one = Dataset("x", split, split, split, names)
+    other_train = [Dataset("x", other, split, split, names) for other in others]
+    other_train += [Dataset("x", split, split, split, classes) for classes in (("a", "b", "c", "e"), (*names, "e"))]
+    other_rest = [Dataset("x", split, *rest, names) for other in others for rest in ((other, split), (split, other))]
+    assert len({dataset.fingerprint for dataset in (one, *other_train)}) == 5
+    assert {dataset.fingerprint for dataset in other_rest} == {one.fingerprint}
+    assert len({dataset.splits_fingerprint for dataset in (one, *other_train, *other_rest)}) == 9
+    assert one.on_demand().splits_fingerprint == one.splits_fingerprint
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,10 @@ def test_a_student_of_other_data_is_no_teacher_and_not_resumed(run, workplace, c
     said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)
     assert "other-student: a student of other data" in said and not (workplace / "new").exists()
     said = refusal([*SMALL, "--out", "other-student", "--resume"], capsys)
-    assert "other-student was started with other data under that name" in said
+    assert "other-student was started with other training data under that name" in said
+    write_json(workplace / "other-student" / "config.json", config | {"splits": "other"})
+    said = refusal([*SMALL, "--out", "other-student", "--resume"], capsys)
+    assert "other-student was started with other validation or test data under that name" in said
     config["options"]["epochs"] = 0
     write_json(workplace / "other-student" / "config.json", config)
     said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)

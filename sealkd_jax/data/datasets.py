@@ -5,6 +5,7 @@ Axis legend: N examples, T timesteps, H height, W width, C channels.
 
 import copy
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -122,8 +123,13 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the training images and labels, to which precomputed teacher logits belong."""
-        return self.statistics.fingerprint
+        """SHA-256 of the training images, their labels and the names of the classes: what a teacher belongs to."""
+        return _sha256([self.statistics.fingerprint, *self.classes])
+
+    @cached_property
+    def splits_fingerprint(self) -> str:
+        """SHA-256 of all three splits: what a run belongs to. Reads all images of validation and test."""
+        return _sha256([self.fingerprint, _measure(self.validation).fingerprint, _measure(self.test).fingerprint])
 
     def rescaled(self, mean: ArrayLike, std: ArrayLike) -> "Dataset":
         """The same data with this mean and deviation `[C]` of the channels, such as those of an imported network."""
@@ -167,6 +173,10 @@ class Dataset:
             images, labels = getattr(self, name)
             setattr(other, name, Split(change(images), labels))
         return other
+
+
+def _sha256(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def _measure(split: Split) -> Statistics:

@@ -3,14 +3,10 @@
 The key of a cell holds everything that its result follows from.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError, did_you_mean
@@ -121,13 +117,10 @@ def cache_key(cell: Cell, seeds: Sequence[int], teacher: Teacher | None, dataset
         own = cell.options.teacher_logits
         source = sha256(own) if own is not None else teacher.digest if teacher else None
     hyper = hyperparameters(cell.options.method) | bind_method(cell.options.method, cell.options.hyper).keywords
-    return {"options": options, "hyper": hyper, "seeds": list(seeds), "teacher": source, "data": _digest(dataset)}
-
-
-@cache
-def _digest(dataset: Dataset) -> str:
-    """SHA-256 of all three splits; `Dataset.fingerprint` covers the training split alone."""
-    digest = hashlib.sha256()
-    for array in (*dataset.train, *dataset.validation, *dataset.test):
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+    return {
+        "options": options,
+        "hyper": hyper,
+        "seeds": list(seeds),
+        "teacher": source,
+        "data": dataset.splits_fingerprint,
+    }

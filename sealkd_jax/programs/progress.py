@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sealkd_jax.files import refuse_link
 from sealkd_jax.parallel.processes import is_main_process, max_across_processes
 from sealkd_jax.programs.options import WatchOptions
 from sealkd_jax.programs.stopping import SAVED, stopping
@@ -181,6 +182,7 @@ class Scalars:
     def __init__(self, directory: Path):
         from tensorboardX import SummaryWriter
 
+        refuse_link(directory)
         shutil.rmtree(directory, ignore_errors=True)
         self._writer, self._time = SummaryWriter(str(directory)), None
 

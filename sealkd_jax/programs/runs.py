@@ -6,17 +6,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import read_json
 from sealkd_jax.programs.command_line import options_from_json
 from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.training.checkpoints import check_path
 
 # Options that may change when a run is resumed: where it is, what it runs on, and what it shows.
 MAY_CHANGE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
 
 
 def check_out(out: Path, resume: bool) -> None:
-    """Refuse a directory that is taken or cannot be written to, before any work is done. Writes nothing."""
+    """Refuse a directory that is taken, or cannot hold a run, before any work is done. Writes nothing."""
+    try:
+        check_path(out)
+    except InputError as error:
+        raise InputError(f"--out {error}") from error
     try:
         # A lock, or a file that a kill left half written, does not make a run.
         taken = out.exists() and any(path.suffix != ".partial" and path.name != ".lock" for path in out.iterdir())
@@ -45,24 +51,25 @@ def options_as_json(preset: str, options: DistillOptions) -> dict[str, Any]:
 
 
 def make_config(
-    out: Path, preset: str, options: DistillOptions, source: str | None, data: str, started: dict[str, Any]
+    out: Path, preset: str, options: DistillOptions, source: str | None, dataset: Dataset, started: dict[str, Any]
 ) -> dict[str, Any]:
     """What `config.json` will say. If a run is resumed, checks that it is the same run and adds the new start.
 
     Args:
         source: digest of the user's own teacher or logits, which may have changed under the same name.
-        data: fingerprint of the data, for the same reason.
+        dataset: whose fingerprints are kept, for the same reason.
         started: `environment()` of this start.
 
     Raises:
         InputError: if the run that is there has other options, data or teacher, or its `config.json` is damaged.
     """
     path, chosen = out / "config.json", options_as_json(preset, options)
+    made_of = {"source": source, "data": dataset.fingerprint, "splits": dataset.splits_fingerprint}
     if not path.exists():
-        return {"options": chosen, "source": source, "data": data, **started, "resumed": []}
+        return {"options": chosen, **made_of, **started, "resumed": []}
     try:
         config = read_json(path)
-        before, known = config["options"], {"source": config["source"], "data": config["data"]}
+        before, known = config["options"], {name: config[name] for name in made_of}
         config["resumed"].append(started)
         changed = [name for name in sorted(chosen.keys() - set(MAY_CHANGE)) if before[name] != chosen[name]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -72,10 +79,10 @@ def make_config(
             f"--{name.replace('_', '-')} {chosen[name]}: {out} was started with {before[name]}; resume with the same "
             "options, or choose another --out"
         )
-    if known["source"] != source:
-        raise InputError(f"{out} was started with another teacher under that name; choose another --out")
-    if known["data"] != data:
-        raise InputError(f"{out} was started with other data under that name; choose another --out")
+    of = {"source": "another teacher", "data": "other training data", "splits": "other validation or test data"}
+    for name, what in of.items():
+        if known[name] != made_of[name]:
+            raise InputError(f"{out} was started with {what} under that name; choose another --out")
     return config
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from sealkd_jax.files import replacing
+from sealkd_jax.files import make_directory, replacing
 from sealkd_jax.plots.style import COLOURS, to_png, to_svg
 from sealkd_jax.report.captions import HOW_TO_READ
 
@@ -110,7 +110,7 @@ def page(title: str, lead: str, body: str) -> str:
 
 def write_pngs(folder: Path, panels: Iterable[Panel]) -> None:
     """Each panel as `folder/<name>.png`."""
-    folder.mkdir(exist_ok=True)
+    make_directory(folder)
     for name, figure in panels:
         with replacing(folder / f"{name}.png") as partial:
             partial.write_bytes(to_png(figure))

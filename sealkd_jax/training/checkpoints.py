@@ -4,11 +4,13 @@ A checkpoint is a directory named by the number of epochs; it gets the name when
 the records of those epochs; the last record may instead say how far an interrupted epoch had got. Order, keys, views
 and learning rate follow from the seed and the epoch's number, and the best epoch so far from the records. The manifest
 has the size and SHA-256 of each file. It is checked before a checkpoint is read, because Orbax returns flipped bits
-without an error.
+without an error. Only a checkpoint that differs from its manifest is damaged; one that cannot be read for another
+reason, such as missing rights, is left alone, and so is the run.
 """
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import sha256, write_json
+from sealkd_jax.files import open_file, printable, refuse_link, sha256, write_json
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import place
 
@@ -34,6 +36,25 @@ logging.getLogger("absl").addFilter(lambda line: not str(line.msg).startswith("W
 Records = list[dict[str, Any]]
 
 
+class DamagedError(InputError):
+    """A checkpoint that is not as it was written."""
+
+
+def check_path(directory: Path) -> None:
+    """Checks that Orbax can write checkpoints below a directory and read them back.
+
+    Raises:
+        InputError: if its absolute path has a character that Orbax or TensorStore takes for something else.
+    """
+    path = str(directory.absolute())
+    odd = sorted({c for c in path if c in "[]*?\\" or printable(c) != c})
+    if odd or any(part.endswith(":") for part in directory.absolute().parts):
+        found = " ".join(odd) or ":"
+        raise InputError(
+            f'{path}: checkpoints cannot be kept there: "{found}" in the path; choose a directory without it'
+        )
+
+
 def best_of(records: Records) -> dict[str, Any]:
     """The record of the best epoch on validation, the later of equals."""
     return max(records, key=lambda record: (record[SCORE], record["epoch"]))
@@ -43,21 +64,27 @@ class Checkpoints:
     """A directory of checkpoints, each of which is written while training continues, and is complete or absent.
 
     A context manager; leaving it waits for the checkpoint that is being written.
+
+    Raises:
+        InputError: if the directory cannot hold checkpoints, or has symbolic links.
     """
 
     def __init__(self, directory: Path):
+        check_path(directory)
         self._directory = directory.absolute()
+        for path in (self._directory, *self._directory.rglob("*")):
+            refuse_link(path)
         self._records: Records = []
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=self,
-                enable_async_checkpointing=True,
-                # Called when all files are written, before the directory gets its name and older ones are deleted.
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
-                cleanup_tmp_directories=True,
-            ),
+        self._proved = False  # whether a checkpoint of this directory was read back
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self,
+            enable_async_checkpointing=True,
+            # Called when all files are written, before the directory gets its name and older ones are deleted.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
+            cleanup_tmp_directories=True,
         )
+        with self._writing():
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -74,8 +101,10 @@ class Checkpoints:
     def save(self, state: Any, records: Records) -> None:
         """Starts to write the state after `records`, and deletes checkpoints that are neither newest nor best.
 
+        The first is read back at once, so that no run is trained that could not be resumed.
+
         Raises:
-            InputError: if this checkpoint, or the one before, cannot be written.
+            InputError: if this checkpoint, or the one before, cannot be written, or the first cannot be read.
         """
         # Copies, because training donates the state's memory to the next epoch, and the list grows.
         state, records = jax.tree.map(np.array, state), list(records)
@@ -86,20 +115,30 @@ class Checkpoints:
             if len(records) in self._manager.all_steps():  # of this epoch before it was finished
                 self._manager.delete(len(records))
             self._manager.save(len(records), args=items)
+        if not self._proved:
+            found, _ = self._read(len(records), state)
+            if not jax.tree.all(jax.tree.map(np.array_equal, found, state)):
+                raise InputError(f"{self._directory}: a checkpoint is read back otherwise; choose another directory")
 
     def restore(self, epochs_done: int, like: Any) -> tuple[Any, Records]:
         """The state and the records. The state has the shapes, dtypes and shardings of `like`, on any devices.
 
         Raises:
-            InputError: if the checkpoint is missing, damaged, or of another network or optimiser.
+            DamagedError: if the checkpoint is missing or differs from its manifest.
+            InputError: if it cannot be read, or is of another network or optimiser.
         """
+        found, records = self._read(epochs_done, like)
+        return jax.tree.map(lambda x, like: place(x, like.sharding), found, like), records
+
+    def _read(self, epochs_done: int, like: Any) -> tuple[Any, Records]:
+        """`restore` into the host's memory."""
         with self._writing():
             self._manager.wait_until_finished()
         directory = self._directory / str(epochs_done)
         on_host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(on_host), records=ocp.args.JsonRestore())
         if wrong := _first_wrong(directory):
-            raise InputError(f"{directory}: damaged, {wrong}; start again in another directory")
+            raise DamagedError(f"{directory}: damaged, {wrong}; start again in another directory")
         try:
             found = self._manager.restore(epochs_done, args=items)
             chex.assert_trees_all_equal_shapes_and_dtypes(found.state, like)
@@ -110,7 +149,8 @@ class Checkpoints:
             ) from error
         if len(found.records) != epochs_done:
             raise InputError(f"{directory}: renamed, it is of epoch {len(found.records)}; give it back its name")
-        return jax.tree.map(lambda x, like: place(x, like.sharding), found.state, like), found.records
+        self._proved = True
+        return found.state, found.records
 
     def restore_newest(self, like: Any, tell: Callable[[str], None]) -> tuple[Any, Records]:
         """The newest good state and its records; `like` and no records if there is no checkpoint.
@@ -119,19 +159,21 @@ class Checkpoints:
         again.
 
         Raises:
-            InputError: if there are checkpoints but none is good; the message is about the newest.
+            InputError: if there are checkpoints but none is good, with a message about the newest, or one cannot be
+                read. Then nothing is removed.
         """
         errors = {}
         for epoch in self.epochs:
             try:
                 state, records = self.restore(epoch, like)
-            except InputError as error:
+            except DamagedError as error:
                 errors[epoch] = error
                 continue
             for bad, found in errors.items():
                 reason = str(found).rpartition(";")[0]
                 tell(f"{reason}; it is removed, and training resumes from epoch {epoch}")
-                self._manager.delete(bad)
+                with self._writing():
+                    self._manager.delete(bad)
             return state, records
         for newest in errors.values():
             raise newest
@@ -162,17 +204,39 @@ class Checkpoints:
 
 
 def _digests(directory: Path) -> dict[str, list]:
-    """Size and SHA-256 of each file of the state and the records, without Orbax's notes about the saving itself."""
-    files = (path for path in directory.glob("*/**/*") if path.is_file())
+    """Size and SHA-256 of each file of the state and the records, without Orbax's notes about the saving itself.
+
+    Raises:
+        OSError: if a file or a directory cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    folders = os.walk(directory, onerror=fail)
+    files = [Path(folder, name) for folder, _, names in folders if Path(folder) != directory for name in names]
     return {path.relative_to(directory).as_posix(): [path.stat().st_size, sha256(path)] for path in sorted(files)}
 
 
 def _first_wrong(directory: Path) -> str | None:
-    """Describes the first file that differs from the manifest; None if all agree."""
+    """Describes the first file that differs from the manifest; None if all agree.
+
+    Raises:
+        InputError: if a file that is there cannot be read.
+    """
     try:
-        written, found = json.loads((directory / MANIFEST).read_bytes()), _digests(directory)
+        with open_file(directory / MANIFEST) as file:
+            written = json.load(file)
+        found = _digests(directory)
         names = sorted(written.keys() | found.keys())
-    except (OSError, ValueError, AttributeError) as error:
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or directory}: cannot be read now ({error.strerror}); nothing was removed: "
+            "mend that, and resume"
+        ) from error
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({_first_line(error)})"
     for name in names:
         if name not in found:

@@ -18,7 +18,7 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, write_json
+from sealkd_jax.files import locked, make_directory, write_json
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.programs.cells import Cell, cache_key, make_cells
 from sealkd_jax.programs.command_line import choose, parse
@@ -124,7 +124,7 @@ def run_cells(
     out: Path, cells: Sequence[Cell], options: CompareOptions, teacher: Teacher | None, dataset: Dataset
 ) -> list[dict[str, Any]]:
     """The result of every cell: read if it is finished, otherwise trained and written."""
-    (out / "cells").mkdir(exist_ok=True)
+    make_directory(out / "cells")
     seeds, results, here = range(options.seed, options.seed + options.seeds), [], environment()
     when = "the epoch is over; finished cells are kept, this one is not"
     with progress("epochs", sum(cell.options.epochs for cell in cells), options, when=when) as show:

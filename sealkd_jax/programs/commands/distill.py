@@ -99,9 +99,7 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
             source = teacher.digest if teacher else None
         with lock_across_processes(out, wait=False):
             started = environment()
-            config = (
-                make_config(out, preset, options, source, whole.fingerprint, started) if is_main_process() else None
-            )
+            config = make_config(out, preset, options, source, whole, started) if is_main_process() else None
             if teacher_logits is None and needs_teacher(options.method):
                 teacher = teacher or pick_teacher(options, preset, whole, parallel)
                 teacher_logits = obtain_logits(options, teacher, dataset, parallel)

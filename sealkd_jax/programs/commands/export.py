@@ -13,7 +13,7 @@ import numpy as np
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.export.model_card import model_card
-from sealkd_jax.files import replacing, write_json
+from sealkd_jax.files import make_directory, replacing, write_json
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.environment import command
@@ -57,8 +57,7 @@ def export(run: str | Path, to: Literal["nir", "stablehlo", "safetensors"]) -> E
     card = read_card(Path(run))
     with jax.enable_x64(card["model"]["precision"] == "float64"):
         network, variables = read_student(Path(run), card)
-        out = Path(run) / "export"
-        out.mkdir(exist_ok=True)
+        out = make_directory(Path(run) / "export")
         with replacing(out / FILES[to]) as partial:
             _write(to, partial, network, variables, card)
     write_json(out / "model_card.json", card)
