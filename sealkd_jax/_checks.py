@@ -15,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+MASKED = -1e30
+"""The logit of a masked class: low enough for any temperature, and far from the end of float32."""
+
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     """The dtype to compute in: the given floating dtype, or float32 where that is wider."""
@@ -40,20 +43,44 @@ def as_logits(name: str, logits: ArrayLike, *, shape: str = "[T, B, C]", classes
     return logits.astype(at_least_float32(logits.dtype))
 
 
-def as_student(student_logits: ArrayLike) -> jax.Array:
-    """Student logits `[T, B, C]` in the dtype to compute in."""
+def as_time_first(name: str, logits: ArrayLike, time_axis: int) -> jax.Array:
+    """Logits whose timesteps, if they have any, are on the first axis."""
+    if time_axis not in (0, 1):
+        raise ValueError(f"time_axis: expected 0, for logits [T, B, C], or 1, for [B, T, C]; got {time_axis}")
+    logits = jnp.asarray(logits)
+    return jnp.swapaxes(logits, 0, 1) if time_axis and logits.ndim == 3 else logits
+
+
+def as_where(where: ArrayLike, batch: int) -> jax.Array:
+    """Which examples count, bool `[B]`."""
+    where = jnp.asarray(where)
+    if where.dtype != bool:
+        raise TypeError(f"where: expected bool, true for each example that counts, got {where.dtype}")
+    if where.shape != (batch,):
+        raise ValueError(f"where: expected shape [B] = [{batch}], got {list(where.shape)}")
+    return where
+
+
+def as_student(student_logits: ArrayLike, time_axis: int = 0) -> jax.Array:
+    """Student logits as `[T, B, C]`, in the dtype to compute in."""
+    if time_axis and student_logits is not None:
+        student_logits = as_time_first("student_logits", student_logits, time_axis)
     return as_logits("student_logits", student_logits, classes=2)
 
 
 def as_teacher(teacher_logits: ArrayLike | None, student: jax.Array) -> jax.Array:
-    """Teacher logits `[B, C]` or `[T, B, C]` as `[1, B, C]` or `[T, B, C]`, in the dtype of the student."""
+    """Teacher logits `[B, C]` or `[T, B, C]` as `[1, B, C]` or `[T, B, C]`, in the dtype of the student.
+
+    A masked class, −∞, becomes a logit so low that its probability is exactly 0, and 0 · log 0 is 0.
+    """
     logits = as_floating("teacher_logits", teacher_logits, "logits of shape [B, C] or [T, B, C]")
     if logits.shape not in (student.shape, student.shape[1:]):
         raise ValueError(
             f"teacher_logits: expected shape [B, C] = {list(student.shape[1:])} or [T, B, C] = "
             f"{list(student.shape)}, as the student's, got {list(logits.shape)}"
         )
-    return logits.astype(student.dtype).reshape(-1, *student.shape[1:])
+    logits = logits.astype(student.dtype).reshape(-1, *student.shape[1:])
+    return jnp.where(logits == -jnp.inf, MASKED, logits)
 
 
 def as_labels(labels: ArrayLike, batch: int) -> jax.Array:
@@ -75,7 +102,7 @@ def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
     """
     _, batch, classes = student.shape
     given, labels = labels, as_labels(labels, batch)
-    if _is_known(given):
+    if is_known(given):
         lowest, highest = np.asarray(given).min(), np.asarray(given).max()
         if lowest < 0 or highest >= classes:
             got = lowest if lowest < 0 else highest
@@ -85,7 +112,7 @@ def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
 
 def require(name: str, value: ArrayLike, expected: str, holds: Callable[..., ArrayLike], *others: ArrayLike) -> None:
     """Raise a `ValueError` unless `holds(value, *others)` everywhere."""
-    if all(map(_is_known, (value, *others))) and not np.all(holds(*map(np.asarray, (value, *others)))):
+    if all(map(is_known, (value, *others))) and not np.all(holds(*map(np.asarray, (value, *others)))):
         raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
@@ -124,6 +151,6 @@ def as_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _is_known(value: ArrayLike) -> bool:
+def is_known(value: ArrayLike) -> bool:
     """Whether this process can read the value now: no tracer, and no array with shards on other hosts."""
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)

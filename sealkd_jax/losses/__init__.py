@@ -3,6 +3,17 @@
 Axes everywhere: student logits `[T, B, C]`, T timesteps first, B examples, C classes. In the equations s are the
 student's logits, t the teacher's, y the label, i and j timesteps, b an example, c a class, τ is the temperature;
 logarithms are natural, and argmax takes the lowest index on ties.
+
+Every loss and every method takes two more arguments:
+
+- `where`, bool `[B]`: the examples that count, e.g. those that do not pad a batch. The others have a loss of exactly 0
+  and a gradient of exactly 0, whatever their logits (also NaN) and labels (also −1) are. Losses are returned unreduced:
+  divide their sum by T times the number of examples that count, as `METHODS` does, whose means are over those alone.
+  A mean over no example is 0.
+- `time_axis`: 0, or 1 for logits `[B, T, C]`. The result then has its batch axis first, too: `[B, T]`. Logits
+  `[B, T, C]` without it cannot be told from `[T, B, C]` if T = B. Under `jax.jit` it is static.
+
+A class of the teacher that is masked by −∞ has the probability 0, and 0 · log 0 is 0.
 """
 
 from sealkd_jax.losses import methods  # registered first, and so listed first

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_choice, as_label_mask, as_scalar, as_student
+from sealkd_jax._checks import as_choice, as_label_mask, as_scalar
 from sealkd_jax.losses._divergence import wrong_mask
+from sealkd_jax.losses._where import Examples, choose_examples, mean_over
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Bool, Float, Integer
 
 Terms = dict[str, tuple[ArrayLike, jax.Array]]
 """The terms of a loss by name: the weight of each, and its loss, unreduced or a scalar."""
@@ -31,9 +32,9 @@ Method = Callable[..., Outcome]
 METHODS: dict[str, Method] = {}
 """Every method by its name.
 
-`METHODS[name](student_logits, teacher_logits, labels, *, progress=1.0, axis_name=None, **hyperparameters)` returns the
-scalar to minimise, Σ weight · mean(loss) over its terms, and a dict for plots: the unweighted mean of each term, and
-"wrong", the share of timesteps whose prediction is wrong.
+`METHODS[name](student_logits, teacher_logits, labels, *, progress=1.0, axis_name=None, where=None, time_axis=0,
+**hyperparameters)` returns the scalar to minimise, Σ weight · mean(loss) over its terms, and a dict for plots: the
+unweighted mean of each term, and "wrong", the share of timesteps whose prediction is wrong.
 
 Args:
   student_logits: logits of every timestep, `[T, B, C]`.
@@ -42,6 +43,9 @@ Args:
   progress: the share of training that is done, in [0, 1].
   axis_name: the axis that the batch is split over. The results are then means over the local shard, for the caller to
     average; a loss that needs the whole batch gathers it.
+  where: the examples that count, bool `[B]`; None: all. The means are over them alone, and 0 if none counts. With an
+    `axis_name`, the average over the axis is the mean over the examples that count on all shards.
+  time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`.
 
 Example:
   >>> import jax
@@ -71,7 +75,9 @@ def method(function: _Function | None = None, *, unconfirmed: bool = False) -> A
 
     The function declares the arguments that it uses: any of `student_logits` (in float32 or wider), `teacher_logits`,
     `labels`, `progress` and `axis_name`, and its hyper-parameters with their defaults. It returns its terms:
-    name -> (weight, loss), the loss unreduced or a scalar.
+    name -> (weight, loss), the loss unreduced, `[B]`, `[T, B]` or `[T, B, C]`, or a scalar. Examples that `where`
+    leaves out come as zeros, and the mean leaves them out; a function that returns a scalar declares `where` and sees
+    to it itself.
 
     Args:
       function: the function; it is returned unchanged.
@@ -117,8 +123,11 @@ def hyperparameters(name: str) -> dict[str, Any]:
       {'alpha': 0.6, 'temperature': 3.0}
     """
     parameters = inspect.signature(_find(name)).parameters.values()
-    own = (p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("progress", "axis_name"))
+    own = (p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _SHARED)
     return {p.name: p.default for p in own}
+
+
+_SHARED = ("progress", "axis_name", "where", "time_axis")
 
 
 def _find(name: str) -> Method:
@@ -136,12 +145,17 @@ def _complete(function: Callable[..., Terms]) -> Method:
         *,
         progress: ArrayLike = 1.0,
         axis_name: Hashable | None = None,
+        where: Bool[ArrayLike, "B"] | None = None,
+        time_axis: int = 0,
         **hyperparameters: Any,
     ) -> Outcome:
-        student = as_student(student_logits)
-        arguments = dict(zip(shared, (student, teacher_logits, labels, progress, axis_name), strict=True))
-        used = {name: value for name, value in arguments.items() if name in declared}
-        return _outcome(student, labels, function(**used, **hyperparameters))
+        chosen = choose_examples(student_logits, teacher_logits, labels, where, time_axis)
+        values = (*chosen[:3], progress, axis_name, chosen.keep, 0)
+        used = {name: value for name, value in zip(shared, values, strict=True) if name in declared}
+        terms = function(**used, **hyperparameters)
+        if chosen.keep is not None and "where" not in declared:
+            _require_examples(function.__name__, terms, chosen.student)
+        return _outcome(chosen, terms, axis_name)
 
     signature = inspect.signature(complete)
     shared = {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
@@ -155,12 +169,28 @@ def _complete(function: Callable[..., Terms]) -> Method:
     return complete
 
 
-def _outcome(student: jax.Array, labels: ArrayLike, terms: Terms) -> Outcome:
+def _require_examples(name: str, terms: Terms, student: jax.Array) -> None:
+    """Whether `where` can be applied to the terms."""
+    shapes = student.shape[1:2], student.shape[:2], (1, student.shape[1]), student.shape
+    for term, (_, loss) in terms.items():
+        if loss.shape not in shapes:
+            raise ValueError(
+                f"where: the term {term} of method {name} has shape {list(loss.shape)}; expected one of "
+                f"{', '.join(str(list(shape)) for shape in shapes)}, or that the method takes where itself"
+            )
+
+
+def _outcome(examples: Examples, terms: Terms, axis_name: Hashable | None) -> Outcome:
+    student, _, labels, keep = examples
+
+    def mean(loss: jax.Array) -> jax.Array:
+        return mean_over(loss, keep, min(loss.ndim - 1, 1), axis_name) if loss.ndim else loss
+
     means = {}
     for name, (_, loss) in terms.items():
         with jax.named_scope(name):
-            means[name] = loss.mean()
+            means[name] = mean(loss)
     weighted = (as_scalar(f"weight of {name}", weight, student) * means[name] for name, (weight, _) in terms.items())
     with jax.named_scope("wrong"):
-        wrong = wrong_mask(student, as_label_mask(labels, student)).mean(dtype=student.dtype)
+        wrong = mean(wrong_mask(student, as_label_mask(labels, student)).astype(student.dtype))
     return functools.reduce(jnp.add, weighted), means | {"wrong": wrong}

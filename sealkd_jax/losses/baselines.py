@@ -17,9 +17,19 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_choice, as_label_mask, as_scalar, as_share, as_student, as_teacher
+from sealkd_jax._checks import (
+    MASKED,
+    as_choice,
+    as_label_mask,
+    as_scalar,
+    as_share,
+    as_student,
+    as_teacher,
+    is_known,
+)
 from sealkd_jax.losses._divergence import kl, softened, value_at, wrong_mask
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
@@ -166,6 +176,11 @@ def hta_kl(
       arXiv 2504.20445.
     """
     student, teacher = _mean_logits(student_logits, teacher_logits)
+    if is_known(teacher_logits) and np.any(np.asarray(teacher_logits) == -np.inf):
+        raise ValueError(
+            "teacher_logits: expected finite logits, got -inf: a masked class makes KL(Q ‖ P) of hta_kl infinite; "
+            "give it a low logit such as -30"
+        )
     with jax.named_scope("hta"):
         tau = as_scalar("temperature", temperature, student, above=0)
         log_p, log_q = softened(jax.lax.stop_gradient(teacher), tau), softened(student, tau)
@@ -179,6 +194,7 @@ def hta_kl(
         head = in_head / jnp.maximum(gap.sum(axis=-1), 1e-12)
 
         loss = tau**2 * (head * kl(log_p, log_q) + (1 - head) * kl(log_q, log_p))
+        loss = jnp.where(jnp.any(teacher <= MASKED / 1e6, axis=-1), jnp.inf, loss)  # a masked class: q log(q / 0)
     return {"ce": (1.0, task_loss(student_logits, labels, task)), "hta": (lam, loss)}
 
 
@@ -283,6 +299,8 @@ def _decoupled(logits: jax.Array, is_label: jax.Array, tau: jax.Array) -> tuple[
     Among the others the label is 0, in student and teacher alike: it adds exp(0) (0 − 0) = 0 to a divergence.
     """
     log_p = softened(logits, tau)
-    rest = jax.nn.logsumexp(log_p, axis=-1, keepdims=True, where=~is_label)
-    target = jnp.concatenate([value_at(is_label, log_p)[..., None], rest], axis=-1)
-    return target, jnp.where(is_label, 0, log_p - rest)
+    highest = jax.lax.stop_gradient(jnp.max(log_p, axis=-1, keepdims=True, where=~is_label, initial=-jnp.inf))
+    shifted = jnp.where(is_label, 0, log_p - highest)  # exact where all others are masked, and equally low
+    log_sum = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True, where=~is_label))
+    target = jnp.concatenate([value_at(is_label, log_p)[..., None], highest + log_sum], axis=-1)
+    return target, jnp.where(is_label, 0, shifted - log_sum)

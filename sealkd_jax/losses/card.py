@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_label_mask, as_scalar, as_student, as_teacher
+from sealkd_jax._checks import as_label_mask, as_scalar, as_teacher
 from sealkd_jax.losses._divergence import kl, predicted_mask, softened, value_at, wrong_mask
+from sealkd_jax.losses._where import choose_examples
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Integer, ScalarLike
+    from jaxtyping import Array, Bool, Float, Integer, ScalarLike
 
 ALIGNMENT_WEIGHT = 0.01
 NORM_FLOOR = 1e-8
@@ -31,6 +32,8 @@ def card_seal_kd_loss(
     *,
     temperature: ScalarLike = 2.0,
     axis_name: Hashable | None = None,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, ""]:
     r"""SeAl-KD in the form of its method card.
 
@@ -56,6 +59,8 @@ def card_seal_kd_loss(
       axis_name: under `jax.pmap`, `jax.shard_map` or a named `jax.vmap`, the axis that B is split over. The batch is
         gathered over it, so every device returns the loss of the whole batch, and the mean over the axis of the
         parameters' gradients is the gradient of that loss. Under `jax.jit` with a sharded batch leave it None.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss, a scalar in float32 or the wider dtype of the student.
@@ -75,23 +80,25 @@ def card_seal_kd_loss(
     Reference:
       The method card of SeAl-KD; arXiv 2605.14252 is the paper it summarises, whose loss is `seal_kd_loss`.
     """
-    student = as_student(student_logits)
-    teacher = as_teacher(teacher_logits, student)
+    student, teacher, labels, keep = choose_examples(student_logits, teacher_logits, labels, where, time_axis)
+    teacher = as_teacher(teacher, student)
     is_label = as_label_mask(labels, student)
+    keep = jnp.ones(is_label.shape[:2], bool) if keep is None else keep[None]
     temperature = as_scalar("temperature", temperature, student, above=0)
     if axis_name is not None:
-        student, teacher, is_label = (
-            jax.lax.all_gather(x, axis_name, axis=1, tiled=True) for x in (student, teacher, is_label)
+        student, teacher, is_label, keep = (
+            jax.lax.all_gather(x, axis_name, axis=1, tiled=True) for x in (student, teacher, is_label, keep)
         )
+    examples = jnp.maximum(keep.sum(dtype=student.dtype), 1)
 
     log_q = softened(student, temperature)
     # Not a maximum, whose gradient JAX would split among ties.
     confidence = jnp.exp(value_at(predicted_mask(student), log_q))
 
-    wrong = wrong_mask(student, is_label)
+    wrong = wrong_mask(student, is_label) & keep
     count = wrong.sum(axis=1, dtype=student.dtype)
     confidence_in_errors = jnp.where(wrong, confidence, 0).sum(axis=1) / jnp.maximum(count, 1)
-    divergence = kl(softened(teacher, temperature), log_q).mean(axis=1)
+    divergence = jnp.where(keep, kl(softened(teacher, temperature), log_q), 0).sum(axis=1) / examples
     correction = jnp.where(count > 0, (1 - confidence_in_errors) * divergence, 0)
 
     squared = jnp.sum(student**2, axis=-1, keepdims=True)
@@ -99,7 +106,7 @@ def card_seal_kd_loss(
     norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
     direction = student / jnp.maximum(norm, NORM_FLOOR)
     cosine = jnp.sum(direction[1:] * direction[:-1], axis=-1)
-    alignment = jnp.mean(jax.nn.sigmoid(cosine) * confidence[1:], axis=1)
+    alignment = jnp.where(keep, jax.nn.sigmoid(cosine) * confidence[1:], 0).sum(axis=1) / examples
 
     loss = correction.sum() + ALIGNMENT_WEIGHT * alignment.sum()
     return jnp.where(is_label.any(axis=-1).all(), loss, jnp.nan)

@@ -13,17 +13,21 @@ from jax.typing import ArrayLike
 
 from sealkd_jax._checks import as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import softened_kl
+from sealkd_jax.losses._where import over_examples
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, ScalarLike
+    from jaxtyping import Array, Bool, Float, ScalarLike
 
 
 @jax.named_scope("kd")
+@over_examples
 def uniform_kd_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
     *,
     temperature: ScalarLike = 3.0,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "T B"]:
     r"""Distillation of every timestep towards the teacher, all timesteps alike.
 
@@ -36,6 +40,8 @@ def uniform_kd_loss(
       student_logits: logits of every timestep, `[T, B, C]`.
       teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
       temperature: τ, above 0.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
@@ -60,11 +66,14 @@ def uniform_kd_loss(
     return softened_kl(teacher, student, as_scalar("temperature", temperature, student, above=0))
 
 
+@over_examples
 def mean_kd_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
     *,
     temperature: ScalarLike = 4.0,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "B"]:
     r"""Distillation of the final output, the mean of the logits over timesteps.
 
@@ -77,6 +86,8 @@ def mean_kd_loss(
       student_logits: logits of every timestep, `[T, B, C]`.
       teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
       temperature: τ, above 0.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every example, `[B]`.
@@ -100,8 +111,13 @@ def mean_kd_loss(
 
 
 @jax.named_scope("sd")
+@over_examples
 def self_distillation_loss(
-    student_logits: Float[ArrayLike, "T B C"], *, temperature: ScalarLike = 3.0
+    student_logits: Float[ArrayLike, "T B C"],
+    *,
+    temperature: ScalarLike = 3.0,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "T B"]:
     r"""Distillation of every timestep towards the student's own final output.
 
@@ -113,6 +129,8 @@ def self_distillation_loss(
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       temperature: τ, above 0.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every timestep and example, `[T, B]`; 0 for T = 1.

@@ -17,7 +17,7 @@ from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_k
 from sealkd_jax.losses.paper import Task, ce_loss, ela_loss, mean_ce_loss, sta_loss, task_loss
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Bool, Float, Integer
 
 
 @method
@@ -162,6 +162,7 @@ def card(
     labels: Integer[ArrayLike, "B"],
     *,
     axis_name: Hashable | None = None,
+    where: Bool[ArrayLike, "B"] | None = None,
     temperature: float = 2.0,
     task: Literal["none"] | Task = "none",
 ) -> Terms:
@@ -172,5 +173,7 @@ def card(
     """
     as_choice("task", task, ("none", "timestep", "mean"))
     ce = task_loss(student_logits, labels, "mean" if task == "mean" else "timestep")
-    loss = card_seal_kd_loss(student_logits, teacher_logits, labels, temperature=temperature, axis_name=axis_name)
+    loss = card_seal_kd_loss(
+        student_logits, teacher_logits, labels, temperature=temperature, axis_name=axis_name, where=where
+    )
     return {"ce": (0.0 if task == "none" else 1.0, ce), "card": (1.0, loss)}

@@ -16,15 +16,23 @@ from jax.typing import ArrayLike
 
 from sealkd_jax._checks import as_choice, as_count, as_label_mask, as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import predicted_mask, softened_kl, value_at
+from sealkd_jax.losses._where import over_examples
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Integer, ScalarLike
+    from jaxtyping import Array, Bool, Float, Integer, ScalarLike
 
 Task = Literal["timestep", "mean"]
 
 
 @jax.named_scope("ce")
-def ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Float[Array, "T B"]:
+@over_examples
+def ce_loss(
+    student_logits: Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
+    *,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
+) -> Float[Array, "T B"]:
     r"""Cross-entropy of every timestep, without a temperature.
 
     $$\mathrm{CE}_{i,b} = -\log \operatorname{softmax}(s_{i,b})_{y_b}$$
@@ -32,6 +40,8 @@ def ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       labels: integer class indices, `[B]`.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the logits. It is NaN for a
@@ -59,7 +69,14 @@ def ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike
     return jnp.log(jnp.sum(jnp.exp(student - highest[..., None]), axis=-1)) - of_label
 
 
-def mean_ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Float[Array, "B"]:
+@over_examples
+def mean_ce_loss(
+    student_logits: Float[ArrayLike, "T B C"],
+    labels: Integer[ArrayLike, "B"],
+    *,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
+) -> Float[Array, "B"]:
     r"""Cross-entropy of the final output, the mean of the logits over timesteps.
 
     $$\mathrm{CE}_b = -\log \operatorname{softmax}\Big(\frac{1}{T} \sum_i s_{i,b}\Big)_{y_b}$$
@@ -67,6 +84,8 @@ def mean_ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[Arra
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       labels: integer class indices, `[B]`.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every example, `[B]`.
@@ -85,6 +104,7 @@ def mean_ce_loss(student_logits: Float[ArrayLike, "T B C"], labels: Integer[Arra
 
 
 @jax.named_scope("ela")
+@over_examples
 def ela_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
@@ -93,6 +113,8 @@ def ela_loss(
     temperature: ScalarLike = 3.0,
     top_k: int = 1,
     correct_weight: ScalarLike = 1.0,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "T B"]:
     r"""Error-aware logit alignment: distillation that makes the label and the class mistaken for it equal.
 
@@ -117,6 +139,8 @@ def ela_loss(
       top_k: the number of competitors to make equal to the label: the top_k highest-ranked of the classes that rank
         before y (by a higher logit, or the same logit and a lower index). The paper has 1.
       correct_weight: weight of the loss at correct timesteps. The paper has 1; 0 skips them.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
@@ -157,12 +181,15 @@ def ela_loss(
 
 
 @jax.named_scope("sta")
+@over_examples
 def sta_loss(
     student_logits: Float[ArrayLike, "T B C"],
     *,
     temperature: ScalarLike = 3.0,
     score_temperature: ScalarLike = 1.0,
     confidence_threshold: ScalarLike = 0.0,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "T B"]:
     r"""Selective temporal alignment: a timestep learns from the other timesteps that are confident and similar.
 
@@ -177,6 +204,8 @@ def sta_loss(
       score_temperature: divides the scores, above 0. They lie in [−1, 1], so with the paper's 1 no timestep weighs
         more than e² times another; a lower one is more selective.
       confidence_threshold: timesteps that are less confident have weight 0. The paper has 0.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the student.
@@ -207,11 +236,14 @@ def sta_loss(
     return softened_kl(target, student, temperature)
 
 
+@over_examples
 def sta_weights(
     student_logits: Float[ArrayLike, "T B C"],
     *,
     score_temperature: ScalarLike = 1.0,
     confidence_threshold: ScalarLike = 0.0,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "T T B"]:
     r"""Weights of the other timesteps in the target of each timestep in `sta_loss`.
 
@@ -226,6 +258,8 @@ def sta_weights(
       student_logits: logits of every timestep, `[T, B, C]`.
       score_temperature: divides the scores, above 0.
       confidence_threshold: the lowest confidence of a source.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       Weights `[T, T, B]` without gradient: listener i, source j, example. They sum to 1 over sources and are 0 on the
@@ -264,7 +298,13 @@ def sta_weights(
     return jax.nn.softmax(jnp.where(sources, score, -jnp.inf), axis=1)
 
 
-def sta_confidence(student_logits: Float[ArrayLike, "T B C"]) -> Float[Array, "T B"]:
+@over_examples
+def sta_confidence(
+    student_logits: Float[ArrayLike, "T B C"],
+    *,
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
+) -> Float[Array, "T B"]:
     r"""Confidence of each timestep: the distance of its prediction's entropy from that of a uniform prediction.
 
     $$\mathrm{conf}_{j,b} = \frac{\ln C - H_{j,b}}{\ln C}, \qquad H = -\sum_c p_c \log(p_c + 10^{-8}),
@@ -272,6 +312,8 @@ def sta_confidence(student_logits: Float[ArrayLike, "T B C"]) -> Float[Array, "T
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       Confidences `[T, B]`: 0 for a uniform prediction, 1 for a one-hot one.
@@ -293,6 +335,7 @@ def sta_confidence(student_logits: Float[ArrayLike, "T B C"]) -> Float[Array, "T
     return (uniform - entropy) / uniform
 
 
+@over_examples
 def seal_kd_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
@@ -306,6 +349,8 @@ def seal_kd_loss(
     score_temperature: ScalarLike = 1.0,
     confidence_threshold: ScalarLike = 0.0,
     task: Task = "timestep",
+    where: Bool[ArrayLike, "B"] | None = None,
+    time_axis: int = 0,
 ) -> Float[Array, "B"]:
     r"""SeAl-KD: cross-entropy, error-aware logit alignment and selective temporal alignment together.
 
@@ -323,6 +368,8 @@ def seal_kd_loss(
       score_temperature: see `sta_loss`.
       confidence_threshold: see `sta_loss`.
       task: the logits for the cross-entropy: those of every "timestep", as in the paper, or their "mean".
+      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
+      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
     Returns:
       The loss of every example, `[B]`, in float32 or the wider dtype of the student.
