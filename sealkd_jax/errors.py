@@ -20,3 +20,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib
 
     return "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(name, list(known), 1))
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, on one line: the system's words if there are any.
+
+    Example:
+      >>> from sealkd_jax.errors import reason
+      >>> reason(FileNotFoundError(2, "No such file or directory", "a.png")), reason(ValueError("two   spaces"))
+      ('No such file or directory', 'two spaces')
+    """
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(text.split())

@@ -1,115 +1,235 @@
 """Pictures in folders, as ImageNet's are: `DIR/train/CLASS/*.JPEG` and `DIR/val/CLASS/*.JPEG`.
 
-Axis legend: N examples, H height, W width, C channels.
+Axis legend: N examples.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+import stat
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
-from PIL import Image
 
-from sealkd_jax.data.datasets import Dataset, OnDemand, Split, Statistics, directory_name, hold_out_for_validation
-from sealkd_jax.errors import InputError
+from sealkd_jax.data.datasets import (
+    Dataset,
+    OnDemand,
+    Split,
+    Statistics,
+    directory_name,
+    hold_out_for_validation,
+    is_hidden,
+)
+from sealkd_jax.data.pictures import ENDINGS, Header, Pictures, read_header
+from sealkd_jax.errors import InputError, reason
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SPLITS = ("train", "val", "test")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
 MOST_HELD_OUT = 10_000
-MARGIN = 256 / 224  # the shorter side before the crop of the middle, relative to the size
+MOST_READ = 2**34  # bytes of all files up to which every file is read at the start
+THREADS = 16
+
+
+class Found(NamedTuple):
+    """The pictures of a split in the order of their classes, with labels, sizes in bytes, and times of change in ns."""
+
+    paths: list[Path]
+    labels: list[int]
+    sizes: list[int]
+    times: list[int]
+
+
+class Tally:
+    """Counts of files by what is said of them, with one example each."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[int, Path]] = {}
+
+    def add(self, reason: str, path: Path) -> None:
+        """Counts one file."""
+        count, example = self._of.get(reason, (0, path))
+        self._of[reason] = count + 1, example
+
+    def __str__(self) -> str:
+        return "; ".join(f"{reason}: {count}, such as {path}" for reason, (count, path) in self._of.items())
 
 
 def load_folder(path: Path, size: int) -> Dataset:
     """Reads the folders `train`, `val` and `test`, each with one folder per class. Decodes pictures on demand.
 
     If there is `val` and no `test`, as in ImageNet, `val` is the test split, and a tenth of `train`, at most
-    `MOST_HELD_OUT`, is held out for validation (`hold_out`). Classes are the folders of `train`, sorted. Every picture
-    becomes RGB; Pillow scales its shorter side to 256/224 of `size`, and its middle is cropped. Mean and deviation
-    are ImageNet's. The data set has the directory's name.
+    `MOST_HELD_OUT`, is held out for validation (`hold_out`). Classes are the folders of `train`, sorted; the pictures
+    of their subfolders belong to them. Every picture is turned as its EXIF orientation says and becomes RGB; Pillow
+    scales its shorter side to 256/224 of `size`, and its middle is cropped. Mean and deviation are ImageNet's. The data
+    set has the directory's name.
+
+    The fingerprint covers the names and contents of the training files. If all files together are larger than
+    `MOST_READ`, it covers their names, sizes and times of change, because reading them would take an epoch's time.
+
+    Warns of all that is left out, and of pictures whose pixels had to be changed.
 
     Raises:
-        InputError: if a folder is missing or empty, or another split has a class that `train` does not have.
+        InputError: if a folder is missing or empty, a file is not a picture, or another split has a class that `train`
+            does not have.
     """
-    classes = _folders(path / "train")
+    left_out = Tally()
+    names = [name for name in SPLITS if name == "train" or (path / name).is_dir()]
+    folders = {name: _folders(path / name, left_out) for name in names}
+    classes = folders["train"]
     if len(classes) < 2:
         raise InputError(f"{path / 'train'}: {len(classes)} folders; expected at least two, one per class")
-    train = _split(path / "train", classes, size)
-    found = {name: _split(path / name, classes, size) for name in ("val", "test") if (path / name).is_dir()}
-    if not found:
+    if len(names) == 1:
         raise InputError(f"{path}: expected a folder val or test beside train")
-    test = found["test" if "test" in found else "val"]
-    assert isinstance(train.images, Pictures)
-    paths = train.images.paths
-    if len(found) == 2:
-        validation = found["val"]
-    else:
+    found = {name: _find(path / name, of_split, classes, left_out) for name, of_split in folders.items()}
+    for other in sorted(set(_folders(path, Tally())) - set(SPLITS)):
+        left_out.add("folders beside train, val and test", path / other)
+    headers = _read_headers(found)
+    splits = [Split(Pictures(of.paths, size), np.array(of.labels, np.int32)) for of in found.values()]
+    train, chosen = splits[0], np.arange(len(splits[0].labels))
+    if len(splits) == 2:
         count = min(len(train.labels) // 10, MOST_HELD_OUT)
-        rest, held_out = hold_out_for_validation(train.labels, count, path / "train", "both val and test")
-        paths = [paths[index] for index in rest]
-        train, validation = (Split(OnDemand(train.images, index), train.labels[index]) for index in (rest, held_out))
-    statistics = Statistics(np.array(MEAN), np.array(STD), _fingerprint(paths, size))
-    return Dataset(directory_name(path.resolve().name) or "folder", train, validation, test, classes, statistics)
+        chosen, held_out = hold_out_for_validation(train.labels, count, path / "train", "both val and test")
+        validation, train = (Split(OnDemand(train.images, i), train.labels[i]) for i in (held_out, chosen))
+        splits = [train, validation, splits[1]]
+    _warn(path, left_out, found, headers)
+    fingerprint = _fingerprint(path / "train", found["train"], headers.get("train"), chosen, size)
+    statistics = Statistics(np.array(MEAN), np.array(STD), fingerprint)
+    return Dataset(directory_name(path.resolve().name) or "folder", *splits, classes, statistics)
 
 
-class Pictures:
-    """Files as `datasets.Images`, uint8 `[N, size, size, 3]`."""
-
-    def __init__(self, paths: Sequence[Path], size: int):
-        self.paths, self.dtype = paths, np.dtype(np.uint8)
-        self.shape: tuple[int, ...] = (len(paths), size, size, 3)
-
-    def read(self, index: np.ndarray) -> np.ndarray:
-        """The pictures at `index`, decoded: uint8 `[K, size, size, 3]`."""
-        return np.stack([_decode(self.paths[number], self.shape[1]) for number in index])
-
-
-def _decode(path: Path, size: int) -> np.ndarray:
+def _folders(path: Path, left_out: Tally) -> tuple[str, ...]:
+    """The names of the folders in `path`."""
     try:
-        with Image.open(path) as picture:
-            return _middle(picture, size)
-    except Exception as error:  # damaged bytes make Pillow's decoders raise errors of many kinds
-        raise InputError(f"{path}: cannot be read as a picture ({' '.join(str(error).split())})") from error
+        entries = sorted(path.iterdir())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {reason(error)}; expected one folder per class in it") from error
+    names = []
+    for entry in entries:
+        if entry.is_dir() and not _is_left_out(entry, left_out):
+            if not entry.name.isprintable():
+                raise InputError(f"{path}: a folder named {entry.name!r}; expected a name that can be printed")
+            names.append(entry.name)
+        elif not entry.is_dir() and not is_hidden(entry.name):
+            left_out.add("dead links" if entry.is_symlink() else "files outside of a class's folder", entry)
+    return tuple(names)
 
 
-def _middle(picture: Image.Image, size: int) -> np.ndarray:
-    shorter = round(size * MARGIN)
-    picture.draft(
-        "RGB", (shorter, shorter)
-    )  # decodes a JPEG at a half, a quarter or an eighth of its size if that is enough
-    width, height = picture.size
-    scale = shorter / min(width, height)
-    sides = [max(size, round(side * scale)) for side in (width, height)]
-    scaled = picture.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
-    left, top = ((side - size) // 2 for side in sides)
-    return np.asarray(scaled.crop((left, top, left + size, top + size)))
+def _is_left_out(folder: Path, left_out: Tally) -> bool:
+    """Whether a folder is hidden, or a link to a folder around it."""
+    if is_hidden(folder.name):
+        left_out.add("hidden files or folders", folder)
+    elif folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
+        left_out.add("circular links", folder)
+    else:
+        return False
+    return True
 
 
-def _folders(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected one folder per class in it") from error
-
-
-def _split(path: Path, classes: Sequence[str], size: int) -> Split:
-    if unknown := [name for name in _folders(path) if name not in classes]:
+def _find(path: Path, folders: Sequence[str], classes: Sequence[str], left_out: Tally) -> Found:
+    """The pictures of a split with these folders."""
+    if unknown := [name for name in folders if name not in classes]:
         raise InputError(f"{path / unknown[0]}: a class that train does not have")
-    paths, labels = [], []
+    found, seen = Found([], [], [], []), {_identity((path / name).stat()) for name in folders}
     for label, name in enumerate(classes):
-        folder = path / name
-        of_class = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS) if folder.is_dir() else []
+        of_class = list(_walk(path / name, seen, left_out)) if name in folders else []
         if not of_class and path.name == "train":
-            raise InputError(f"{folder}: no pictures; expected files ending in {', '.join(sorted(ENDINGS))}")
-        paths += of_class
-        labels += [label] * len(of_class)
-    if not paths:
+            reasons = f" ({left_out})" if str(left_out) else ""
+            endings = ", ".join(sorted(ENDINGS))
+            raise InputError(f"{path / name}: no pictures{reasons}; expected files ending in {endings}; or remove it")
+        for file, stats in of_class:
+            found.paths.append(file)
+            found.labels.append(label)
+            found.sizes.append(stats.st_size)
+            found.times.append(stats.st_mtime_ns)
+    if not found.paths:
         raise InputError(f"{path}: no pictures")
-    return Split(Pictures(paths, size), np.array(labels, np.int32))
+    return found
 
 
-def _fingerprint(paths: Sequence[Path], size: int) -> str:
-    """SHA-256 of the training files' names and sizes in bytes. Reading millions of pictures would take hours."""
+def _walk(folder: Path, seen: set[tuple[int, int]], left_out: Tally) -> Iterable[tuple[Path, os.stat_result]]:
+    """The pictures in a folder and its subfolders, sorted. `seen`: what is read already."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename}: {error.strerror}") from error
+
+    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if Path(where) != folder and not _is_first(Path(where), os.stat(where), seen, left_out):
+            folders.clear()
+            continue
+        folders[:] = [name for name in sorted(folders) if not _is_left_out(Path(where, name), left_out)]
+        for name in sorted(names):
+            path = Path(where, name)
+            if (stats := _stat_of_picture(path, left_out)) and _is_first(path, stats, seen, left_out):
+                yield path, stats
+
+
+def _identity(stats: os.stat_result) -> tuple[int, int]:
+    return stats.st_dev, stats.st_ino
+
+
+def _is_first(path: Path, stats: os.stat_result, seen: set[tuple[int, int]], left_out: Tally) -> bool:
+    """Whether a file or folder is met for the first time, not once more by a link."""
+    if _identity(stats) in seen:
+        left_out.add("links to what is read already", path)
+        return False
+    seen.add(_identity(stats))
+    return True
+
+
+def _stat_of_picture(path: Path, left_out: Tally) -> os.stat_result | None:
+    """What `os.stat` says of a picture; None for another file, which is counted unless it is a system's own."""
+    if path.suffix.lower() not in ENDINGS:
+        if not is_hidden(path.name):
+            left_out.add("files of other kinds", path)
+        return None
+    if is_hidden(path.name):
+        left_out.add("hidden files or folders", path)
+        return None
+    try:
+        stats = path.stat()
+    except OSError:
+        left_out.add("dead links", path)
+        return None
+    if not stat.S_ISREG(stats.st_mode):
+        left_out.add("pipes, sockets or devices", path)
+        return None
+    return stats
+
+
+def _read_headers(found: dict[str, Found]) -> dict[str, list[Header]]:
+    """The header of every picture by split; nothing if the files are too large to be read now."""
+    if sum(sum(of.sizes) for of in found.values()) > MOST_READ:
+        return {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {name: list(pool.map(read_header, of.paths)) for name, of in found.items()}
+
+
+def _warn(path: Path, left_out: Tally, found: dict[str, Found], headers: dict[str, list[Header]]) -> None:
+    """Warns of what is left out, of what is changed, and of pictures that are in two splits."""
+    if text := str(left_out):
+        warnings.warn(f"{path}: left out: {text}", stacklevel=3)
+    notes = Tally()
+    for name, of_split in headers.items():
+        for file, header in zip(found[name].paths, of_split, strict=True):
+            for note in header.notes:
+                notes.add(f"pictures {note}", file)
+    if text := str(notes):
+        warnings.warn(f"{path}: {text}", stacklevel=3)
+    for one, other in combinations(headers, 2):
+        known = {header.digest for header in headers[one]}
+        both = [file for file, header in zip(found[other].paths, headers[other], strict=True) if header.digest in known]
+        if both:
+            warnings.warn(f"{path}: {len(both)} pictures of {other} are in {one} too, such as {both[0]}", stacklevel=3)
+
+
+def _fingerprint(root: Path, found: Found, headers: list[Header] | None, chosen: np.ndarray, size: int) -> str:
+    """SHA-256 of the size asked for, and of the names and contents of the pictures that are `chosen`."""
     digest = hashlib.sha256(f"{size}".encode())
-    for path in paths:
-        digest.update(f"/{path.parent.name}/{path.name}:{path.stat().st_size}".encode())
+    for number in chosen:
+        content = headers[number].digest if headers else f"{found.sizes[number]}:{found.times[number]}".encode()
+        digest.update(b"/%b\0%b" % (os.fsencode(found.paths[number].relative_to(root)), content))
     return digest.hexdigest()

@@ -20,7 +20,7 @@ from sealkd_jax.data.events import (
 )
 from sealkd_jax.data.folders import load_folder
 from sealkd_jax.data.tfds import load_tfds, prepare_tfds
-from sealkd_jax.errors import InputError, did_you_mean
+from sealkd_jax.errors import InputError, did_you_mean, reason
 
 DATA_DIR = Path("~/tensorflow_datasets")
 """Directory of the data sets if `load` and `prepare` are given none."""
@@ -105,20 +105,21 @@ def load(
         stream: read images when they are needed, not all now.
         image_size: height and width of pictures from folders, in pixels.
 
-    Warns if the framing allows to leave out damaged recordings, and there are some.
+    Warns of what is left out or changed on reading, and of classes of which a split has no example.
 
     Raises:
         InputError: if the name is unknown, or the data are missing, damaged or too large for memory.
     """
-    request = Request(name, Path(data_dir or DATA_DIR).expanduser(), framing, Path(cache_dir), image_size)
+    request = Request(name, _path(data_dir or DATA_DIR), framing, Path(cache_dir), image_size)
     kind, colon, path = name.partition(":")
     if colon and kind in _FILES:
-        dataset = _FILES[kind](Path(path).expanduser(), request)
+        dataset = _FILES[kind](_path(path), request)
     elif name in DATASETS:
         dataset = DATASETS[name].load(request)
     else:
         known = f"{', '.join(DATASETS)}, npz:FILE or folder:DIR"
         raise InputError(f"dataset {name}: unknown; expected one of {known}{did_you_mean(name, DATASETS)}")
+    _warn_of_absent_classes(dataset)
     if stream:
         return dataset.on_demand()
     size = sum(math.prod(getattr(dataset, split).images.shape) for split in SPLITS)
@@ -146,9 +147,26 @@ def prepare(name: str, data_dir: str | Path | None = None, manual_dir: str | Pat
         names = [known for known, source in DATASETS.items() if source.prepare is not None]
         nearest = did_you_mean(name, names)
         raise InputError(f"{name}: nothing to prepare; expected one of {', '.join(names)}{nearest}")
-    return source.prepare(
-        name, Path(data_dir or DATA_DIR).expanduser(), Path(manual_dir).expanduser() if manual_dir else None
-    )
+    return source.prepare(name, _path(data_dir or DATA_DIR), _path(manual_dir) if manual_dir else None)
+
+
+def _path(text: str | Path) -> Path:
+    """The path with `~` and `~user` replaced."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{text}: {reason(error)}; write the directory itself") from error
+
+
+def _warn_of_absent_classes(dataset: Dataset) -> None:
+    for name in SPLITS:
+        found = set(np.unique(getattr(dataset, name).labels).tolist())
+        if absent := [kind for label, kind in enumerate(dataset.classes) if label not in found]:
+            warnings.warn(
+                f"{dataset.name}: no {name} example of {len(absent)} of the {len(dataset.classes)} classes, such as "
+                f"{absent[0]}",
+                stacklevel=3,
+            )
 
 
 def _load_digits() -> Dataset:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, prepare_command
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, reason
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access and without TensorFlow
 CHUNK = 1000  # records per request: nearly three times as fast as one by one
@@ -69,7 +69,7 @@ class Records:
             yield
         except Exception as error:  # those of TFDS, array_record, protobuf and Pillow have no class in common
             raise InputError(
-                f"{self._files}: cannot be read ({_line(error)}); "
+                f"{self._files}: cannot be read ({reason(error)}); "
                 f"if damaged, remove {self._builder.data_path} and prepare it again: {self._remedy}"
             ) from error
 
@@ -105,13 +105,9 @@ def _builder(name: str, data_dir: Path) -> Any:
         return tfds.builder(name.replace("-", "_"), data_dir=data_dir)
     except Exception as error:  # protobuf's, json's, or TFDS' own
         raise InputError(
-            f"{data_dir / name.replace('-', '_')}: cannot be read ({_line(error)}); "
+            f"{data_dir / name.replace('-', '_')}: cannot be read ({reason(error)}); "
             f"if damaged, remove it and prepare it again: {prepare_command(name, data_dir)}"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def prepare_tfds(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
@@ -147,7 +143,7 @@ def prepare_tfds(name: str, data_dir: Path, manual_dir: Path | None = None) -> P
         where = f"{request.url}: " if request else ""
         archives = ", ".join(info.filename for info in builder.url_infos.values())
         raise InputError(
-            f"{where}{name} could not be prepared ({_line(error)}); if you have the archives already, give their "
+            f"{where}{name} could not be prepared ({reason(error)}); if you have the archives already, give their "
             f"directory as manual_dir, with each under its own name ({archives})"
         ) from error
     return Path(builder.data_path)

@@ -1,11 +1,13 @@
 """The data set and the augmentation that the options name."""
 
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from sealkd_jax.data import DATASETS, Augmentation, Dataset, Framing, load, parse_augmentation
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs.environment import warn
 from sealkd_jax.programs.options import DataOptions, DistillOptions, TrainingOptions
 
 FRAMES_DIR = Path("runs/frames")
@@ -16,14 +18,19 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     source, framing = DATASETS.get(options.dataset), None
     if source is not None and source.events:
         framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
-    return load(
-        options.dataset,
-        data_dir=options.data_dir,
-        framing=framing,
-        cache_dir=cache_dir,
-        stream=options.stream,
-        image_size=options.image_size,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        dataset = load(
+            options.dataset,
+            data_dir=options.data_dir,
+            framing=framing,
+            cache_dir=cache_dir,
+            stream=options.stream,
+            image_size=options.image_size,
+        )
+    for warning in caught:
+        warn(" ".join(str(warning.message).split()))
+    return dataset
 
 
 def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:

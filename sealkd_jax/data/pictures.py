@@ -1,0 +1,127 @@
+"""Picture files, decoded by Pillow to RGB of one size.
+
+Axis legend: N pictures, 3 channels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sealkd_jax.errors import InputError, reason
+
+ENDINGS = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow starts Ghostscript for others
+MARGIN = 256 / 224  # the shorter side before the crop of the middle, relative to the size
+LONGEST = 4  # ratio of the sides beyond which a picture's ends are cut off before it is scaled
+SCALED = "of 16 bits, read as level / 257"
+ON_WHITE = "with an alpha channel or a transparent colour, put on white"
+FIRST_FRAME = "with several frames or pages, of which the first is read"
+
+
+class Header(NamedTuple):
+    """What is known of a picture before it is decoded.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        notes: how its pixels differ from what one might expect: of `SCALED`, `ON_WHITE`, `FIRST_FRAME`.
+    """
+
+    digest: bytes
+    notes: tuple[str, ...]
+
+
+class Pictures:
+    """Files as `datasets.Images`, uint8 `[N, size, size, 3]`."""
+
+    def __init__(self, paths: Sequence[Path], size: int):
+        self.paths, self.dtype = paths, np.dtype(np.uint8)
+        self.shape: tuple[int, ...] = (len(paths), size, size, 3)
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The pictures at `index`, decoded: uint8 `[K, size, size, 3]`."""
+        return np.stack([_decode(self.paths[number], self.shape[1]) for number in index])
+
+
+def read_header(path: Path) -> Header:
+    """Reads the file for its digest, and its header.
+
+    Raises:
+        InputError: if it is not a picture, or its levels have no known white.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0)
+            with _open(file) as picture:
+                found = {
+                    SCALED: _has_16_bits(picture),
+                    ON_WHITE: picture.has_transparency_data,
+                    FIRST_FRAME: getattr(picture, "is_animated", False),
+                }
+        return Header(digest, tuple(note for note, holds in found.items() if holds))
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _decode(path: Path, size: int) -> np.ndarray:
+    try:
+        with path.open("rb") as file, _open(file) as picture:
+            return _middle(picture, size)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """The error for a file. Damaged bytes make Pillow's decoders raise errors of many kinds."""
+    return InputError(f"{path}: cannot be read as a picture ({reason(error)})")
+
+
+def _open(file: IO[bytes]) -> Image.Image:
+    picture = Image.open(file, formats=FORMATS)
+    if picture.mode == "F" or (picture.mode == "I" and not _has_16_bits(picture)):
+        raise ValueError(
+            f"its levels, {_KINDS[picture.mode]}, have no known white; save it with 8 or 16 bits a channel"
+        )
+    return picture
+
+
+_KINDS = {"F": "floats", "I": "signed or 32-bit integers"}
+
+
+def _has_16_bits(picture: Image.Image) -> bool:
+    """Whether its levels are one channel from 0 to 65,535. Pillow reads colours of 16 bits as 8 bits."""
+    return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
+
+
+def _middle(picture: Image.Image, size: int) -> np.ndarray:
+    """The middle of the picture after its shorter side is scaled: uint8 `[size, size, 3]`."""
+    shorter = round(size * MARGIN)
+    # Decodes a JPEG at a half, a quarter or an eighth of its size if that is enough.
+    picture.draft("RGB", (shorter, shorter))
+    ImageOps.exif_transpose(picture, in_place=True)
+    most = LONGEST * min(picture.size)  # scaled as a whole, 2 x 30,000 pixels would take gigabytes
+    rgb = _rgb(_crop(picture, [min(side, most) for side in picture.size]))
+    scale = shorter / min(rgb.size)
+    sides = [max(size, round(side * scale)) for side in rgb.size]
+    return np.asarray(_crop(rgb.resize(sides, Image.Resampling.BILINEAR), (size, size)))
+
+
+def _crop(picture: Image.Image, sides: Sequence[int]) -> Image.Image:
+    """The middle of these sides (width, height)."""
+    left, top = ((whole - side) // 2 for whole, side in zip(picture.size, sides, strict=True))
+    return picture.crop((left, top, left + sides[0], top + sides[1]))
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """The picture as RGB: 16 bits scaled to 8, transparent parts on white."""
+    if picture.mode.startswith("I"):
+        levels = np.asarray(picture).astype(np.uint32)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return picture.convert("RGB")
