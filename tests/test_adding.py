@@ -39,18 +39,15 @@ def invert() -> Augmentation:
         "programs/presets/tiny_stripes.py": '''
 """Stripes in a second."""
 
-from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
+from sealkd_jax.programs.options import make_preset
 
-RECIPE = {
-    "dataset": "stripes", "epochs": 2, "batch_size": 8, "optimizer": "adamw", "learning_rate": 1e-2,
-    "weight_decay": 0.0, "warmup_epochs": 0, "augment": "crop(1) | invert",
-}
-PRESET = Preset(
-    distill=DistillOptions(
-        method="late_ce", student="spiking-mlp", width=0.25, neuron="slow-lif", timesteps=2, views=2, devices=1,
-        teacher="convnet", **RECIPE,
-    ),
-    teacher=TeacherOptions(teacher="convnet", **RECIPE),
+PRESET = make_preset(
+    dataset="stripes", teacher="convnet", epochs=2, batch_size=8, optimizer="adamw", learning_rate=1e-2,
+    weight_decay=0.0, augment="crop(1) | invert",
+    for_student={
+        "method": "late_ce", "student": "spiking-mlp", "width": 0.25, "neuron": "slow-lif", "timesteps": 2, "views": 2,
+        "devices": 1,
+    },
 )
 '''
     },

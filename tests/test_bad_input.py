@@ -171,7 +171,7 @@ PROGRAMS = [
     (evaluate, ["run"], "run: not finished; continue it with sealkd distill --resume --out run"),
     (prepare, ["digits"], "digits: nothing to prepare; expected one of cifar10"),
     (prepare, ["nmnist", "--manual-dir", "other"], "--manual-dir other: for images; put the archives of nmnist into"),
-    (benchmark, [], "no subject: expected one of loss, lif, step, memory, imagenet, data"),
+    (benchmark, [], "no subject: expected one of loss, lif, step, memory, data"),
     (benchmark, ["speed"], "speed: expected one of loss, lif"),
     (benchmark, ["los"], "did you mean loss?"),
     (benchmark, ["loss", "--repeats", "0"], "--repeats 0: expected at least 1"),
@@ -181,8 +181,6 @@ PROGRAMS = [
     (benchmark, ["step", "--width", "0"], "--width 0.0: expected a positive number"),
     (benchmark, ["memory", "--timesteps", "0"], "--timesteps 0: expected at least 1"),
     (benchmark, ["memory", "--size", "4"], "--size 4: expected at least 8"),
-    (benchmark, ["imagenet", "--shares", "2", "0"], "--shares 2 0: expected at least 1"),
-    (benchmark, ["imagenet", "--topology", "nowhere"], "--topology nowhere: expected one that libtpu knows"),
     (benchmark, ["data", "--repeats", "0"], "--repeats 0: expected at least 1"),
 ]
 WITH_OUT = (distill, compare, benchmark)

@@ -44,7 +44,7 @@ SMALL = {
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of SpikingJelly
 @pytest.mark.parametrize("subject", SMALL)
-def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tmp_path, monkeypatch, capsys):
+def test_a_benchmark_prints_a_table_and_leaves_numbers(subject, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loss, "SHAPES", ((2, 3, 4),))
     for module in ("loss", "lif", "step"):  # products of large matrices, here of no interest
         monkeypatch.setattr(f"train.benchmark.{module}.measure_floor", lambda *_: Floor(1e9, 1e9), raising=False)
@@ -52,7 +52,7 @@ def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tm
     main([subject, *SMALL[subject], "--out", str(out)])
     numbers, said = json.loads(out.read_text()), capsys.readouterr().out
     assert {"versions", "device", "command"} <= numbers.keys()
-    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG") and str(out) in " ".join(said.split())
+    assert str(out) in " ".join(said.split())
     if subject != "memory" and not find_spec("torch"):
         assert "not installed" in " ".join(said.lower().split())
     if subject == "memory":
@@ -62,21 +62,6 @@ def test_a_benchmark_prints_a_table_and_leaves_numbers_and_a_picture(subject, tm
     if subject in ("lif", "step"):  # of one call of two
         ours = next(iter(numbers["seconds"].values()))
         assert f" {1e3 * np.median(ours) / 2:.4g} ms " in said
-
-
-@pytest.mark.slow
-def test_a_step_of_imagenets_size_says_what_it_takes_and_exchanges(tmp_path):
-    """The gradients, and little else; no example goes to another device."""
-    student = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8", "--devices", "2"]
-    main(["imagenet", *student, "--shares", "1", "8", "--out", str(tmp_path / "numbers.json")])
-    one, eight = json.loads((tmp_path / "numbers.json").read_text())["of a device"].values()
-    network = create_student("spiking-conv", 1000, width=0.25)
-    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    gradients = 4e-6 * sum(leaf.size for leaf in jax.tree.leaves(variables.params))
-    for of in (one, eight):
-        assert gradients < of["all-reduce, MB"] < 1.1 * gradients
-        assert [fact for fact in of if "times" in fact] == ["all-reduce, times"]
-    assert eight["temporary, MB"] > one["temporary, MB"] and eight["operations, G"] > 4 * one["operations, G"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`presets`, `methods` and `students` list all that there is, in 80 columns and as JSON; a new preset is one file."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,10 @@ def test_lists_are_json_too(capsys):
 
 
 def test_one_method_and_one_preset_say_all_that_there_is_on_them(capsys):
-    words = printed(methods.main, ["uniform_kd"], capsys)
-    assert "needs a teacher; --hyper alpha=0.6 temperature=3" in words
-    assert words.startswith(METHODS["uniform_kd"].__doc__.strip().partition("\n")[0])
+    words = printed(methods.main, ["twkd"], capsys)
+    assert words.startswith(METHODS["twkd"].__doc__.strip().partition("\n")[0])
+    assert "Needs a teacher." in words and "Source: arXiv 2501.15925; " in words
+    assert re.search(r"^temperature=3 +τ\. The authors use 3, and 1 for ImageNet\.", words, re.MULTILINE)
     assert printed(presets.main, ["digits"], capsys).strip() == room.digits.__doc__.strip()
 
 

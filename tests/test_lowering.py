@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.training import make_evaluation, on_devices, prepare
 from tests.helpers.devices import first_devices
-from train.benchmark.__main__ import main as benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_kernels")]
 PLATFORMS = ("cuda", "tpu")
@@ -80,10 +78,3 @@ def test_an_epoch_and_an_evaluation_are_lowered_for_tpus_and_cuda(precision, rem
 def test_an_epoch_under_pmap_is_lowered_for_tpus_and_cuda():
     epoch, _ = epoch_and_evaluation("pmap", method="card")
     assert "all_gather" in epoch and "all_reduce" in epoch and "f64" not in epoch and "callback" not in epoch
-
-
-@pytest.mark.skipif(not find_spec("libtpu"), reason="libtpu, which compiles for TPUs without one, is not installed")
-def test_a_step_is_compiled_for_tpus_of_several_hosts(tmp_path, capsys):
-    small = ["--student", "spiking-conv", "--width", "0.25", "--image-size", "8"]
-    benchmark(["imagenet", "--topology", "v5e:4x4", *small, "--shares", "1", "--out", str(tmp_path / "numbers.json")])
-    assert "16 × TPU v5 lite" in " ".join(capsys.readouterr().out.split())

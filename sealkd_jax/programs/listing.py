@@ -1,9 +1,9 @@
 """What there is, as a list in a terminal or as JSON: presets, methods, networks."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,33 +18,18 @@ class ListOptions:
     """Print JSON."""
 
 
-class Entry(NamedTuple):
-    """One thing: its name, a line on it, and another with its numbers."""
-
-    name: str
-    description: str
-    numbers: str
-
-
-def print_json(facts: Any) -> None:
+def print_json(value: Any) -> None:
     """Print JSON, indented."""
-    print(json.dumps(facts, indent=1, ensure_ascii=False))
+    print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def print_entries(entries: Iterable[Entry], title: str = "") -> None:
-    """Print each entry beside its name."""
+def print_entries(entries: Iterable[tuple[str, str, str]], title: str = "") -> None:
+    """Print each name with a description beside it, and a dimmer line below that one. Either may be empty."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
-    for name, description, numbers in entries:
-        lines = [Text(description)] * bool(description) + [Text(numbers, style="dim")] * bool(numbers)
+    for name, description, detail in entries:
+        lines = [Text(description)] * bool(description) + [Text(detail, style="dim")] * bool(detail)
         table.add_row(Text(name, style="bold"), Text("\n").join(lines))
     console = Console()
     if title:
         console.print(Text(title, style="bold"))
     console.print(table)
-
-
-def joined(values: Mapping[str, Any]) -> str:
-    """NAME=VALUE for each."""
-    return " ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
-    )

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from sealkd_jax.data.augmentation import STEPS, canonical_augmentation
 from sealkd_jax.data.loading import DATASETS
@@ -235,3 +235,8 @@ class Preset(NamedTuple):
 
     distill: DistillOptions
     teacher: TeacherOptions
+
+
+def make_preset(*, for_student: dict[str, Any], for_teacher: dict[str, Any] | None = None, **both: Any) -> Preset:
+    """A preset from the options of the student's run, those of the teacher's training, and those of both."""
+    return Preset(DistillOptions(**both, **for_student), TeacherOptions(**both, **(for_teacher or {})))

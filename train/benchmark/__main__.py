@@ -10,7 +10,7 @@ from importlib import import_module
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.programs.cli import run
 
-SUBJECTS = ("loss", "lif", "step", "memory", "imagenet", "data")
+SUBJECTS = ("loss", "lif", "step", "memory", "data")
 
 
 def main(argv: list[str] | None = None) -> None:

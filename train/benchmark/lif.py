@@ -18,7 +18,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import lif
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import at_least
-from train.benchmark.table import RESULTS_DIR, bars, print_table, save
+from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
 PEERS = {
@@ -41,7 +41,7 @@ class LifOptions:
     calls: Annotated[int, at_least(1)] = 1
     """Number of calls in a measurement."""
     out: Path = RESULTS_DIR / "lif.json"
-    """JSON file for the numbers; the plot goes beside it."""
+    """JSON file for the numbers."""
 
 
 def works(shape: tuple[int, ...], calls: int) -> dict[str, Callable[[], Any]]:
@@ -124,7 +124,7 @@ def in_torch(currents: np.ndarray, weights: np.ndarray, calls: int) -> dict[str,
 
 
 def main(argv: list[str]) -> None:
-    """Print a table, and write JSON and a plot."""
+    """Print a table and write JSON."""
     options = read_options(LifOptions, __doc__, argv, "benchmark lif")
     if len(options.shape) < 2 or min(options.shape) < 1:
         raise InputError(f"--shape {' '.join(map(str, options.shape))}: expected at least 1 each, time first")
@@ -141,11 +141,8 @@ def main(argv: list[str]) -> None:
     note += f" Not installed and left out: {', '.join(missing)}." if missing else ""
     shape = "×".join(map(str, options.shape))
     print_table(f"LIF, forward and backward, {shape}", ("median", "spread, ms", "ours ÷ this"), rows, note)
-    medians = {who: 1e3 * timing.seconds / options.calls for who, timing in timings.items()}
-    figure = bars("LIF, forward and backward", "milliseconds, median", medians)
     measured = {who: timing.wall for who, timing in timings.items()}
     save(
         options.out,
         {"seconds": measured, "calls": options.calls, "shape": options.shape, "floor_seconds": options.calls * least},
-        figure,
     )

@@ -16,7 +16,7 @@ import numpy as np
 from sealkd_jax.losses import seal_kd_loss
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import at_least
-from train.benchmark.table import RESULTS_DIR, bars, print_table, save
+from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
 SHAPES = ((4, 128, 10), (4, 128, 100), (6, 128, 1000))
@@ -31,7 +31,7 @@ class LossOptions:
     calls: Annotated[int, at_least(1)] = 10
     """Number of calls in a measurement."""
     out: Path = RESULTS_DIR / "loss.json"
-    """JSON file for the numbers; the plot goes beside it."""
+    """JSON file for the numbers."""
 
 
 def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any]]:
@@ -60,7 +60,7 @@ def works(shape: tuple[int, int, int], calls: int) -> dict[str, Callable[[], Any
 
 
 def main(argv: list[str]) -> None:
-    """Print a table, and write JSON and a plot."""
+    """Print a table and write JSON."""
     options = read_options(LossOptions, __doc__, argv, "benchmark loss")
     floor, rows, measured = measure_floor(), {}, {}
     for shape in SHAPES:
@@ -79,6 +79,4 @@ def main(argv: list[str]) -> None:
         rows,
         missing,
     )
-    medians = {name: 1e6 * float(np.median(wall)) / options.calls for name, wall in measured.items()}
-    figure = bars("The loss and its gradient", "microseconds, median", medians)
-    save(options.out, {"seconds": measured, "calls": options.calls, "floor": floor._asdict()}, figure)
+    save(options.out, {"seconds": measured, "calls": options.calls, "floor": floor._asdict()})

@@ -14,7 +14,6 @@ import numpy as np
 
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import REMAT, Network, create_student
-from sealkd_jax.plots.style import draw_lines, name_lines, new_axes
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import POSITIVE, at_least
 from train.benchmark.table import RESULTS_DIR, print_table, save
@@ -33,7 +32,7 @@ class MemoryOptions:
     size: Annotated[int, at_least(8)] = 32
     """Height and width of the images, in pixels."""
     out: Path = RESULTS_DIR / "memory.json"
-    """JSON file for the numbers; the plot goes beside it."""
+    """JSON file for the numbers."""
 
 
 def temporary(network: Network, options: MemoryOptions, timesteps: int) -> int:
@@ -74,8 +73,4 @@ def main(argv: list[str]) -> None:
     }
     title = f"Temporary memory of a step: spiking ResNet-18, width {options.width}, {options.batch_size} images"
     print_table(title, [f"T = {t}" for t in options.timesteps], rows)
-    figure, (axis,) = new_axes("Memory of a training step", "timesteps", "of the same-shape ANN's")
-    lines = {f"--remat {remat}": np.array([of[t] / ann for t in of]) for remat, of in measured.items()}
-    draw_lines(axis, np.array(options.timesteps), lines)
-    name_lines(axis, lines)
-    save(options.out, {"ann": ann, "temporary": measured}, figure)
+    save(options.out, {"ann": ann, "temporary": measured})

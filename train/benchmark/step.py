@@ -20,7 +20,7 @@ from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.option import POSITIVE, at_least
 from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
-from train.benchmark.table import RESULTS_DIR, bars, print_table, save
+from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 
 CLASSES = 10
@@ -45,7 +45,7 @@ class StepOptions:
     calls: Annotated[int, at_least(1)] = 3
     """Number of steps in a measurement."""
     out: Path = RESULTS_DIR / "step.json"
-    """JSON file for the numbers; the plot goes beside it."""
+    """JSON file for the numbers."""
 
 
 def ours(options: StepOptions) -> tuple[Callable[[], Any], float]:
@@ -118,7 +118,7 @@ def theirs(options: StepOptions) -> Callable[[], Any]:
 
 
 def main(argv: list[str]) -> None:
-    """Print a table, and write JSON and a plot."""
+    """Print a table and write JSON."""
     options = read_options(StepOptions, __doc__, argv, "benchmark step")
     work, operations = ours(options)
     works = {f"sealkd-jax, {options.precision}": work}
@@ -140,8 +140,6 @@ def main(argv: list[str]) -> None:
     note += "" if installed else " PyTorch and SpikingJelly are not installed and were left out."
     title = f"A step of spiking ResNet-18, width {options.width}, T = {options.timesteps}, {options.batch_size} images"
     print_table(title, ("median", "spread, ms", "images/s", "ours ÷ this"), rows, note)
-    medians = {who: 1e3 * timing.seconds / options.calls for who, timing in timings.items()}
-    figure = bars("A distillation step", "milliseconds, median", medians)
     save(
         options.out,
         {
@@ -152,5 +150,4 @@ def main(argv: list[str]) -> None:
             "width": options.width,
             "floor_seconds": least,
         },
-        figure,
     )

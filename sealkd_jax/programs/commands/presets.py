@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.listing import Entry, ListOptions, print_entries, print_json
+from sealkd_jax.programs.listing import ListOptions, print_entries, print_json
 from sealkd_jax.programs.option import POSITIONAL, Names
 from sealkd_jax.programs.presets import PRESETS, description
+
+NETWORKS = "{student} from {teacher}, T = {timesteps}, {epochs} epochs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     elif options.name:
         print(description(options.name).strip())
     else:
-        print_entries(
-            Entry(
-                each["name"],
-                each["description"],
-                f"{each['student']} from {each['teacher']}, T = {each['timesteps']}, {each['epochs']} epochs",
-            )
-            for each in found
-        )
+        print_entries((each["name"], each["description"], NETWORKS.format(**each)) for each in found)
 
 
 def facts(name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sealkd_jax.models import STUDENTS, TEACHERS
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.listing import Entry, ListOptions, print_entries, print_json
+from sealkd_jax.programs.listing import ListOptions, print_entries, print_json
 from sealkd_jax.programs.presets import PRESETS
 
 
@@ -19,9 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         print_json(found)
         return
     for title, networks in found.items():
-        print_entries(
-            (Entry(each["name"], each["structure"], _presets(each["presets"])) for each in networks), title=title
-        )
+        print_entries(((each["name"], each["structure"], _presets(each["presets"])) for each in networks), title)
 
 
 def facts(networks: Mapping[str, Callable[..., Any]], role: str) -> list[dict[str, Any]]:

@@ -9,28 +9,22 @@ commands name this one). Not run to the end; docs/comparisons.md has what was ru
 that repeat after 16 epochs, so that the teacher's logits can be stored (with --views 300 none repeats).
 """
 
-from typing import Any
-
-from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
+from sealkd_jax.programs.options import make_preset
 
 # Sun et al., arXiv 2605.14252: SGD, cosine, weight decay on kernels only; AutoAugment and Cutout for the student alone.
-RECIPE: dict[str, Any] = {
-    "epochs": 300,
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-}
-
-PRESET = Preset(
-    distill=DistillOptions(
-        dataset="cifar10",
-        student="spiking-resnet18",
-        teacher="resnet34",
-        timesteps=4,
-        views=16,
-        augment="crop(4) | flip | autoaugment(cifar10) | cutout(16)",
-        **RECIPE,
-    ),
-    teacher=TeacherOptions(dataset="cifar10", teacher="resnet34", augment="crop(4) | flip", **RECIPE),
+PRESET = make_preset(
+    dataset="cifar10",
+    teacher="resnet34",
+    epochs=300,
+    batch_size=128,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    for_student={
+        "student": "spiking-resnet18",
+        "timesteps": 4,
+        "views": 16,
+        "augment": "crop(4) | flip | autoaugment(cifar10) | cutout(16)",
+    },
+    for_teacher={"augment": "crop(4) | flip"},
 )

@@ -8,23 +8,17 @@ is best on the test set. Not run: the data were not available. Difference from t
 48x48, not resized bilinearly.
 """
 
-from typing import Any
+from sealkd_jax.programs.options import make_preset
 
-from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
-
-RECIPE: dict[str, Any] = {
-    "dataset": "cifar10-dvs",
-    "epochs": 300,
-    "optimizer": "sgd",
-    "weight_decay": 5e-4,
-    "timesteps": 10,
-    "frame_by": "count",
-    "augment": "flip | nda(2)",
-}
-
-PRESET = Preset(
-    distill=DistillOptions(
-        student="spiking-resnet18", teacher="resnet19", batch_size=32, learning_rate=0.1, views=16, **RECIPE
-    ),
-    teacher=TeacherOptions(teacher="resnet19", batch_size=128, learning_rate=0.2, **RECIPE),
+PRESET = make_preset(
+    dataset="cifar10-dvs",
+    timesteps=10,
+    frame_by="count",
+    teacher="resnet19",
+    epochs=300,
+    optimizer="sgd",
+    weight_decay=5e-4,
+    augment="flip | nda(2)",
+    for_student={"student": "spiking-resnet18", "batch_size": 32, "learning_rate": 0.1, "views": 16},
+    for_teacher={"batch_size": 128, "learning_rate": 0.2},
 )

@@ -7,22 +7,18 @@ file). Seen: teacher 91.71 %, student 92.50 % of the test images, 91.21 % after 
 Expected: the same within half a point.
 """
 
-from typing import Any
+from sealkd_jax.programs.options import make_preset
 
-from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
-
-RECIPE: dict[str, Any] = {
-    "dataset": "cifar10",
-    "batch_size": 256,
-    "optimizer": "sgd",
-    "learning_rate": 0.2,
-    "weight_decay": 5e-4,
-    "warmup_epochs": 2,
-    "augment": "crop(4) | flip | cutout(0.25)",
-    "precision": "bfloat16",
-}
-
-PRESET = Preset(
-    distill=DistillOptions(student="spiking-resnet18", teacher="resnet18", timesteps=4, epochs=40, views=16, **RECIPE),
-    teacher=TeacherOptions(teacher="resnet18", epochs=20, **RECIPE),
+PRESET = make_preset(
+    dataset="cifar10",
+    teacher="resnet18",
+    batch_size=256,
+    optimizer="sgd",
+    learning_rate=0.2,
+    weight_decay=5e-4,
+    warmup_epochs=2,
+    augment="crop(4) | flip | cutout(0.25)",
+    precision="bfloat16",
+    for_student={"student": "spiking-resnet18", "timesteps": 4, "epochs": 40, "views": 16},
+    for_teacher={"epochs": 20},
 )

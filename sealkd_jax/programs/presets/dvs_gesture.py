@@ -6,22 +6,18 @@ Expected on the official recordings: 95 % and more (99.08 % is the best reported
 accuracy. Nothing is mirrored: a gesture of the left hand and one of the right are two classes.
 """
 
-from typing import Any
+from sealkd_jax.programs.options import make_preset
 
-from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
-
-RECIPE: dict[str, Any] = {
-    "epochs": 200,
-    "batch_size": 16,
-    "optimizer": "adamw",
-    "learning_rate": 1e-3,
-    "weight_decay": 1e-2,
-    "warmup_epochs": 5,
-    "timesteps": 16,
-    "augment": "roll(8) | time_shift(2) | event_drop(0.2)",
-}
-
-PRESET = Preset(
-    distill=DistillOptions(dataset="dvs-gesture", student="spiking-vgg", teacher="resnet18", views=16, **RECIPE),
-    teacher=TeacherOptions(dataset="dvs-gesture", teacher="resnet18", **RECIPE),
+PRESET = make_preset(
+    dataset="dvs-gesture",
+    timesteps=16,
+    teacher="resnet18",
+    epochs=200,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    warmup_epochs=5,
+    augment="roll(8) | time_shift(2) | event_drop(0.2)",
+    for_student={"student": "spiking-vgg", "views": 16},
 )

@@ -7,28 +7,16 @@ on the whole of ImageNet. Differences from the authors' code: the crop is taken 
 picture; and every epoch sees one of 10 views, so that the teacher's logits can be stored (51 GB).
 """
 
-from typing import Any
+from sealkd_jax.programs.options import make_preset
 
-from sealkd_jax.programs.options import DistillOptions, Preset, TeacherOptions
-
-RECIPE: dict[str, Any] = {
-    "dataset": "imagenet",
-    "stream": True,
-    "epochs": 100,
-    "batch_size": 512,
-    "optimizer": "sgd",
-    "augment": "resized_crop(0.08) | flip | autoaugment(imagenet) | cutout(0.5)",
-}
-
-PRESET = Preset(
-    distill=DistillOptions(
-        student="spiking-resnet34",
-        teacher="resnet34",
-        decay=0.2,
-        learning_rate=0.2,
-        weight_decay=2e-5,
-        views=10,
-        **RECIPE,
-    ),
-    teacher=TeacherOptions(teacher="resnet34", learning_rate=0.1, weight_decay=1e-4, **RECIPE),
+PRESET = make_preset(
+    dataset="imagenet",
+    stream=True,
+    teacher="resnet34",
+    epochs=100,
+    batch_size=512,
+    optimizer="sgd",
+    augment="resized_crop(0.08) | flip | autoaugment(imagenet) | cutout(0.5)",
+    for_student={"student": "spiking-resnet34", "decay": 0.2, "learning_rate": 0.2, "weight_decay": 2e-5, "views": 10},
+    for_teacher={"learning_rate": 0.1, "weight_decay": 1e-4},
 )
