@@ -173,7 +173,7 @@ class TeacherProgramOptions(TeacherOptions, ProcessOptions):
     teacher: Annotated[str, Names(TEACHERS), Spelling(flags=("--teacher", "--arch"))]
     """Network of the teacher."""
     weights: Annotated[Path | None, Spelling(flags=("--import",), metavar="FILE")] = None
-    """A PyTorch state dict (.safetensors, .npz, .pth) of that network, in place of training it."""
+    """A PyTorch state dict of that network, in place of training it: a file of torch.save, safetensors or .npz."""
     scale: Literal["imagenet", "dataset"] | None = None
     """Mean and deviation that the imported network's images are normalised with: ImageNet's, as if not given, or the
     data set's."""

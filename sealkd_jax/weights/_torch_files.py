@@ -1,10 +1,12 @@
-"""Files with state dicts of PyTorch: `.safetensors`, `.npz`, and `.pth` or `.pt`, read without PyTorch.
+"""Files with state dicts of PyTorch, safetensors or NumPy, read without PyTorch. Content decides, not the file's name.
 
-Opening a file reads names, shapes and dtypes alone; each array is read on demand. A `.pth` holds a pickle, a program
-that could do anything. The reader here lets it make dicts, lists, numbers, strings and descriptions of tensors.
+Opening a file reads names, shapes and dtypes alone; each array is read on demand. A file of `torch.save` holds a
+pickle, a program that could do anything. The reader here lets it make dicts, lists, numbers, strings and descriptions
+of tensors; in place of any other object it makes an empty one.
 """
 
 import io
+import os
 import pickle
 import pickletools
 import zipfile
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +23,8 @@ from safetensors import safe_open
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import read_npy_header
+
+_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # what torch.save wrote first before PyTorch 1.6
 
 
 class Stored(NamedTuple):
@@ -37,21 +41,30 @@ def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
     From a checkpoint that holds more than a state dict, it takes the state dict, whatever its key.
 
     Raises:
-        InputError: if the file is not of the format in its name, on opening or when an array is read.
+        InputError: if the file is of no known format or damaged, on opening or when an array is read.
     """
-    opened = _FORMATS.get(path.suffix)
-    if opened is None:
-        raise InputError(f"{path}: unknown format; expected a name that ends with one of {', '.join(_FORMATS)}")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
     try:
-        with opened(path) as arrays:
+        with _format(path)(path) as arrays:
             yield arrays
     except InputError:
         raise
     except Exception as error:  # a damaged or malicious file can make its reader raise anything
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as {path.suffix}: {' '.join(reason.split())}") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as weights: {' '.join(reason.split())}") from error
+
+
+def _format(path: Path) -> Callable[[Path], Any]:
+    """The reader for what the file begins with."""
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start == _MAGIC:
+        return _open_legacy
+    if start[8:9] == b"{":  # after the length of its header
+        return _open_safetensors
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: unknown format; expected a file of torch.save, safetensors or numpy.savez")
+    with zipfile.ZipFile(path) as archive:
+        return _open_pth if any(name.endswith("/data.pkl") for name in archive.namelist()) else _open_npz
 
 
 @contextmanager
@@ -83,16 +96,44 @@ def _npy(archive: zipfile.ZipFile, name: str) -> Stored:
 
 @contextmanager
 def _open_pth(path: Path) -> Iterator[Mapping[str, Stored]]:
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: damaged, or written before PyTorch 1.6; save it again with a newer PyTorch")
     with zipfile.ZipFile(path) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         root = pickled.removesuffix("data.pkl")
         if f"{root}byteorder" in archive.namelist() and _stored_bytes(archive, f"{root}byteorder") != b"little":
             raise InputError(f"{path}: written on a big-endian machine; save it as .safetensors there")
-        program = _stored_bytes(archive, pickled)
-        _check_opcodes(path, program)
-        yield _state_dict(path, _Unpickler(program, partial(_stored_bytes, archive), root).load())
+
+        def read(storage: _Storage) -> bytes:
+            return _stored_bytes(archive, f"{root}data/{storage.key}", storage.nbytes)
+
+        yield _state_dict(path, _unpickle(path, io.BytesIO(_stored_bytes(archive, pickled)), read))
+
+
+@contextmanager
+def _open_legacy(path: Path) -> Iterator[Mapping[str, Stored]]:
+    """A file from before PyTorch 1.6: pickles of a magic number, a version, the machine and what was saved.
+
+    A pickled list of keys and the storages in that order follow, each after the number of its elements.
+    """
+    with path.open("rb") as file:
+        storages: dict[str, _Storage] = {}
+        places: dict[str, int] = {}
+
+        def read(storage: _Storage) -> bytes:
+            file.seek(places[storage.key])
+            return file.read(storage.nbytes)
+
+        _, _, machine = (_unpickle(path, file) for _ in range(3))
+        if not machine["little_endian"]:
+            raise InputError(f"{path}: written on a big-endian machine; save it as .safetensors there")
+        saved = _unpickle(path, file, read, storages)
+        for key in _unpickle(path, file):
+            if int.from_bytes(file.read(8), "little") != storages[key].size:
+                raise InputError(f"{path}: damaged at its storage {key}")
+            places[key] = file.tell()
+            file.seek(storages[key].nbytes, os.SEEK_CUR)
+        if file.tell() != path.stat().st_size:
+            raise InputError(f"{path}: expected {file.tell()} bytes, got {path.stat().st_size}")
+        yield _state_dict(path, saved)
 
 
 def _stored_bytes(archive: zipfile.ZipFile, name: str, size: int | None = None) -> bytes:
@@ -106,42 +147,63 @@ def _stored_bytes(archive: zipfile.ZipFile, name: str, size: int | None = None) 
 
 
 def _state_dict(path: Path, saved: Any) -> Mapping[str, Stored]:
-    candidates = [saved, *saved.values()] if isinstance(saved, dict) else []
-    found = [
-        value
-        for value in candidates
-        if isinstance(value, dict) and value and all(isinstance(entry, Stored) for entry in value.values())
-    ]
+    candidates = {"": saved, **saved} if isinstance(saved, dict) else {}
+    found = {key: value for key, value in candidates.items() if _is_state_dict(value)}
     if len(found) != 1:
+        names = f" ({', '.join(map(str, found))})" if found else ""
         raise InputError(
-            f"{path}: expected one state dict, alone or as an entry of a dict, found {len(found)}; save that alone"
+            f"{path}: expected one state dict, alone or as an entry of a dict, found {len(found)}{names}; "
+            "save model.state_dict() alone"
         )
-    return found[0]
+    return next(iter(found.values()))
 
 
-# PyTorch writes dicts of tensors, numbers and strings with these alone.
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(name, str) and isinstance(array, Stored) for name, array in value.items())
+    )
+
+
+# What pickles of protocols 2 to 4 need for dicts, tensors, numbers and strings, and to pass over other objects.
 # fmt: off
 _OPCODES = frozenset((
-    "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID", "BINPUT", "BINUNICODE",
-    "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK",
-    "NEWFALSE", "NEWTRUE", "NONE", "PROTO", "REDUCE", "SETITEM", "SETITEMS", "STOP", "TUPLE", "TUPLE1", "TUPLE2",
-    "TUPLE3",
+    "ADDITEMS", "APPEND", "APPENDS", "BINBYTES", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID",
+    "BINPUT", "BINUNICODE", "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "EMPTY_TUPLE", "FRAME", "GLOBAL",
+    "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK", "MEMOIZE", "NEWFALSE", "NEWOBJ", "NEWTRUE", "NONE", "PROTO",
+    "REDUCE", "SETITEM", "SETITEMS", "SHORT_BINBYTES", "SHORT_BINUNICODE", "STACK_GLOBAL", "STOP", "TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3",
 ))
 # fmt: on
 
 
-def _check_opcodes(path: Path, program: bytes) -> None:
-    for opcode, argument, position in pickletools.genops(program):
+def _unpickle(
+    path: Path,
+    file: IO[bytes],
+    read: Callable[["_Storage"], bytes] | None = None,
+    storages: dict[str, "_Storage"] | None = None,
+) -> Any:
+    """The object of the next pickle, whose opcodes are checked first. Notes its storages by their keys."""
+    start = file.tell()
+    for opcode, argument, position in pickletools.genops(file):
         if opcode.name not in _OPCODES:
             raise InputError(f"{path}: not a plain state dict (opcode {opcode.name}); save it as .safetensors")
         if opcode.name == "LONG_BINPUT" and (argument or 0) > (position or 0):  # makes a list this long
             raise InputError(f"{path}: damaged at byte {position} of its pickle")
+    end = file.tell()
+    file.seek(start)
+    return _Unpickler(file.read(end - start), read, {} if storages is None else storages).load()
 
 
 class _Storage(NamedTuple):
-    name: str
+    key: str
     dtype: np.dtype
     size: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
 
 
 _DTYPES = {
@@ -159,26 +221,46 @@ _DTYPES = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds only the functions and classes that make a state dict; its stand-ins for PyTorch's have no state."""
+    """Finds only what makes a state dict; its stand-ins for PyTorch's functions have no state."""
 
-    def __init__(self, program: bytes, read: Callable[[str, int], bytes], root: str):
+    def __init__(self, program: bytes, read: Callable[[_Storage], bytes] | None, storages: dict[str, _Storage]):
         super().__init__(io.BytesIO(program))
-        self._root = root
+        self._storages = storages
         self._found = {
             "collections.OrderedDict": OrderedDict,
+            "torch._utils._rebuild_tensor": _Tensor(read),
             "torch._utils._rebuild_tensor_v2": _Tensor(read),
             "torch._utils._rebuild_parameter": _Parameter(),
             **{f"torch.{name}": name for name in _DTYPES},
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in self._found:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no state dict needs")
-        return self._found[f"{module}.{name}"]
+        return self._found.get(f"{module}.{name}", _Ignored)
 
     def persistent_load(self, pid: Any) -> _Storage:
-        _, kind, key, _, size = pid
-        return _Storage(f"{self._root}data/{key}", np.dtype(_DTYPES[kind]), size)
+        _, kind, key, _, size, *view = pid
+        if view not in ([], [None]):
+            raise ValueError(f"storage {key} is a view of another; save it with a newer PyTorch")
+        self._storages[key] = _Storage(key, np.dtype(_DTYPES[kind]), size)
+        return self._storages[key]
+
+
+class _Ignored:
+    """Stands for an object that is not built, such as the options in a checkpoint. It takes whatever it is given."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any) -> "_Ignored":
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+    def __setitem__(self, _: Any, __: Any) -> None:
+        pass
+
+    def append(self, _: Any) -> None:
+        pass
 
 
 class _Tensor(tuple):
@@ -186,16 +268,14 @@ class _Tensor(tuple):
 
     __slots__ = ()
 
-    def __new__(cls, read: Callable[[str, int], bytes]) -> "_Tensor":
+    def __new__(cls, read: Callable[[_Storage], bytes] | None) -> "_Tensor":
         return super().__new__(cls, (read,))
 
     def __call__(self, storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> Stored:
-        name, dtype, size = storage
-
         def array() -> np.ndarray:
-            data = self[0](name, size * dtype.itemsize)
-            steps = [stride * dtype.itemsize for stride in strides]
-            return np.ndarray(shape, dtype, data, offset * dtype.itemsize, steps)  # checks the bounds
+            steps = [stride * storage.dtype.itemsize for stride in strides]
+            start = offset * storage.dtype.itemsize
+            return np.ndarray(shape, storage.dtype, self[0](storage), start, steps)  # checks the bounds
 
         return Stored(tuple(shape), array)
 
@@ -207,6 +287,3 @@ class _Parameter(tuple):
 
     def __call__(self, tensor: Stored, *_: Any) -> Stored:
         return tensor
-
-
-_FORMATS = {".safetensors": _open_safetensors, ".npz": _open_npz, ".pth": _open_pth, ".pt": _open_pth}

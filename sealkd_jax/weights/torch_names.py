@@ -7,7 +7,8 @@ layer on a flattened image has its inputs in the order H, W, C; in PyTorch they 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 
 
 def import_torch(path: Path, network: Network, like: Variables) -> Variables:
-    """Reads a PyTorch state dict from `.safetensors`, `.npz`, `.pth` or `.pt`; PyTorch is not needed.
+    """Reads a PyTorch state dict from a file of `torch.save`, safetensors or `numpy.savez`; PyTorch is not needed.
 
-    A prefix `module.` of all names is dropped, and BatchNorm's `num_batches_tracked` ignored.
+    A prefix that all names share, such as `module.`, is dropped, and BatchNorm's `num_batches_tracked` ignored.
 
     Args:
         path: of the file.
@@ -81,8 +82,8 @@ def import_torch(path: Path, network: Network, like: Variables) -> Variables:
     wanted = torch_names(network, like)
     convert = {parameter.name: parameter.from_torch for parameter in _neuron_parameters(network).values()}
     with open_state_dict(path) as state_dict:
-        prefix = "module." if all(name.startswith("module.") for name in state_dict) else ""
-        found = {name.removeprefix(prefix): stored for name, stored in state_dict.items()}
+        prefix, expected = _shared_prefix(state_dict), _shared_prefix(wanted)
+        found = {expected + name.removeprefix(prefix): stored for name, stored in state_dict.items()}
         shapes = {name: stored.shape for name, stored in found.items() if not name.endswith("num_batches_tracked")}
         _compare(path, {name: _torch_shape(leaf.shape) for name, leaf in wanted.items()}, shapes)
         leaves = [
@@ -140,6 +141,12 @@ def _convert(
     if convert:
         return np.asarray(convert(array))
     return np.ascontiguousarray(array.transpose(axes.get(array.ndim)))
+
+
+def _shared_prefix(names: Iterable[str]) -> str:
+    """The modules that all names begin with, such as `module.student.`."""
+    modules = zip(*(name.split(".")[:-1] for name in names), strict=False)  # the outermost first
+    return "".join(f"{same[0]}." for same in takewhile(lambda parts: len(set(parts)) == 1, modules))
 
 
 def _read(name: str, stored: Stored) -> np.ndarray:

@@ -5,9 +5,11 @@ With the extra `parity`, from the root of the repository, this writes the stored
     python -m tests.helpers.torch_reference tests/parity
 """
 
+import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -48,6 +50,10 @@ def main(out: Path) -> None:
     optimizer = torch.optim.SGD(teacher.parameters(), 0.1).state_dict()
     checkpoint = {"best_acc": 91.5, "best_epoch": 3, "best_net": weights, "optimizer": optimizer}
     torch.save(checkpoint, out / "resnet20.pth")
+    # As before PyTorch 1.6, with objects beside the weights.
+    weights = {f"module.student.{name}": array for name, array in teacher.state_dict().items()}
+    beside = {"args": argparse.Namespace(out=Path("runs")), "best": np.float64(91.5), "rng": np.random.RandomState(0)}
+    torch.save({"state_dict": weights, **beside}, out / "resnet20.th", _use_new_zipfile_serialization=False)
 
 
 if __name__ == "__main__":
