@@ -43,12 +43,12 @@ def as_logits(name: str, logits: ArrayLike, *, shape: str = "[T, B, C]", classes
     return logits.astype(at_least_float32(logits.dtype))
 
 
-def as_time_first(name: str, logits: ArrayLike, time_axis: int) -> jax.Array:
-    """Logits whose timesteps, if they have any, are on the first axis."""
+def as_time_first(name: str, values: ArrayLike, time_axis: int) -> jax.Array:
+    """Logits or spikes whose timesteps, if they have three axes or more, are on the first."""
     if time_axis not in (0, 1):
-        raise ValueError(f"time_axis: expected 0, for logits [T, B, C], or 1, for [B, T, C]; got {time_axis}")
-    logits = jnp.asarray(logits)
-    return jnp.swapaxes(logits, 0, 1) if time_axis and logits.ndim == 3 else logits
+        raise ValueError(f"time_axis: expected 0, for {name} [T, B, ...], or 1, for [B, T, ...]; got {time_axis}")
+    values = jnp.asarray(values)
+    return jnp.swapaxes(values, 0, 1) if time_axis and values.ndim >= 3 else values
 
 
 def as_where(where: ArrayLike, batch: int) -> jax.Array:
@@ -102,12 +102,17 @@ def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
     """
     _, batch, classes = student.shape
     given, labels = labels, as_labels(labels, batch)
-    if is_known(given):
-        lowest, highest = np.asarray(given).min(), np.asarray(given).max()
-        if lowest < 0 or highest >= classes:
-            got = lowest if lowest < 0 else highest
-            raise ValueError(f"labels: expected class indices in [0, C) = [0, {classes}), got {got}")
+    require_labels(given, classes)
     return labels.astype(jnp.int32)[None, :, None] == jnp.arange(classes, dtype=jnp.int32)[None, None, :]
+
+
+def require_labels(labels: ArrayLike, classes: int, where: ArrayLike | None = None) -> None:
+    """Raise a `ValueError` unless all labels, or those that count, are in [0, C)."""
+    if is_known(labels) and is_known(where):
+        known = np.asarray(labels) if where is None else np.asarray(labels)[np.asarray(where)]
+        wrong = known[(known < 0) | (known >= classes)]
+        if wrong.size:
+            raise ValueError(f"labels: expected class indices in [0, C) = [0, {classes}), got {wrong[0]}")
 
 
 def require(name: str, value: ArrayLike, expected: str, holds: Callable[..., ArrayLike], *others: ArrayLike) -> None:
@@ -151,6 +156,6 @@ def as_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def is_known(value: ArrayLike) -> bool:
+def is_known(value: ArrayLike | None) -> bool:
     """Whether this process can read the value now: no tracer, and no array with shards on other hosts."""
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)

@@ -210,6 +210,97 @@ def test_the_verdict_follows_the_share_of_erroneous_timesteps():
     assert d.timestep_variance_verdict(one_hot([[1, 1]] * 2), LABELS[:2])[:2] == (False, None)
 
 
+# --- examples that count, time on another axis, NaN ---------------------------------------------------------
+
+
+def in_time(logits, labels, teacher, spikes, **arguments):
+    """Every diagnostic that is a mean over examples."""
+    alone = {"confidence": d.confidence, "flips": d.prediction_flips, "weights": d.mean_sta_weights}
+    labelled = (d.accuracy_of_timestep, d.accuracy_by_timestep, d.erroneous_share, d.expected_calibration_error)
+    found = {name: measure(logits, **arguments) for name, measure in alone.items()}
+    found |= {measure.__name__: measure(logits, labels, **arguments) for measure in labelled}
+    found |= {
+        measure.__name__: measure(spikes, **arguments) for measure in (d.firing_rate, d.dead_share, d.saturated_share)
+    }
+    found["agreement"] = d.teacher_agreement(logits, teacher, **arguments)
+    found["exits"] = d.early_exit_curve(logits, labels, np.array([0.3, 0.5]), **arguments)
+    return found
+
+
+def test_where_leaves_examples_out(float64):
+    logits, labels = random(5, batch=12)
+    teacher, spikes = random(6, batch=12)[0], np.random.default_rng(7).random((5, 12, 30)) < 0.1
+    keep = np.arange(12) % 3 > 0
+    alone = jax.jit(in_time)(logits[:, keep], labels[keep], teacher[:, keep], spikes[:, keep])
+    summary = d.summarise(logits[:, keep], labels[keep], teacher[:, keep])
+    verdict = d.timestep_variance_verdict(logits[:, keep], labels[keep])
+    logits[:, ~keep], labels[~keep], teacher[:, ~keep], spikes[:, ~keep] = np.nan, -1, np.inf, True
+    found = jax.jit(lambda *x: in_time(*x[:-1], where=x[-1]))(logits, labels, teacher, spikes, keep)
+    chex.assert_trees_all_close(found, alone, rtol=1e-6)  # shares are in float32
+    chex.assert_trees_all_close(d.summarise(logits, labels, teacher, where=keep), summary, rtol=1e-6)
+    assert d.timestep_variance_verdict(logits, labels, where=keep) == verdict
+
+    exits = d.early_exit(logits, 0.5, where=keep)
+    assert (exits.predictions[~keep] == -1).all() and (exits.timesteps[~keep] == 0).all()
+    assert not d.correct(logits, labels, where=keep)[:, ~keep].any()
+    with pytest.raises(ValueError, match=r"labels: expected class indices in \[0, C\) = \[0, 4\), got -1"):
+        d.accuracy_by_timestep(logits, labels)
+
+
+def test_a_mean_over_no_example_is_nan():
+    logits, labels = (x.astype(dtype) for x, dtype in zip(random(5), ("float32", int), strict=True))
+    assert np.isnan(d.accuracy_by_timestep(logits, labels, where=np.zeros(40, bool))).all()
+    assert d.summarise(logits, labels, where=np.zeros(40, bool))["expected_calibration_error"] is None
+
+
+def test_time_may_be_the_second_axis(float64):
+    logits, labels = random(5, batch=12)
+    teacher, spikes = random(6, batch=12)[0], np.random.default_rng(7).random((5, 12, 30)) < 0.1
+    keep = np.arange(12) % 3 > 0
+    both = jax.jit(
+        lambda logits, teacher, spikes: (
+            in_time(logits, labels, teacher, spikes, where=keep),
+            in_time(
+                *(x.swapaxes(0, 1) if x is not labels else x for x in (logits, labels, teacher, spikes)),
+                where=keep,
+                time_axis=1,
+            ),
+        )
+    )
+    chex.assert_trees_all_equal(*both(logits, teacher, spikes))
+    moved = d.accumulate(logits.swapaxes(0, 1), time_axis=1)
+    chex.assert_trees_all_equal(moved.swapaxes(0, 1), d.accumulate(logits))
+    whole = d.summarise(logits.swapaxes(0, 1), labels, teacher.swapaxes(0, 1), time_axis=1)
+    assert whole == d.summarise(logits, labels, teacher)
+    assert d.timestep_variance_verdict(logits.swapaxes(0, 1), labels, time_axis=1) == d.timestep_variance_verdict(
+        logits, labels
+    )
+
+
+def test_a_nan_is_never_right():
+    """Neither for class 0, nor for the class of the NaN, alone or accumulated, in any diagnostic."""
+    logits = np.tile(np.eye(3, dtype="float32"), (4, 1, 1))  # all right
+    logits[1] = np.nan  # no class at all
+    logits[2, [0, 1, 2], [0, 1, 0]] = np.nan  # the label's logit, or another's
+    labels = np.arange(3)
+    right = jax.jit(d.correct)(logits, labels)
+    np.testing.assert_array_equal(right, [[True] * 3, [False] * 3, [False] * 3, [True] * 3])
+    found = jax.jit(predictions_in_time)(logits, labels, logits[1])
+    assert found["accuracy_of_timestep"].tolist() == [1, 0, 0, 1]
+    assert found["accuracy_by_timestep"].tolist() == [1, 0, 0, 0]
+    assert np.isnan(found["erroneous_share"][0]) and found["erroneous_share"][1] == 0.5  # the final answer is wrong
+    assert not np.any(found["teacher_agreement"])  # nor do two NaN agree
+    assert np.isnan(found["expected_calibration_error"]) and np.isnan(found["confidence"][1])
+    curve = d.early_exit_curve(logits, labels, np.array([0.0, 2.0]))
+    assert curve.accuracy.tolist() == [1, 0]
+    assert d.early_exit(logits, 2.0).predictions.tolist() == [-1] * 3
+    verdict = d.timestep_variance_verdict(logits, labels)
+    assert verdict[:2] == (False, None) and "train the network first" in verdict.explanation
+    assert d.summarise(logits, labels)["expected_calibration_error"] is None
+    # Under a trace a label of -1 is not seen, and is no class either.
+    assert not jax.jit(d.correct)(logits, np.full(3, -1)).any()
+
+
 # --- spikes and energy -------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,10 @@ docstring says "on the host".
 Axes: `T` timesteps, first; `B` examples, `C` classes; `...` the neurons of a layer. Logits are `[T, B, C]`, labels
 `[B]`, spikes `[T, B, ...]`. A timestep *alone* predicts from its own logits; *accumulated*, from the mean of the logits
 so far. The final answer is the accumulated one after T. Shares and accuracies lie in [0, 1].
+
+All take `where`, bool `[B]`: the examples that count, e.g. those that do not pad a batch; a mean over none is NaN.
+`time_axis=1` is for logits `[B, T, C]` and spikes `[B, T, ...]`, which without it cannot be told from time first if
+T = B. Logits with a NaN are never right, and agree with no teacher.
 """
 
 from sealkd_jax.diagnostics.activity import (
@@ -17,19 +21,17 @@ from sealkd_jax.diagnostics.activity import (
     saturated_share,
     synaptic_operations,
 )
+from sealkd_jax.diagnostics.early_exit import EarlyExit, ExitCurve, early_exit, early_exit_curve
 from sealkd_jax.diagnostics.timesteps import (
     WORTHWHILE_ERRONEOUS_SHARE,
-    EarlyExit,
     ErroneousShare,
-    ExitCurve,
     InTime,
     Verdict,
     accumulate,
     accuracy_by_timestep,
     accuracy_of_timestep,
     confidence,
-    early_exit,
-    early_exit_curve,
+    correct,
     erroneous_share,
     expected_calibration_error,
     mean_sta_weights,
@@ -52,6 +54,7 @@ __all__ = [
     "accuracy_by_timestep",
     "accuracy_of_timestep",
     "confidence",
+    "correct",
     "dead_share",
     "early_exit",
     "early_exit_curve",

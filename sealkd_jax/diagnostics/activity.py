@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sealkd_jax._checks import as_time_first, as_where
+
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Shaped
+    from jaxtyping import Array, Bool, Float, Shaped
 
 PICOJOULE_PER_MAC = 4.6
 PICOJOULE_PER_AC = 0.9
@@ -21,33 +23,41 @@ PICOJOULE_PER_AC = 0.9
 0.9 pJ the sum (Horowitz, Computing's energy problem, ISSCC 2014)."""
 
 
-def firing_rate(spikes: Shaped[ArrayLike, "T B ..."]) -> Float[Array, "T"]:
+def firing_rate(
+    spikes: Shaped[ArrayLike, "T B ..."], *, where: Bool[ArrayLike, "B"] | None = None, time_axis: int = 0
+) -> Float[Array, "T"]:
     """Share of a layer's neurons that fire at each timestep, mean over examples.
 
     >>> import jax.numpy as jnp
     >>> print(firing_rate(jnp.array([[[1, 0, 0, 0]], [[1, 1, 0, 0]]])))
     [0.25 0.5 ]
     """
-    fired = _as_fired(spikes)
-    return fired.mean(range(1, fired.ndim))
+    fired, counts = _as_fired(spikes, where, time_axis)
+    return fired.mean(range(1, fired.ndim), where=counts)
 
 
-def dead_share(spikes: Shaped[ArrayLike, "T B ..."]) -> Float[Array, ""]:
+def dead_share(
+    spikes: Shaped[ArrayLike, "T B ..."], *, where: Bool[ArrayLike, "B"] | None = None, time_axis: int = 0
+) -> Float[Array, ""]:
     """Share of a layer's neurons that fire at no timestep of any example; give it many examples.
 
     >>> print(dead_share(jnp.array([[[1, 0, 0, 0]], [[1, 1, 0, 0]]])))
     0.5
     """
-    return 1 - _as_fired(spikes).any((0, 1)).mean()
+    fired, counts = _as_fired(spikes, where, time_axis)
+    return 1 - (fired & counts).any((0, 1)).mean()
 
 
-def saturated_share(spikes: Shaped[ArrayLike, "T B ..."]) -> Float[Array, ""]:
+def saturated_share(
+    spikes: Shaped[ArrayLike, "T B ..."], *, where: Bool[ArrayLike, "B"] | None = None, time_axis: int = 0
+) -> Float[Array, ""]:
     """Share of a layer's neurons that fire at every timestep of every example.
 
     >>> print(saturated_share(jnp.array([[[1, 0, 0, 0]], [[1, 1, 0, 0]]])))
     0.25
     """
-    return _as_fired(spikes).all((0, 1)).mean()
+    fired, counts = _as_fired(spikes, where, time_axis)
+    return (fired | ~counts).all((0, 1)).mean()
 
 
 def synaptic_operations(rate: Float[ArrayLike, "T"], macs: float) -> Float[Array, ""]:
@@ -102,8 +112,10 @@ def energy(
     }
 
 
-def _as_fired(spikes: ArrayLike) -> jax.Array:
-    spikes = jnp.asarray(spikes)
+def _as_fired(spikes: ArrayLike, where: ArrayLike | None, time_axis: int) -> tuple[jax.Array, jax.Array]:
+    """Spikes as bool `[T, B, ...]`, and which of them count, to broadcast against them."""
+    spikes = as_time_first("spikes", spikes, time_axis)
     if spikes.ndim < 2 or 0 in spikes.shape:
         raise ValueError(f"spikes: expected shape [T, B, ...], not empty, got {spikes.shape}")
-    return spikes.astype(bool)
+    counts = jnp.ones(spikes.shape[1], bool) if where is None else as_where(where, spikes.shape[1])
+    return spikes.astype(bool), jnp.expand_dims(counts, (0, *range(2, spikes.ndim)))

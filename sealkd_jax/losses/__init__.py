@@ -22,8 +22,9 @@ from sealkd_jax.losses import methods  # registered first, and so listed first
 from sealkd_jax.losses import baselines
 from sealkd_jax.losses._registry import METHODS, UNCONFIRMED, Method, Terms, hyperparameters, method, needs_teacher
 from sealkd_jax.losses.card import card_seal_kd_loss
+from sealkd_jax.losses.cross_entropy import ce_loss, mean_ce_loss
 from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss
-from sealkd_jax.losses.paper import ce_loss, ela_loss, mean_ce_loss, seal_kd_loss, sta_confidence, sta_loss, sta_weights
+from sealkd_jax.losses.paper import ela_loss, seal_kd_loss, sta_confidence, sta_loss, sta_weights
 
 __all__ = [
     "METHODS",

@@ -32,8 +32,8 @@ from sealkd_jax._checks import (
 )
 from sealkd_jax.losses._divergence import kl, softened, value_at, wrong_mask
 from sealkd_jax.losses._registry import Terms, method
+from sealkd_jax.losses.cross_entropy import Task, ce_loss, mean_ce_loss, task_loss
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
-from sealkd_jax.losses.paper import Task, ce_loss, mean_ce_loss, task_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Integer

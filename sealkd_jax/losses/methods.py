@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 from sealkd_jax._checks import as_choice
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.card import card_seal_kd_loss
+from sealkd_jax.losses.cross_entropy import Task, ce_loss, mean_ce_loss, task_loss
 from sealkd_jax.losses.kd import mean_kd_loss, self_distillation_loss, uniform_kd_loss
-from sealkd_jax.losses.paper import Task, ce_loss, ela_loss, mean_ce_loss, sta_loss, task_loss
+from sealkd_jax.losses.paper import ela_loss, sta_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Integer

@@ -8,99 +8,19 @@ ties. Losses are returned unreduced: their plain mean is the paper's scalar.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_choice, as_count, as_label_mask, as_scalar, as_student, as_teacher
+from sealkd_jax._checks import as_count, as_label_mask, as_scalar, as_student, as_teacher
 from sealkd_jax.losses._divergence import predicted_mask, softened_kl, value_at
 from sealkd_jax.losses._where import over_examples
+from sealkd_jax.losses.cross_entropy import Task, task_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Integer, ScalarLike
-
-Task = Literal["timestep", "mean"]
-
-
-@jax.named_scope("ce")
-@over_examples
-def ce_loss(
-    student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
-    *,
-    where: Bool[ArrayLike, "B"] | None = None,
-    time_axis: int = 0,
-) -> Float[Array, "T B"]:
-    r"""Cross-entropy of every timestep, without a temperature.
-
-    $$\mathrm{CE}_{i,b} = -\log \operatorname{softmax}(s_{i,b})_{y_b}$$
-
-    Args:
-      student_logits: logits of every timestep, `[T, B, C]`.
-      labels: integer class indices, `[B]`.
-      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
-      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
-
-    Returns:
-      The loss of every timestep and example, `[T, B]`, in float32 or the wider dtype of the logits. It is NaN for a
-      label outside [0, C) that tracing hides from the check.
-
-    Raises:
-      ValueError: a shape does not fit, or a label is outside [0, C).
-      TypeError: the logits are not floating, or the labels not integers.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from sealkd_jax.losses import ce_loss
-      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 0.0, 0.0]]])  # T = 2, B = 1, C = 3
-      >>> print(jnp.array_str(ce_loss(student, jnp.array([0])), precision=3))
-      [[0.408]
-       [1.099]]
-
-    Reference:
-      arXiv 2605.14252: the task loss, averaged over timesteps.
-    """
-    student = as_student(student_logits)
-    # Not a log-softmax, which would compute every class for the sake of one.
-    highest = jax.lax.stop_gradient(student.max(axis=-1))
-    of_label = value_at(as_label_mask(labels, student), student) - highest
-    return jnp.log(jnp.sum(jnp.exp(student - highest[..., None]), axis=-1)) - of_label
-
-
-@over_examples
-def mean_ce_loss(
-    student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
-    *,
-    where: Bool[ArrayLike, "B"] | None = None,
-    time_axis: int = 0,
-) -> Float[Array, "B"]:
-    r"""Cross-entropy of the final output, the mean of the logits over timesteps.
-
-    $$\mathrm{CE}_b = -\log \operatorname{softmax}\Big(\frac{1}{T} \sum_i s_{i,b}\Big)_{y_b}$$
-
-    Args:
-      student_logits: logits of every timestep, `[T, B, C]`.
-      labels: integer class indices, `[B]`.
-      where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
-      time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
-
-    Returns:
-      The loss of every example, `[B]`.
-
-    Raises:
-      ValueError, TypeError: as `ce_loss`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from sealkd_jax.losses import mean_ce_loss
-      >>> student = jnp.array([[[2.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]]])
-      >>> print(jnp.array_str(mean_ce_loss(student, jnp.array([0])), precision=3))
-      [1.099]
-    """
-    return ce_loss(as_student(student_logits).mean(axis=0, keepdims=True), labels)[0]
 
 
 @jax.named_scope("ela")
@@ -400,13 +320,6 @@ def seal_kd_loss(
         confidence_threshold=confidence_threshold,
     )
     return task_loss(student, labels, task) + jnp.mean(alpha * ela + beta * sta, axis=0)
-
-
-def task_loss(student_logits: ArrayLike, labels: ArrayLike, task: Task) -> jax.Array:
-    """The cross-entropy of each example, `[B]`: mean of `ce_loss` over timesteps, or `mean_ce_loss`."""
-    if as_choice("task", task, ("timestep", "mean")) == "mean":
-        return mean_ce_loss(student_logits, labels)
-    return ce_loss(student_logits, labels).mean(axis=0)
 
 
 def _competitors(student: jax.Array, is_label: jax.Array, top_k: int) -> jax.Array:

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from sealkd_jax.data import Dataset, take
-from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, dead_share, energy, saturated_share
+from sealkd_jax.diagnostics import (
+    accuracy_by_timestep,
+    accuracy_of_timestep,
+    correct,
+    dead_share,
+    energy,
+    saturated_share,
+)
 from sealkd_jax.files import replacing, write_json
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.models import Network, Variables
@@ -134,7 +141,7 @@ def hardest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Examples that every timestep gets right are left out. Ties go by the margin of the true class over the best other
     class in the mean logits, smallest first.
     """
-    wrong = (logits.argmax(-1) != labels).sum(0)
+    wrong = np.count_nonzero(~np.asarray(correct(logits, labels)), axis=0)
     final, rows = logits.mean(0), np.arange(len(labels))
     true = final[rows, labels]
     others = final.copy()

@@ -161,7 +161,7 @@ def test_what_is_neither_where_nor_an_axis_is_refused(call):
         call(s, t, y, where=np.ones(8, "float32"))
     with pytest.raises(ValueError, match=r"where: expected shape \[B\] = \[8\], got \[3, 8\]"):
         call(s, t, y, where=np.ones((3, 8), bool))
-    with pytest.raises(ValueError, match=r"time_axis: expected 0, for logits \[T, B, C\], or 1, .*; got 2"):
+    with pytest.raises(ValueError, match=r"time_axis: expected 0, for student_logits \[T, B, .*; got 2"):
         call(s, t, y, time_axis=2)
 
 
