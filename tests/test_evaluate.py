@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from sealkd_jax.diagnostics import PICOJOULE_PER_AC, PICOJOULE_PER_MAC, firing_rate, mean_sta_weights
 from sealkd_jax.models import ConvNet, Network, SpikingNet
+from sealkd_jax.plots.words import percent
 from sealkd_jax.programs.commands import evaluate
 from sealkd_jax.programs.results import activity, energy_of, hardest
 from sealkd_jax.training import Counts, on_devices, view_batch
@@ -115,7 +116,7 @@ def run(tmp_path):
 def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
     evaluate.main([str(run)])
     words = " ".join(capsys.readouterr().out.split())
-    for said in ("75.00%", "12.50%", "6.25%", "500 pJ", "2 µJ", "4,000"):
+    for said in ("75.00 %", "12.50 %", "6.25 %", "500 pJ", "2 µJ", "4,000"):
         assert said in words
     assert "has the timestep variance on which SeAl-KD pays. 12.50 % of the timesteps" in words
 
@@ -137,8 +138,8 @@ def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monke
     for t in range(timesteps):
         number, after, alone, *_, teacher_alone = cells[t]
         agrees = (right[t] == right[0]).mean()
-        assert (number, alone, teacher_alone) == (str(t + 1), f"{right[t].mean():.2%}", f"{agrees:.2%}")
-        assert after == f"{(right[: t + 1].mean(0) >= 0.5).mean():.2%}"  # of equals, the lowest class: the label
+        assert (number, alone, teacher_alone) == (str(t + 1), percent(right[t].mean()), percent(agrees))
+        assert after == percent((right[: t + 1].mean(0) >= 0.5).mean())  # of equals, the lowest class: the label
     listens_to_itself = [row for row in cells if len(row) == 1 + timesteps and row[:2] == ["1", "0.000"]]
     told_elsewhere = any("--json" in line for line in lines)
     assert (len(listens_to_itself), told_elsewhere) == (timesteps in range(2, 10), timesteps > 9)

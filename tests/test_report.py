@@ -5,11 +5,14 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from sealkd_jax.plots.panels import PANELS, panel
+from sealkd_jax.plots.style import new_axes
 from sealkd_jax.report import write_comparison_report, write_report
 from sealkd_jax.report.hardest import hardest_examples
 
@@ -74,6 +77,9 @@ def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=
         "params_digest": "c0ffee",
         "firing_rate": 0.1234,
         "firing_rates": {"stem": [0.1] * timesteps, "block1": [0.2] * timesteps},
+        "dead_share": {"stem": 0.25, "block1": 0.0},
+        "saturated_share": {"stem": 0.0, "block1": 0.0},
+        "energy": {"snn_picojoule": 1200.0, "ann_picojoule": 5e6, "layers": {"stem": 1200.0}},
         "n_test": examples,
         "classes": None,
     }
@@ -113,8 +119,7 @@ def read(path):
 def run(tmp_path_factory):
     """A run directory with all there can be, with its report."""
     folder = tmp_path_factory.mktemp("run")
-    energy = {"snn_picojoule": 1200.0, "ann_picojoule": 5e6, "layers": {"stem": 1200.0}}
-    make_run(folder, teacher="snn", summary={"test_accuracy": 0.9182, "n_test": 360, "energy": energy})
+    make_run(folder, teacher="snn", summary={"test_accuracy": 0.9182, "n_test": 360})
     np.savez(folder / "hardest.npz", images=np.zeros((14, 6, 5, 3), np.uint8), index=np.arange(14))
     write_report(folder)
     return folder
@@ -149,6 +154,19 @@ def test_report_has_every_figure_as_svg_and_png(run):
     assert [tag for tag, name, value in page.attributes if tag == "svg" and name == "role"] == ["svg"] * len(figures)
 
 
+def test_a_figure_is_added_in_one_place(tmp_path):
+    with patch.dict(PANELS):
+
+        @panel("Training", "Read <this>.", lambda run: {"title": run.summary["method"]})
+        def added(title):
+            return new_axes(title)[0]
+
+        html, page = read(write_report(make_run(tmp_path)))
+    assert ("figure", "id", "added") in page.attributes and "Read <this>." in page.text
+    assert html.index("<h2>Training") < html.index('id="added"') < html.index("<h2>Configuration")
+    assert (tmp_path / "plots/added.png").exists()
+
+
 def test_ids_are_unique_and_references_resolve(run):
     html, page = read(run / "report.html")
     ids = [value for _, name, value in page.attributes if name == "id"]
@@ -161,7 +179,7 @@ def test_ids_are_unique_and_references_resolve(run):
 
 def test_report_says_what_the_summary_says(run):
     _, page = read(run / "report.html")
-    assert "91.82 % of 360 test examples right after 4 timesteps" in page.text
+    assert "classifies 91.82 % of 360 test examples correctly after 4 timesteps" in page.text
     assert "2.50 percentage points below its teacher’s 94.32 %" in page.text
     for said in (
         "± 1.44",
@@ -184,7 +202,13 @@ def test_names_are_escaped(tmp_path):
         "options": {hostile: hostile},
         "versions": {hostile: hostile},
     }
-    summary = {"dataset": hostile, "preset": hostile, "firing_rates": {hostile: [0.5]}}
+    summary = {
+        "dataset": hostile,
+        "preset": hostile,
+        "firing_rates": {hostile: [0.5]},
+        "dead_share": {hostile: 0.5},
+        "saturated_share": {hostile: 0},
+    }
     html, page = read(write_report(make_run(tmp_path, timesteps=1, config=config, summary=summary)))
     assert "<script" not in html
     assert page.text.count(hostile) >= 5
@@ -205,12 +229,11 @@ def test_report_of_unusual_sizes_replaces_the_one_before(tmp_path, size):
     (tmp_path / "report.html").write_text("before")
     before = {path.name for path in tmp_path.iterdir()}
     _, page = read(write_report(tmp_path))
-    assert ("no teacher" in page.text) == ("teacher" in size and "summary" not in size)
-    assert ("it learned from the logits of mine.npz." in page.text) == ("summary" in size)
+    assert ("It had no teacher." in page.text) == ("teacher" in size and "summary" not in size)
+    assert ("It learned from the logits of mine.npz." in page.text) == ("summary" in size)
     assert f"after {size['timesteps']} timestep" in page.text
     assert "before" not in page.words
     assert {path.name for path in tmp_path.iterdir()} == before | {"plots"}  # nothing half-written stays
-    assert ("figure", "id", "energy") not in page.attributes
     assert (("figure", "id", "sta_weights") in page.attributes) == (size["timesteps"] > 1)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = ("", ".losses", ".data", ".models", ".training", ".plots", ".report")
+PUBLIC = ("", ".losses", ".data", ".models", ".training", ".report")
 
 
 class Page(HTMLParser):

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 import sealkd_jax
-from sealkd_jax import diagnostics, neurons, plots, surrogates
+from sealkd_jax import diagnostics, neurons, surrogates
 from sealkd_jax.export import model_card, streaming
 from sealkd_jax.losses import METHODS
+from sealkd_jax.plots import comparison, learning, predictions, spikes, timesteps
 
 ROOT = Path(__file__).parents[1]
-MODULES = (sealkd_jax, diagnostics, neurons, plots, surrogates, model_card, streaming)
+MODULES = (sealkd_jax, diagnostics, neurons, surrogates, model_card, streaming)
+MODULES += (comparison, learning, predictions, spikes, timesteps)
 
 
 def public(module):

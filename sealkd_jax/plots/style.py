@@ -1,8 +1,8 @@
-"""How every figure looks: the palette, the axes, and the two ways out (PNG, and SVG in the page's theme).
+"""How every figure looks: the palette, the axes, and the two formats (PNG, and SVG in the theme of the page).
 
-A figure is drawn once, in the light colours. The PNG keeps them, on white. In the SVG each of them becomes a
-CSS variable, so that the page decides: the same drawing reads on a light and on a dark page. The hues keep
-apart for colour-blind readers (after Okabe and Ito) and no figure tells things apart by hue alone.
+A figure is drawn once, in the light colours. The PNG keeps them, on white. In the SVG each becomes a CSS variable, so
+that the figure follows the page's light or dark theme. The hues are distinct for colour-blind readers (after Okabe and
+Ito), and lines also differ in dashes and markers.
 """
 
 import io
@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# name -> (on a light page, on a dark page). The SVG finds what to replace by the light colour: all differ.
+from sealkd_jax.plots.words import percent
+
+# name -> (on a light page, on a dark page). `to_svg` finds the light colours by their text, so all differ.
 COLOURS = {
     "paper": ("#fefefe", "#14171c"),
     "ink": ("#1f2328", "#e6e9ee"),
@@ -32,24 +35,25 @@ CYCLE = (BLUE, VERMILION, GREEN, PURPLE, AMBER)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
 
-HEIGHT = 3.2  # inches; a figure of this width and height is one panel of the page
+HEIGHT = 3.2  # inches, the height of most panels
 WIDTH = 4.7
 SMALL = 8.5  # points
 TEXT = 9.5
 
 
 def new_axes(
-    title: str, x: str = "", y: str = "", *, height: float = HEIGHT, rows: int = 1
+    title: str, x: str = "", y: str = "", *, height: float = HEIGHT, rows: int = 1, sharex: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure with a title and `rows` axes below one another that share their x axis.
+    """An empty figure with a title and `rows` axes below one another.
 
     Args:
-        x, y: labels of the shared x axis and of the first y axis.
+        x, y: labels of the last x axis and of the first y axis.
         height: in inches.
+        sharex: whether the axes share their x axis.
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    axes = list(figure.subplots(rows, 1, sharex=sharex, squeeze=False)[:, 0])
     for axis in axes:
         axis.set_facecolor("none")
         axis.spines[["top", "right", "left"]].set_visible(False)
@@ -62,86 +66,36 @@ def new_axes(
     return figure, axes
 
 
-def percent(share: float, _position: float | None = None) -> str:
-    """A share in [0, 1] in percent, to four digits.
-
-    >>> percent(0.07), percent(0.98766)
-    ('7 %', '98.77 %')
-    """
-    return f"{100 * share:.4g} %"
+def in_percent(axis: Axis) -> None:
+    """Label the ticks of an x or y axis of shares in percent."""
+    axis.set_major_formatter(lambda share, _position: f"{100 * share:.4g} %")
 
 
 def steps(axis: Axes, count: int, first: int = 1) -> None:
-    """An x axis that counts `count` epochs or timesteps, `first` upwards, with whole numbers as ticks."""
+    """Count `count` epochs or timesteps on the x axis, from `first`, with whole numbers as ticks."""
     axis.set_xlim(first - 0.3, first + count - 0.7)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
 
 
-def spread(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """The positions [n], moved so that neighbours are `gap` apart and none leaves [low, high].
+def draw_lines(
+    axis: Axes,
+    x: Sequence[float] | np.ndarray,
+    lines: dict[str, np.ndarray],
+    colours: Sequence[str] = CYCLE,
+    *,
+    form: Callable[[float], str] = "{:.3g}".format,
+    teacher: float | None = None,
+) -> None:
+    """Draw each line `[n]` over x `[n]`, and beside the axes a legend: names and last values, the highest on top.
 
-    Positions that would touch become a block around their mean. Where n labels do not fit, they are spaced
-    evenly over the whole range.
-
-    >>> spread(np.array([0.5, 0.52, 0.1]), 0.1, 0.0, 1.0).round(2).tolist()
-    [0.46, 0.56, 0.1]
-    """
-    positions = np.asarray(positions, float)
-    if len(positions) * gap > high - low:
-        gap = (high - low) / len(positions)
-    order = np.argsort(positions, kind="stable")
-    groups: list[tuple[list[float], int]] = []  # wished-for positions of labels that touch, as one block
-    for wish in positions[order]:
-        groups.append(([wish], 1))
-        while len(groups) > 1 and _start(groups[-1], gap, low, high) < (
-            _start(groups[-2], gap, low, high) + groups[-2][1] * gap - 1e-12
-        ):
-            (wishes, n), (more, m) = groups[-2:]
-            groups[-2:] = [(wishes + more, n + m)]
-    placed = [_start(group, gap, low, high) + k * gap for group in groups for k in range(group[1])]
-    out = np.empty_like(positions)
-    out[order] = placed
-    return out
-
-
-def _start(group: tuple[list[float], int], gap: float, low: float, high: float) -> float:
-    wishes, n = group
-    return float(np.clip(np.mean(wishes) - (n - 1) * gap / 2, low, max(low, high - (n - 1) * gap)))
-
-
-def end_labels(axis: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Names lines where they end, right of the axes, instead of in a legend.
+    Lines differ in colour and dashes, and in markers where points are few. Lines that the axes already have stay in the
+    legend.
 
     Args:
-        labels: (y where the line ends, in data units; text; colour). A y that is not finite gets no label.
-            The limits of the y axis must be final.
+        form: writes a value, such as `percent`.
+        teacher: where to draw the teacher's line.
     """
-    labels = [label for label in labels if np.isfinite(label[0])]
-    if not labels:
-        return
-    bottom, top = axis.get_ylim()
-    scale = axis.yaxis.get_transform().transform
-    low, high = scale(np.array([bottom, top]))
-    at = (scale(np.array([y for y, _, _ in labels])) - low) / (high - low)
-    height = axis.figure.bbox.height / axis.figure.dpi
-    inches = axis.get_position().height * height * 0.9  # constrained layout takes some away
-    gap = SMALL * 1.3 / 72 / inches
-    for y, (_, text, colour) in zip(spread(at, gap, 0.0, 1.0), labels, strict=True):
-        axis.text(
-            1.03,
-            y,
-            text,
-            transform=axis.transAxes,
-            color=colour,
-            fontsize=SMALL,
-            va="center",
-            parse_math=False,
-        )
-
-
-def draw_lines(axis: Axes, x: np.ndarray, lines: dict[str, np.ndarray], colours: Sequence[str] = CYCLE) -> None:
-    """Draws each line [n] over x [n], kept apart by colour and dashes, with markers where points are few."""
-    for index, values in enumerate(lines.values()):
+    for index, (name, values) in enumerate(lines.items(), start=len(axis.get_lines())):
         axis.plot(
             x,
             values,
@@ -150,39 +104,63 @@ def draw_lines(axis: Axes, x: np.ndarray, lines: dict[str, np.ndarray], colours:
             linewidth=1.8,
             marker=MARKERS[index % len(MARKERS)] if len(x) <= 12 else None,
             markersize=4,
+            clip_on=False,
+            label=f"{name} {form(values[-1])}" if np.isfinite(values[-1]) else name,
         )
+    if teacher is not None:
+        axis.axhline(teacher, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=f"teacher {percent(teacher)}")
+    drawn = sorted(axis.get_lines(), key=lambda line: -np.nan_to_num(np.asarray(line.get_ydata(), float)[-1]))
+    legend = axis.legend(
+        handles=drawn,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor="linecolor",
+        handlelength=1.6,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
-def name_lines(
+def cells(
     axis: Axes,
-    lines: dict[str, np.ndarray],
-    colours: Sequence[str] = CYCLE,
+    values: np.ndarray,
+    rows: Sequence[str],
     *,
-    form: Callable[[float], str] = "{:.3g}".format,
-    teacher: float | None = None,
+    colour: str,
+    form: Callable[[float], str],
+    lowest: float = 0.0,
+    written: int = 8,
 ) -> None:
-    """Fixes the limits, draws the teacher's line, and writes each line's name and last value where it ends.
+    """Shade the cells of a table `[R, K]` of numbers ≥ 0, with the numbers in them if there are few columns.
 
     Args:
-        form: how to write the value, such as `percent`.
+        rows: R names, the first on top; the columns count from 1.
+        form: writes a number.
+        lowest: the number at the pale end of the colours.
+        written: the most columns whose numbers are written; a colour bar stands for those of more.
     """
-    labels = []
-    if teacher is not None:
-        axis.axhline(teacher, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-        labels.append((teacher, f"teacher {form(teacher)}", MUTED))
-    axis.set_ylim(axis.get_ylim())
-    for index, (name, values) in enumerate(lines.items()):
-        labels.append((values[-1], f"{name} {form(values[-1])}", colours[index % len(colours)]))
-    end_labels(axis, labels)
+    count = values.shape[1]
+    palette = LinearSegmentedColormap.from_list("shade", [(*to_rgb(colour), 0.0), (*to_rgb(colour), 0.85)])
+    extent = (0.5, count + 0.5, len(rows) - 0.5, -0.5)
+    image = axis.imshow(values, palette, vmin=lowest, extent=extent, aspect="auto", interpolation="none")
+    axis.grid(False)
+    axis.spines["bottom"].set_visible(False)
+    axis.set_yticks(range(len(rows)), rows, parse_math=False, color=INK)
+    steps(axis, count)
+    axis.set_xlim(0.5, count + 0.5)
+    if count <= written:
+        for (row, column), value in np.ndenumerate(values):
+            axis.text(column + 1, row, form(value), ha="center", va="center", fontsize=SMALL, color=INK)
+    else:
+        bar = axis.figure.colorbar(image, ax=axis, format=lambda value, _position: form(value))
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(colors=MUTED, labelsize=SMALL, length=0)
 
 
-def shade(colour: str) -> LinearSegmentedColormap:
-    """A colour map from nothing (transparent: the page shows) to `colour` at 85 %, for shares and weights."""
-    return LinearSegmentedColormap.from_list("shade", [(*to_rgb(colour), 0.0), (*to_rgb(colour), 0.85)])
-
-
-def _settle(figure: Figure) -> None:
-    """Lays the figure out, once: it is saved twice, and layout is a third of the time that takes."""
+def _lay_out(figure: Figure) -> None:
+    """Compute the layout once for both formats: it takes a third of the time of saving."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine("none")
@@ -190,23 +168,22 @@ def _settle(figure: Figure) -> None:
 
 def to_png(figure: Figure) -> bytes:
     """The figure in light colours on white."""
-    _settle(figure)
+    _lay_out(figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=180, facecolor=COLOURS["paper"][0])
     return out.getvalue()
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element for a page that defines the CSS variables `--ink`, `--blue`, …
+    """The figure as an `<svg>` element for a page that defines the CSS variables `--ink`, `--blue`, …
 
     Args:
-        name: goes before every id, so that several figures live in one page.
+        name: prefix of every id, so that one page can hold several figures.
         description: for screen readers; without characters that are special in HTML.
     """
-    _settle(figure)
+    _lay_out(figure)
     out = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(out, format="svg", metadata=nothing)
+    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style.*?</style>|<!--.*?-->| xmlns(:xlink)?=\"[^\"]*\"", "", svg, flags=re.DOTALL)

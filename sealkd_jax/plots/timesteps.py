@@ -1,94 +1,122 @@
-"""What the timesteps of one network do: accuracy and spikes by timestep.
+"""What the timesteps of a network do: accuracy, early exit, errors, and the weights of STA.
 
-T: timesteps. Every function takes plain arrays and returns a matplotlib Figure.
+T: timesteps, N: test examples, K: thresholds. Every function takes arrays and returns a matplotlib Figure.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from sealkd_jax import diagnostics
+from sealkd_jax.plots.panels import Run, panel, sta_knobs
 from sealkd_jax.plots.style import (
     BLUE,
-    DASHES,
-    INK,
-    MARKERS,
     MUTED,
     PAPER,
+    PURPLE,
     SMALL,
+    TEXT,
     VERMILION,
+    cells,
     draw_lines,
-    name_lines,
+    in_percent,
     new_axes,
-    percent,
-    shade,
     steps,
 )
+from sealkd_jax.plots.words import percent
+
+SECTION = "What the timesteps do"
+
+EXITS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, math.inf)
+"""Confidences at which examples may stop: at the first all stop after one timestep, at the last none before T."""
 
 
 def standard_error(accuracy: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:
-    """Binomial standard error √(p(1−p)/n) of accuracies [T] measured on n examples."""
+    """Binomial standard error √(p(1−p)/n) of accuracies measured on n examples."""
     p = np.asarray(accuracy, float)
     return np.sqrt(p * (1 - p) / n)
 
 
+@panel(
+    SECTION,
+    "Blue: accuracy if the network stops after that many timesteps. Orange: accuracy of each timestep alone. Bars show "
+    "one standard error. Where the blue line is flat, fewer timesteps would do.",
+    lambda run: {
+        "accumulated": run.summary["accuracy_by_timestep"],
+        "alone": run.summary["accuracy_of_timestep"],
+        "n_test": run.summary["n_test"],
+        "teacher_accuracy": run.summary["teacher_accuracy"],
+    },
+)
 def accuracy_by_timestep(
-    accumulated: Sequence[float],
-    alone: Sequence[float],
-    *,
-    n_test: int,
-    teacher_accuracy: float | None = None,
+    accumulated: Sequence[float], alone: Sequence[float], *, n_test: int, teacher_accuracy: float | None = None
 ) -> Figure:
-    """Test accuracy after 1..T timesteps and of each alone, with standard errors, against the teacher's.
+    """Test accuracy after 1 to T timesteps and of each alone, with standard errors, and the teacher's.
 
     Args:
-        accumulated: [T] fractions, of the logits summed over timesteps 1..t.
-        alone: [T] fractions, of the logits of timestep t.
-        n_test: number of test examples (for the error bars).
+        accumulated: `[T]` fractions, of the mean logits of timesteps 1 to t.
+        alone: `[T]` fractions, of the logits of timestep t.
+        n_test: number of test examples, for the error bars.
+        teacher_accuracy: fraction; None: no line.
     """
     lines = {"accumulated": np.asarray(accumulated, float), "alone": np.asarray(alone, float)}
-    figure, (axis,) = new_axes("Test accuracy by timestep", "timestep")
+    figure, (axis,) = new_axes("Test accuracy by timestep", "timestep", "test accuracy")
     times = np.arange(1, len(accumulated) + 1)
-    draw_lines(axis, times, lines, (BLUE, VERMILION))
+    draw_lines(axis, times, lines, (BLUE, VERMILION), form=percent, teacher=teacher_accuracy)
     for values, colour in zip(lines.values(), (BLUE, VERMILION), strict=True):
         error = standard_error(values, n_test)
         axis.errorbar(times, values, error, fmt="none", color=colour, elinewidth=1.2, capsize=2.5)
     steps(axis, len(times))
-    axis.yaxis.set_major_formatter(percent)
-    name_lines(axis, lines, (BLUE, VERMILION), form=percent, teacher=teacher_accuracy)
+    in_percent(axis.yaxis)
     return figure
 
 
+def _exits(run: Run) -> dict[str, Any] | None:
+    if not run.in_time:
+        return None
+    curve = diagnostics.early_exit_curve(run.logits, run.labels, np.array(EXITS, np.float32))
+    fixed = run.summary["accuracy_by_timestep"]
+    return {"thresholds": EXITS, "timesteps": curve.timesteps, "accuracy": curve.accuracy, "fixed": fixed}
+
+
+@panel(
+    SECTION,
+    "Blue: each example stops as soon as the confidence reaches a threshold, which is written at some points. Orange: "
+    "all examples take the same number of timesteps. Where blue is above orange, stopping early saves timesteps at the "
+    "same accuracy.",
+    _exits,
+)
 def early_exit(
     thresholds: Sequence[float], timesteps: Sequence[float], accuracy: Sequence[float], fixed: Sequence[float]
 ) -> Figure:
-    """Test accuracy against the mean number of timesteps, stopping when sure, beside always so many timesteps.
+    """Test accuracy against the mean number of timesteps with early exit, and with a fixed number of timesteps.
 
     Args:
-        thresholds: [K] confidences at which an example is decided, ascending; a few are written beside their dots.
-        timesteps: [K] how many were taken, mean over the examples, at these.
-        accuracy: [K] at these.
-        fixed: [T] accuracy of always 1..T timesteps.
+        thresholds: `[K]` confidences at which an example stops, ascending; a few are written beside their points.
+        timesteps: `[K]`, taken at these, mean over examples.
+        accuracy: `[K]`, at these.
+        fixed: `[T]`, accuracy after 1 to T timesteps.
     """
-    figure, (axis,) = new_axes("Stopping when sure", "timesteps, mean over test examples", "test accuracy")
-    lines = {"stops when sure": np.asarray(accuracy, float), "always T": np.asarray(fixed, float)}
-    times = (np.asarray(timesteps, float), np.arange(1, len(fixed) + 1))
-    for values, x, colour, dashes, marker in zip(
-        lines.values(), times, (BLUE, VERMILION), DASHES, MARKERS, strict=False
-    ):
-        axis.plot(x, values, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4)
+    figure, (axis,) = new_axes("Early exit", "timesteps taken, mean over test examples", "test accuracy")
+    times = np.asarray(timesteps, float)
+    early, always = {"early exit": np.asarray(accuracy, float)}, {"fixed": np.asarray(fixed, float)}
+    draw_lines(axis, times, early, (BLUE, VERMILION), form=percent)
+    draw_lines(axis, np.arange(1, len(fixed) + 1), always, (BLUE, VERMILION), form=percent)
     steps(axis, len(fixed))
     axis.margins(y=0.15)
-    axis.yaxis.set_major_formatter(percent)
-    apart = 0.3 * (len(fixed) - 1)  # room for a label; above and left of a rising curve nothing else is drawn
+    in_percent(axis.yaxis)
+    apart = 0.3 * (len(fixed) - 1)  # room for a label: above and left of a rising curve nothing else is drawn
     written = 1.0
-    for threshold, x, y in zip(thresholds, times[0], lines["stops when sure"], strict=True):
+    for threshold, x, y in zip(thresholds, times, early["early exit"], strict=True):
         if threshold <= 1 and x - written >= apart:
             written = x
             axis.annotate(
-                f"≥ {percent(threshold)}",
+                f"≥ {100 * threshold:g} %",
                 (x, y),
                 (-2, 6),
                 textcoords="offset points",
@@ -97,53 +125,68 @@ def early_exit(
                 fontsize=SMALL,
                 color=BLUE,
                 path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
-                parse_math=False,
             )
-    name_lines(axis, lines, (BLUE, VERMILION), form=percent)
     return figure
 
 
-def firing_rates(rates: dict[str, Sequence[float]]) -> Figure:
-    """Share of neurons that spike, in percent, by layer (rows, input first) and timestep (columns).
+@panel(
+    SECTION,
+    "Each row is a test example that at least one timestep gets wrong, each orange cell a wrong timestep. Rows with "
+    "the most errors come first. A row that is orange only at the left is corrected by later timesteps; one that is "
+    "orange throughout is beyond the network.",
+    lambda run: {"wrong": run.logits.argmax(-1) != run.labels} if run.in_time else None,
+)
+def error_raster(wrong: np.ndarray) -> Figure:
+    """The test examples with a wrong timestep as rows, most errors first; the others are counted.
 
     Args:
-        rates: layer name -> [T] fractions (spikes per neuron and timestep).
+        wrong: `[T, N]` bool, whether the prediction of timestep t alone is not the label.
     """
-    figure, (axis,) = new_axes("Firing rate by layer, %", "timestep", height=1.1 + 0.28 * max(len(rates), 4))
-    shares = np.array(list(rates.values()), float)
-    cells(axis, shares, list(rates), colour=BLUE, form=lambda share: f"{100 * share:.1f}")
-    return figure
-
-
-def cells(
-    axis: Axes,
-    values: np.ndarray,
-    rows: Sequence[str],
-    *,
-    colour: str,
-    form: Callable[[float], str],
-    lowest: float = 0.0,
-) -> None:
-    """A table [R, T] of numbers ≥ 0 as shaded cells, with the numbers in them while they fit.
-
-    Args:
-        rows: R names, the first on top.
-        form: how to write a number.
-        lowest: the number at the pale end of the colours.
-    """
-    columns = values.shape[1]
-    edges = np.arange(columns + 1) + 0.5, np.arange(len(rows) + 1) - 0.5
-    mesh = axis.pcolormesh(*edges, values, cmap=shade(colour), vmin=lowest, linewidth=0)
-    axis.invert_yaxis()
+    timesteps, examples = wrong.shape
+    rows = wrong[:, wrong.any(0)].T
+    rows = rows[np.lexsort((*rows.T[::-1], rows.sum(1)))[::-1]]
+    figure, (axis,) = new_axes("Which timesteps err", "timestep", "examples with an error", height=4)
+    text = f"{examples - len(rows)} of {examples} examples are right at every timestep, {wrong.all(0).sum()} at none"
+    figure.text(0.01, 0.01, text, color=MUTED, fontsize=SMALL, va="bottom")
+    figure.set_layout_engine("constrained", rect=(0, 0.07, 1, 0.93))
     axis.grid(False)
-    axis.spines["bottom"].set_visible(False)
-    axis.set_yticks(range(len(rows)), rows, parse_math=False, color=INK)
-    steps(axis, columns)
-    axis.set_xlim(0.5, columns + 0.5)
-    if columns <= 8:
-        for (row, column), value in np.ndenumerate(values):
-            axis.text(column + 1, row, form(value), ha="center", va="center", fontsize=SMALL, color=INK)
-    else:
-        bar = axis.figure.colorbar(mesh, ax=axis, format=lambda value, _position: form(value))
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(colors=MUTED, labelsize=SMALL, length=0)
+    steps(axis, timesteps)
+    axis.set_xlim(0.5, timesteps + 0.5)
+    axis.set_ylim(max(len(rows), 1), 0)
+    if len(rows):
+        pixels = np.where(rows[..., None], to_rgba(VERMILION), (0, 0, 0, 0))
+        extent = (0.5, timesteps + 0.5, len(rows), 0)
+        axis.imshow(pixels, extent=extent, aspect="auto", interpolation="none")
+    return figure
+
+
+def _weights(run: Run) -> dict[str, Any] | None:
+    knobs = sta_knobs(run.summary.get("hyper", ()))
+    return {"weights": np.asarray(diagnostics.mean_sta_weights(run.logits, **knobs))} if run.in_time else None
+
+
+@panel(
+    SECTION,
+    "How much the timestep of a row learns from that of a column, averaged over the test examples; each row sums to 1. "
+    "A dark column is a timestep that is confident and agrees with the others. The colours stretch small differences: "
+    "compare the numbers.",
+    _weights,
+)
+def sta_weights(weights: np.ndarray) -> Figure:
+    """The weight that each timestep (row) gives to each other one (column), averaged over examples.
+
+    Args:
+        weights: `[T, T]`, rows sum to 1, zero diagonal.
+    """
+    timesteps = len(weights)
+    figure, (axis,) = new_axes("Which timestep learns from which (STA weights)", "source timestep", height=3.6)
+    names = [str(t) for t in range(1, timesteps + 1)]
+    others = weights[~np.eye(timesteps, dtype=bool)]
+    palest = others.min() - 0.3 * np.ptp(others)  # weights differ little; with 0 at the pale end all would look alike
+
+    def form(weight: float) -> str:
+        return f"{weight:.3f}" if weight else "–"
+
+    cells(axis, weights, names, colour=PURPLE, form=form, lowest=palest)
+    axis.set_ylabel("learning timestep", color=MUTED, fontsize=TEXT)
+    return figure

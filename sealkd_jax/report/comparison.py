@@ -4,14 +4,13 @@ import json
 from html import escape
 from pathlib import Path
 
-from sealkd_jax import plots
-from sealkd_jax.files import replacing
-from sealkd_jax.report.page import Panel, page, section, table, write_pngs
-from sealkd_jax.report.words import duration, percent, points
+from sealkd_jax.plots.comparison import DIFFERENCES, STEPS, includes_zero
+from sealkd_jax.plots.words import duration, percent, points
+from sealkd_jax.report.page import section, table, write_page
 
 
 def write_comparison_report(out_dir: str | Path) -> Path:
-    """Draws `plots/*.png` and writes the self-contained `report.html` of a comparison.
+    """Draw `plots/*.png` and write the self-contained `report.html` of a comparison.
 
     Args:
         out_dir: holds `comparison.json`.
@@ -20,22 +19,14 @@ def write_comparison_report(out_dir: str | Path) -> Path:
     """
     out_dir = Path(out_dir)
     comparison = json.loads((out_dir / "comparison.json").read_text())
-    sections = [
-        ("Which methods differ", difference_panels(comparison), verdicts(comparison)),
-        ("The ladder", ladder_panels(comparison), ""),
-    ]
-    sections = [each for each in sections if each[1]]
-    write_pngs(out_dir / "plots", (panel for _, panels, _ in sections for panel in panels))
     versions = [("device", comparison["device"]), *comparison["versions"].items()]
-    body = f"<pre>{escape(comparison['command'])}</pre>{results(comparison)}"
-    body += "".join(section(*each) for each in sections)
-    body += section("Versions", html=table(versions))
-    path = out_dir / "report.html"
-    with replacing(path) as partial:
-        partial.write_text(
-            page(f"Methods compared on {comparison['preset']}", lead(comparison), body), encoding="utf-8"
-        )
-    return path
+    body = [
+        f"<pre>{escape(comparison['command'])}</pre>{results(comparison)}",
+        section(DIFFERENCES, comparison, out_dir, verdicts(comparison)),
+        section(STEPS, comparison, out_dir),
+        section("Versions", comparison, out_dir, table(versions)),
+    ]
+    return write_page(out_dir, f"Methods compared on {comparison['preset']}", lead(comparison), "".join(body))
 
 
 def lead(comparison: dict) -> str:
@@ -96,7 +87,7 @@ def verdicts(comparison: dict) -> str:
     for row in comparison["rows"]:
         if row["interval"] is not None:
             positive = better if row["difference"] > 0 else worse
-            (unclear if plots.includes_zero(row["interval"]) else positive).append(row["name"])
+            (unclear if includes_zero(row["interval"]) else positive).append(row["name"])
     lines = [
         f"{verdict}: {', '.join(names)}."
         for verdict, names in (
@@ -109,23 +100,3 @@ def verdicts(comparison: dict) -> str:
     if not lines and any(row["difference"] is not None for row in comparison["rows"]):
         lines = ["One seed gives no interval: these differences may be chance."]
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
-
-
-def difference_panels(comparison: dict) -> list[Panel]:
-    """Every row with its seeds, and, if more than the reference was run, the paired differences."""
-    rows, reference = comparison["rows"], comparison["reference"]
-    figure = plots.accuracies(rows, reference=reference, teacher_accuracy=comparison["teacher_accuracy"])
-    panels = [Panel("accuracies", figure)]
-    if any(row["difference"] is not None for row in rows):
-        panels.append(Panel("differences", plots.differences(rows, reference=reference)))
-    return panels
-
-
-def ladder_panels(comparison: dict) -> list[Panel]:
-    """The ladder as accuracies and by timestep, if at least two of its methods were run."""
-    if sum(row["name"] in plots.LADDER for row in comparison["rows"]) < 2:
-        return []
-    return [
-        Panel("ladder", plots.ladder(comparison["rows"])),
-        Panel("ladder_by_timestep", plots.ladder_by_timestep(comparison["rows"])),
-    ]

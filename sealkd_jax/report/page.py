@@ -1,22 +1,13 @@
-"""The page that every report is: one HTML file that loads nothing and follows the reader's theme."""
+"""The page of every report: one HTML file that loads nothing and follows the reader's theme."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib.figure import Figure
+from typing import Any
 
 from sealkd_jax.files import make_directory, replacing
+from sealkd_jax.plots.panels import PANELS, Run
 from sealkd_jax.plots.style import COLOURS, to_png, to_svg
-from sealkd_jax.report.captions import HOW_TO_READ
-
-
-class Panel(NamedTuple):
-    """A figure; `name` is the file name of its PNG and the key of its sentence in `HOW_TO_READ`."""
-
-    name: str
-    figure: Figure
 
 
 def _variables(theme: int) -> str:
@@ -72,7 +63,7 @@ summary { cursor: pointer; color: var(--muted); }
 
 
 def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """An HTML table, escaped. A row's first cell is its heading; with a header, the others are numbers."""
+    """An HTML table, escaped. The first cell of a row is its heading; with a header, the others are numbers."""
     kind = ' class="number"' if header else ""
     cells = [
         f"<tr><th scope=row>{escape(str(name))}</th>"
@@ -85,20 +76,34 @@ def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
     return f'<div class="scroll"><table>{head}<tbody>{"".join(cells)}</tbody></table></div>'
 
 
-def section(heading: str, panels: Sequence[Panel] = (), html: str = "") -> str:
-    """A heading, then `html` as it is, then the panels as inline SVG."""
+def section(heading: str, source: Run | dict[str, Any], directory: Path, html: str = "") -> str:
+    """A heading, then `html` as it is, then the figures registered under the heading as inline SVG.
+
+    Args:
+        source: a `Run` or a `comparison.json`, of which the figures are drawn.
+        directory: each figure is also written there, as `plots/NAME.png`.
+
+    Returns:
+        "" if there is neither HTML nor a figure.
+    """
     figures = []
-    for name, figure in panels:
-        how_to_read = escape(HOW_TO_READ[name])
-        svg = to_svg(figure, name, how_to_read)
-        figures.append(f'<figure id="{name}">{svg}<figcaption>{how_to_read}</figcaption></figure>')
+    for name, panel in PANELS.items():
+        if panel.section != heading or (inputs := panel.inputs(source)) is None:
+            continue
+        figure, caption = panel.draw(**inputs), escape(panel.caption)
+        with replacing(make_directory(directory / "plots") / f"{name}.png") as partial:
+            partial.write_bytes(to_png(figure))
+        svg = to_svg(figure, name, caption)
+        figures.append(f'<figure id="{name}">{svg}<figcaption>{caption}</figcaption></figure>')
+    if not html and not figures:
+        return ""
     grid = f'<div class="panels">{"".join(figures)}</div>' if figures else ""
     return f"<section><h2>{escape(heading)}</h2>{html}{grid}</section>"
 
 
-def page(title: str, lead: str, body: str) -> str:
-    """The whole document. `title` and `lead` are escaped, `body` is HTML."""
-    return (
+def write_page(directory: Path, title: str, lead: str, body: str) -> Path:
+    """Write `report.html` into the directory. `title` and `lead` are escaped, `body` is HTML."""
+    page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{NOTHING_FROM_OUTSIDE}">'
@@ -106,11 +111,7 @@ def page(title: str, lead: str, body: str) -> str:
         f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>'
         f"{body}</main></body></html>\n"
     )
-
-
-def write_pngs(folder: Path, panels: Iterable[Panel]) -> None:
-    """Each panel as `folder/<name>.png`."""
-    make_directory(folder)
-    for name, figure in panels:
-        with replacing(folder / f"{name}.png") as partial:
-            partial.write_bytes(to_png(figure))
+    path = directory / "report.html"
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path

@@ -30,7 +30,6 @@ from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
 from sealkd_jax.programs.runs import check_out, is_comparison, options_as_json
 from sealkd_jax.programs.teachers import Teacher, fingerprint, obtain_logits, own_logits, pick_teacher
-from sealkd_jax.report import write_comparison_report
 from sealkd_jax.training import compile_evaluation, params_digest, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
 
@@ -106,6 +105,8 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
             }
             write_json(out / "comparison.json", comparison | started)
             write_csv(out / "comparison.csv", rows, options.seed)
+            from sealkd_jax.report import write_comparison_report  # only now: it loads matplotlib
+
             write_comparison_report(out)
     return Compared(comparison, out)
 

@@ -29,7 +29,6 @@ from sealkd_jax.programs.progress import emit, print_table, progress
 from sealkd_jax.programs.results import save_results
 from sealkd_jax.programs.runs import check_out, make_config
 from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
-from sealkd_jax.report import write_report
 from sealkd_jax.training import profile_steps, train
 
 
@@ -122,6 +121,8 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
                 )
             summary = save_results(out, preset, options, plan, trained, dataset, teacher, parallel)
             if is_main_process():
+                from sealkd_jax.report import write_report  # only now: it loads matplotlib
+
                 write_report(out)
     return Distilled(summary, out, trained.variables)
 

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from sealkd_jax.diagnostics import summarise, timestep_variance_verdict
 from sealkd_jax.errors import InputError
-from sealkd_jax.plots.energy import joules
+from sealkd_jax.plots.panels import sta_knobs
+from sealkd_jax.plots.words import joules, percent
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.environment import command
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.programs.runs import is_comparison
-from sealkd_jax.report.predictions import sta_knobs
 
 WIDEST = 9  # timesteps that fit into a row of 80 characters
 
@@ -133,7 +133,7 @@ def _print_tables(found: dict[str, Any]) -> None:
     title = f"{found['method']} on {found['dataset']}, seed {found['seed']}: {found['n_test']} test examples"
     in_time = _table(title, *measures, first="T")
     for t in range(found["timesteps"]):
-        in_time.add_row(str(t + 1), *(f"{found[name][t]:.2%}" for name in measures.values()))
+        in_time.add_row(str(t + 1), *(percent(found[name][t]) for name in measures.values()))
     console.print(in_time)
 
     if found["timesteps"] > WIDEST:
@@ -147,11 +147,11 @@ def _print_tables(found: dict[str, Any]) -> None:
 
     overall = _table("Timesteps against the final answer", "value")
     for name, text in (
-        ("wrong timesteps where the final answer is right", _percent(found["wrong_where_right"])),
-        ("right timesteps where the final answer is wrong", _percent(found["right_where_wrong"])),
+        ("wrong timesteps where the final answer is right", percent(found["wrong_where_right"])),
+        ("right timesteps where the final answer is wrong", percent(found["right_where_wrong"])),
         ("flips of the prediction per example, alone", f"{found['flips_alone']:.3f}"),
         ("flips of the prediction per example, accumulated", f"{found['flips_accumulated']:.3f}"),
-        ("expected calibration error", _percent(found["expected_calibration_error"])),
+        ("expected calibration error", percent(found["expected_calibration_error"])),
     ):
         overall.add_row(name, text)
     console.print(overall)
@@ -159,7 +159,7 @@ def _print_tables(found: dict[str, Any]) -> None:
     neurons = _table("Neurons", "firing rate", "dead", "saturated")
     for name, layer in found["neurons"].items():
         shares = (np.mean(layer["firing_rate"]), layer["dead_share"], layer["saturated_share"])
-        neurons.add_row(name, *map(_percent, shares))
+        neurons.add_row(name, *map(percent, shares))
     console.print(neurons)
 
     energy = found["energy"]
@@ -180,7 +180,3 @@ def _table(title: str, *columns: str, first: str = "") -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     return table
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}"
