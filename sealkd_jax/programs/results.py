@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from sealkd_jax.data import Dataset, take
 from sealkd_jax.diagnostics import (
@@ -161,3 +162,26 @@ def pictures(images: np.ndarray) -> np.ndarray:
 def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def results_table(summary: dict[str, Any]) -> Table:
+    """The table at the end of a run, 80 characters wide.
+
+    It has the accuracies after the first timestep, the last, and at most two between.
+    """
+    table = Table(title=f"{summary['method']} on {summary['dataset']}, test accuracy of {summary['n_test']} images")
+    shown = np.unique(np.linspace(1, summary["timesteps"], 4).round().astype(int))
+    table.add_column("network")
+    for t in shown:
+        table.add_column(f"T={t}", justify="right")
+    table.add_column("firing rate", justify="right")
+    table.add_column("training", justify="right")
+    if summary["teacher_accuracy"] is not None:
+        blank = [""] * (len(shown) - 1)
+        table.add_row("teacher", *blank, f"{summary['teacher_accuracy']:.2%}", "", "")
+    if len(shown) < summary["timesteps"]:
+        table.caption = "the other timesteps are in the report"
+    by_timestep = [f"{summary['accuracy_by_timestep'][t - 1]:.2%}" for t in shown]
+    firing_rate, training = f"{summary['firing_rate']:.3f}", f"{summary['train_seconds']:.1f} s"
+    table.add_row("student (SNN)", *by_timestep, firing_rate, training)
+    return table

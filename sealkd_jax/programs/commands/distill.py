@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.table import Table
 
 from sealkd_jax.data import Dataset
@@ -26,7 +25,7 @@ from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import abstract_variables, make_plan
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit, print_table, progress
-from sealkd_jax.programs.results import save_results
+from sealkd_jax.programs.results import results_table, save_results
 from sealkd_jax.programs.runs import check_out, make_config
 from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
 from sealkd_jax.training import profile_steps, train
@@ -69,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     report, seconds = run.directory / "report.html", time.perf_counter() - started
     since = " since it was resumed" if options.resume else " in all"
     words = f"{seconds:.0f} s{since}. Report: {report}"
-    emit(options, "result", run.summary | {"report": str(report)}, _table(run.summary), words)
+    emit(options, "result", run.summary | {"report": str(report)}, results_table(run.summary), words)
 
 
 def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
@@ -139,24 +138,4 @@ def _layers(network: Network, dataset: Dataset) -> Table:
         shape = "×".join(map(str, layer.shape))
         table.add_row(name, shape, f"{layer.parameters:,}", f"{layer.macs:,}" if layer.macs else "")
     table.caption = "operations are multiply-accumulates for one example"
-    return table
-
-
-def _table(summary: dict[str, Any]) -> Table:
-    """Accuracies after the first timestep, the last, and at most two between: 80 characters have room for no more."""
-    table = Table(title=f"{summary['method']} on {summary['dataset']}, test accuracy of {summary['n_test']} images")
-    shown = np.unique(np.linspace(1, summary["timesteps"], 4).round().astype(int))
-    table.add_column("network")
-    for t in shown:
-        table.add_column(f"T={t}", justify="right")
-    table.add_column("firing rate", justify="right")
-    table.add_column("training", justify="right")
-    if summary["teacher_accuracy"] is not None:
-        blank = [""] * (len(shown) - 1)
-        table.add_row("teacher", *blank, f"{summary['teacher_accuracy']:.2%}", "", "")
-    if len(shown) < summary["timesteps"]:
-        table.caption = "the other timesteps are in the report"
-    by_timestep = [f"{summary['accuracy_by_timestep'][t - 1]:.2%}" for t in shown]
-    firing_rate, training = f"{summary['firing_rate']:.3f}", f"{summary['train_seconds']:.1f} s"
-    table.add_row("student (SNN)", *by_timestep, firing_rate, training)
     return table
