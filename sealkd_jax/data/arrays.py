@@ -3,14 +3,17 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
+import warnings
 import zipfile
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
-from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
-from sealkd_jax.errors import InputError
+from sealkd_jax.data._remedies import channels_first, for_images, for_labels, renumbered
+from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, is_hidden, take
+from sealkd_jax.errors import InputError, reason
 from sealkd_jax.files import read_npy_header
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
@@ -22,21 +25,24 @@ def load_npz(path: Path) -> Dataset:
     """Reads `x_train`, `y_train`, `x_test`, `y_test`, and if present `x_val`, `y_val` and `classes`.
 
     Images are uint8 `[N, H, W, C]` or `[N, H, W]`, or frames of events uint8 or uint16 `[N, T, H, W, 2]`. Labels are
-    integers `[N]` or `[N, 1]` from 0; `classes` are their names. Other keys are ignored. Without `x_val`, a tenth of
-    the training examples is held out (`hold_out`). The data set has the file's name.
+    integers `[N]` or `[N, 1]`, each of 0, 1, 2, … at least once in `y_train` unless `classes` has the names. Without
+    `x_val`, a tenth of the training examples is held out (`hold_out`). The data set has the file's name.
+
+    Warns of keys that are not read, and of images that are unusual: more than four channels, no pixel above 1, the same
+    array in two splits.
 
     Raises:
         InputError: if the file is missing or damaged, or lacks an array or has one of another kind.
     """
     arrays = _read(path)
-    if missing := [key for key in NEEDED if key not in arrays]:
-        raise InputError(f"{path}: no {', '.join(missing)}; expected the keys {', '.join(NEEDED)}")
     if ("x_val" in arrays) != ("y_val" in arrays):
         raise InputError(f"{path}: {'x_val' if 'x_val' in arrays else 'y_val'} alone; expected both or neither")
-    train, test = (_split(path, arrays, part) for part in ("train", "test"))
+    splits = {part: _split(path, arrays, part) for part in ("train", "val", "test") if f"x_{part}" in arrays}
+    train, test = splits["train"], splits["test"]
     classes = _classes(path, arrays.get("classes"), train.labels)
-    if "x_val" in arrays:
-        validation = _split(path, arrays, "val")
+    _warn_of_unusual(path, arrays)
+    if "val" in splits:
+        validation = splits["val"]
     else:
         count = len(train.labels) // 10
         rest, held_out = hold_out_for_validation(train.labels, count, f"{path}: y_train", "x_val, y_val")
@@ -48,20 +54,32 @@ def load_npz(path: Path) -> Dataset:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of `KEYS` that the file has."""
+    """The arrays of `KEYS` that the file has, at least those of `NEEDED`."""
     arrays, key = {}, ""
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            members, size = set(archive.namelist()), path.stat().st_size
+            members, size = archive.namelist(), path.stat().st_size
+            found = [name.removesuffix(".npy") for name in members if not is_hidden(name)]
+            if missing := [key for key in NEEDED if key not in found]:
+                raise InputError(
+                    f"{path}: no {', '.join(missing)}; expected the keys {', '.join(NEEDED)}; "
+                    f"found {', '.join(found[:9]) or 'none'}"
+                )
             for key in KEYS:
-                if f"{key}.npy" in members:
+                if key in found:
                     arrays[key] = _read_array(archive, archive.getinfo(f"{key}.npy"), size)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # damaged bytes make zipfile and NumPy raise whatever their parsers meet
         where = f"{path}: {key}" if key else f"{path}"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise InputError(f"{where}: cannot be read ({reason}); expected an .npz archive, as of np.savez") from error
+        raise InputError(
+            f"{where}: cannot be read ({reason(error)}); expected an .npz archive, as of np.savez"
+        ) from error
+    if others := [name for name in found if name not in KEYS]:
+        text = f"{', '.join(others[:9])}; the keys are {', '.join(KEYS)}"
+        warnings.warn(f"{path}: {len(others)} keys are not read: {text}", stacklevel=4)
     return arrays
 
 
@@ -70,44 +88,73 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) ->
     with archive.open(member) as stream:
         shape, _, dtype = read_npy_header(stream)
         if dtype.hasobject:
-            raise ValueError("it has Python objects, which are never loaded")
+            raise ValueError(
+                "it has Python objects, which are never loaded: save images of one size, np.stack(…), labels as "
+                "integers, .astype(int), and names as strings, .astype(str)"
+            )
         declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
         if declared != held or member.file_size > DEFLATE * size:
             raise ValueError(f"its header declares {declared} bytes, the archive {held}, in a file of {size}")
     with archive.open(member) as stream:
-        return npy.read_array(stream, allow_pickle=False)
+        array = npy.read_array(stream, allow_pickle=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
-    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    static = images.ndim in (3, 4) and images.dtype == np.uint8
-    if not static and not (images.ndim == 5 and images.dtype in (np.uint8, np.uint16)):
+    (x, images), (y, labels) = ((key, arrays[key]) for key in (f"x_{part}", f"y_{part}"))
+    if images.ndim < 3 <= labels.ndim:
+        raise InputError(f"{path}: {x} {list(images.shape)} and {y} {list(labels.shape)} are exchanged")
+    static = images.ndim in (3, 4) and images.dtype == np.uint8 and not channels_first(images.shape)
+    frames = images.ndim == 5 and images.dtype in (np.uint8, np.uint16) and images.shape[-1] == 2
+    last = len(images) != labels.size == images.shape[-1] if images.ndim > 2 else False
+    if not (static or frames) or not images.size or last:
         raise InputError(
-            f"{path}: x_{part}: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or frames of events, "
+            f"{path}: {x}: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or frames of events, "
             f"uint8 or uint16 [N, T, H, W, 2]; got {images.dtype} {list(images.shape)}"
+            f"{for_images(x, images, labels.size)}"
         )
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise InputError(
-            f"{path}: y_{part}: expected integers [{len(images)}], one for each image of x_{part}; "
-            f"got {labels.dtype} {list(labels.shape)}"
+            f"{path}: {y}: expected integers [{len(images)}], one for each image of {x}; "
+            f"got {labels.dtype} {list(labels.shape)}{for_labels(y, labels, len(images))}"
         )
-    if labels.size and (labels.min() < 0 or labels.max() >= 2**31):
-        raise InputError(f"{path}: y_{part}: expected labels from 0; got {labels.min()} to {labels.max()}")
+    if labels.min() < 0 or labels.max() >= 2**31:
+        raise InputError(
+            f"{path}: {y}: expected labels from 0; got {labels.min()} to {labels.max()}; leave out examples without a "
+            f"label, or write {renumbered(y)}"
+        )
     return Split(images[..., None] if images.ndim == 3 else images, labels.reshape(-1).astype(np.int32))
 
 
 def _classes(path: Path, names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
     """The names of the classes; without names, the numbers up to the largest training label."""
     if names is None:
-        largest = int(labels.max(initial=0))
-        if largest > len(labels):
-            raise InputError(f"{path}: y_train: label {largest} of {len(labels)} examples; expected 0, 1, 2, …")
-        if labels.size and (least := labels.min()) > 0:
+        found = np.unique(labels)
+        if found[-1] >= len(found):
+            absent = int(np.argmax(found != np.arange(len(found))))
             raise InputError(
-                f"{path}: y_train: labels from {least} to {largest}; expected from 0: subtract {least}, or add the "
-                "names of all classes as classes"
+                f"{path}: y_train: labels from {found[0]} to {found[-1]}, but none is {absent}; expected each of 0, 1, "
+                f"2, …: write {renumbered('y_train')}, and likewise the other labels; or add the names of all classes "
+                "as classes"
             )
-        return tuple(map(str, range(largest + 1)))
+        return tuple(map(str, range(len(found))))
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise InputError(f"{path}: classes: expected names, strings [C]; got {names.dtype} {list(names.shape)}")
+        text = "; write classes = classes.astype(str)" if names.dtype.kind == "S" else ""
+        raise InputError(f"{path}: classes: expected names, strings [C]; got {names.dtype} {list(names.shape)}{text}")
+    if len(set(names)) < len(names) or not all(map(str.isprintable, names.tolist())):
+        raise InputError(f"{path}: classes: expected different names that can be printed; got {names.tolist()[:9]}")
     return tuple(map(str, names))
+
+
+def _warn_of_unusual(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Warns of what may be a mistake in images that can be read."""
+    images = arrays["x_train"]
+    if images.ndim == 4 and images.shape[-1] > 4:
+        _, height, width, channels = images.shape
+        warnings.warn(f"{path}: x_train: read as {height} x {width} pixels of {channels} channels", stacklevel=4)
+    if images.ndim < 5 and images.max() <= 1:
+        remedy = "write np.round(x * 255).astype(np.uint8)"
+        warnings.warn(f"{path}: x_train: no pixel is above 1; if x was in [0, 1], {remedy}", stacklevel=4)
+    for one, other in combinations([key for key in KEYS if key[0] == "x" and key in arrays], 2):
+        if np.array_equal(arrays[one], arrays[other]):
+            warnings.warn(f"{path}: {one} and {other} are the same images", stacklevel=4)

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sealkd_jax.data._remedies import channels_first, for_images, for_labels
 from sealkd_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -90,11 +91,11 @@ class Dataset:
         statistics: Statistics | None = None,
     ):
         self.name, self.classes = name, classes
-        self.train, self.validation, self.test = train, validation, test
+        self.train, self.validation, self.test = map(_as_arrays, (train, validation, test))
         if statistics is not None:
             self.statistics = statistics
         for split in SPLITS:
-            _check(f"{name}: {split}", getattr(self, split), train.images.shape[1:], len(classes))
+            _check(f"{name}: {split}", getattr(self, split), self.train.images.shape[1:], len(classes))
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -250,24 +251,37 @@ def directory_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")
 
 
+def _as_arrays(split: Split) -> Split:
+    """The split with NumPy arrays for other arrays; images that are read on demand stay as they are."""
+    images, labels = split
+    if isinstance(labels, np.ndarray) and (isinstance(images, np.ndarray) or hasattr(images, "read")):
+        return split
+    return Split(images if hasattr(images, "read") else np.asarray(images), np.asarray(labels))
+
+
 def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int) -> None:
     images, labels = split
     shape, dtype = images.shape, np.dtype(images.dtype)
-    static = len(shape) == 4 and dtype == np.uint8
+    static = len(shape) == 4 and dtype == np.uint8 and not channels_first(shape)
     events = len(shape) == 5 and shape[-1] == 2 and dtype in (np.uint8, np.uint16)
-    if not (static or events) or shape[1:] != image_shape or not shape[0]:
+    if not (static or events) or shape[1:] != image_shape or not all(shape):
+        remedy = for_images("images", images, labels.size) if isinstance(images, np.ndarray) else ""
         raise InputError(
             f"{where} images: expected uint8 [N, H, W, C], or frames of events uint8 or uint16 [N, T, H, W, 2], with "
-            f"N >= 1 and the same shape in each split; got {dtype} {list(shape)}"
+            f"N >= 1 and the same shape in each split; got {dtype} {list(shape)}{remedy}"
         )
     if labels.shape != shape[:1] or labels.dtype != np.int32:
+        remedy = for_labels("labels", labels, shape[0]) if labels.dtype.kind not in "iu" or labels.ndim != 1 else ""
+        if labels.shape == shape[:1] and labels.dtype.kind in "iu":
+            remedy = "; write labels = labels.astype(np.int32)"
         raise InputError(
-            f"{where} labels: expected int32 [{shape[0]}], one for each image; got {labels.dtype} {list(labels.shape)}"
+            f"{where} labels: expected int32 [{shape[0]}], one for each image; got {labels.dtype} "
+            f"{list(labels.shape)}{remedy}"
         )
     if classes < 2:
         raise InputError(f"{where} labels: {classes} class; expected at least two classes")
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"{where} labels: expected 0 to {classes - 1}, one of {classes} classes; "
-            f"got {labels.min()} to {labels.max()}"
+            f"got {labels.min()} to {labels.max()}{'; subtract 1' if labels.max() == classes else ''}"
         )

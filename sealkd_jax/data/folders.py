@@ -88,17 +88,16 @@ def load_folder(path: Path, size: int) -> Dataset:
     for other in sorted(set(_folders(path, Tally())) - set(SPLITS)):
         left_out.add("folders beside train, val and test", path / other)
     headers = _read_headers(found)
-    splits = [Split(Pictures(of.paths, size), np.array(of.labels, np.int32)) for of in found.values()]
-    train, chosen = splits[0], np.arange(len(splits[0].labels))
-    if len(splits) == 2:
+    train, *others = (Split(Pictures(of.paths, size), np.array(of.labels, np.int32)) for of in found.values())
+    validation, test, chosen = others[0], others[-1], np.arange(len(train.labels))
+    if validation is test:
         count = min(len(train.labels) // 10, MOST_HELD_OUT)
         chosen, held_out = hold_out_for_validation(train.labels, count, path / "train", "both val and test")
         validation, train = (Split(OnDemand(train.images, i), train.labels[i]) for i in (held_out, chosen))
-        splits = [train, validation, splits[1]]
     _warn(path, left_out, found, headers)
     fingerprint = _fingerprint(path / "train", found["train"], headers.get("train"), chosen, size)
     statistics = Statistics(np.array(MEAN), np.array(STD), fingerprint)
-    return Dataset(directory_name(path.resolve().name) or "folder", *splits, classes, statistics)
+    return Dataset(directory_name(path.resolve().name) or "folder", train, validation, test, classes, statistics)
 
 
 def _folders(path: Path, left_out: Tally) -> tuple[str, ...]:
