@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from sealkd_jax.data._left_out import is_hidden
 from sealkd_jax.data._remedies import channels_first, for_images, for_labels, renumbered
-from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, is_hidden, take
+from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
 from sealkd_jax.errors import InputError, reason
 from sealkd_jax.files import read_npy_header
 

@@ -20,7 +20,6 @@ from sealkd_jax.data._remedies import channels_first, for_images, for_labels
 from sealkd_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-_OF_SYSTEMS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
 
 
 class Images(Protocol):
@@ -239,11 +238,6 @@ def hold_out_for_validation(
 def prepare_command(name: str, data_dir: Path) -> str:
     """The command that downloads and prepares a data set."""
     return f"sealkd prepare {name} --data-dir {shlex.quote(str(data_dir))}"
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is a system's or an editor's own, such as `.DS_Store` or `__MACOSX`."""
-    return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
 def directory_name(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from sealkd_jax.data._left_out import DEAD, HIDDEN, OTHER_KINDS, Tally, is_hidden
 from sealkd_jax.data.datasets import (
     Dataset,
     OnDemand,
@@ -22,7 +23,6 @@ from sealkd_jax.data.datasets import (
     Statistics,
     directory_name,
     hold_out_for_validation,
-    is_hidden,
 )
 from sealkd_jax.data.pictures import ENDINGS, Header, Pictures, read_header
 from sealkd_jax.errors import InputError, reason
@@ -41,21 +41,6 @@ class Found(NamedTuple):
     labels: list[int]
     sizes: list[int]
     times: list[int]
-
-
-class Tally:
-    """Counts of files by what is said of them, with one example each."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, tuple[int, Path]] = {}
-
-    def add(self, reason: str, path: Path) -> None:
-        """Counts one file."""
-        count, example = self._of.get(reason, (0, path))
-        self._of[reason] = count + 1, example
-
-    def __str__(self) -> str:
-        return "; ".join(f"{reason}: {count}, such as {path}" for reason, (count, path) in self._of.items())
 
 
 def load_folder(path: Path, size: int) -> Dataset:
@@ -113,14 +98,14 @@ def _folders(path: Path, left_out: Tally) -> tuple[str, ...]:
                 raise InputError(f"{path}: a folder named {entry.name!r}; expected a name that can be printed")
             names.append(entry.name)
         elif not entry.is_dir() and not is_hidden(entry.name):
-            left_out.add("dead links" if entry.is_symlink() else "files outside of a class's folder", entry)
+            left_out.add(DEAD if entry.is_symlink() else "files outside of a class's folder", entry)
     return tuple(names)
 
 
 def _is_left_out(folder: Path, left_out: Tally) -> bool:
     """Whether a folder is hidden, or a link to a folder around it."""
     if is_hidden(folder.name):
-        left_out.add("hidden files or folders", folder)
+        left_out.add(HIDDEN, folder)
     elif folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
         left_out.add("circular links", folder)
     else:
@@ -183,15 +168,15 @@ def _stat_of_picture(path: Path, left_out: Tally) -> os.stat_result | None:
     """What `os.stat` says of a picture; None for another file, which is counted unless it is a system's own."""
     if path.suffix.lower() not in ENDINGS:
         if not is_hidden(path.name):
-            left_out.add("files of other kinds", path)
+            left_out.add(OTHER_KINDS, path)
         return None
     if is_hidden(path.name):
-        left_out.add("hidden files or folders", path)
+        left_out.add(HIDDEN, path)
         return None
     try:
         stats = path.stat()
     except OSError:
-        left_out.add("dead links", path)
+        left_out.add(DEAD, path)
         return None
     if not stat.S_ISREG(stats.st_mode):
         left_out.add("pipes, sockets or devices", path)

@@ -199,5 +199,5 @@ def test_missing_data_and_the_older_format_are_told_how_to_get(tmp_path):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")
     (tmp_path / "CIFAR10DVS/cat").mkdir(parents=True)
     (tmp_path / "CIFAR10DVS/cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.aedat4, found none; download the data set again"):
+    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.aedat4, found cat; .*AEDAT 2, as its authors"):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")

@@ -141,10 +141,22 @@ def test_a_bad_member_fails_or_is_skipped(tmp_path, archives, name, data, words)
     assert len(dataset.skipped) == 1 and sum(map(len, dataset.recordings.values())) == 110
 
 
-def test_other_files_in_an_archive_are_left_alone(tmp_path, archives):
-    place = with_member(archives, tmp_path / "one", "Train/readme.txt", b"hello")
-    place = with_member(place, tmp_path / "two", "__MACOSX/Train/0/._1.bin", b"hello")
-    assert sum(map(len, load_nmnist(place, Framing(2), tmp_path).recordings.values())) == 110
+def test_other_and_hidden_files_in_an_archive_are_left_out_as_in_a_folder(tmp_path, archives):
+    place = tmp_path / "data"
+    place.mkdir()
+    for part in ("Train", "Test"):
+        (place / f"{part}.zip").write_bytes((archives / f"{part}.zip").read_bytes())
+    with zipfile.ZipFile(place / "Train.zip", "a") as archive:
+        for name in ("readme.txt", "0/._1.bin", "0/.DS_Store", "Thumbs.db"):
+            archive.writestr(f"Train/{name}", b"hello")
+        archive.writestr("__MACOSX/Train/0/2.bin", b"hello")
+    with pytest.warns(UserWarning) as caught:
+        dataset = load_nmnist(place, Framing(2), tmp_path)
+    assert sum(map(len, dataset.recordings.values())) == 110
+    assert str(caught[0].message) == (
+        f"{place}/Train.zip: left out: hidden files or folders: 2, such as Train/0/._1.bin; "
+        "files of other kinds: 1, such as Train/readme.txt"
+    )
 
 
 def test_a_lying_size_does_not_make_it_decompress_more(tmp_path, archives):
@@ -167,6 +179,7 @@ def test_what_is_no_archive_is_named(tmp_path_factory, data):
         load_nmnist(place, Framing(2), place / "cache")
 
 
+@pytest.mark.filterwarnings("ignore:.*Train.zip. left out:UserWarning")  # a bit in a name's ending
 def test_damaged_archives_are_refused_or_read(tmp_path):
     small = zipped(write_folders(tmp_path / "folders", 110, 1, 4), tmp_path / "small")
     good = (small / "Train.zip").read_bytes()

@@ -85,7 +85,14 @@ def test_a_folder_is_listed_by_name_with_what_tells_files_apart(tmp_path):
         (root / name).write_bytes(name.encode())
     (root / "a/dead.bin").symlink_to("nowhere")
     (root / "stray.bin").write_bytes(b"")
-    files = list_files(root, ".bin")
+    (root / ".ipynb_checkpoints").mkdir()
+    (root / "a/Thumbs.db").touch()
+    with pytest.warns(UserWarning) as caught:
+        files = list_files(root, ".bin")
+    assert str(caught[0].message).replace(f"{root}/", "") == (
+        f"{root}: left out: hidden files or folders: 2, such as .ipynb_checkpoints; "
+        "files of other kinds: 1, such as b/readme.txt"
+    )
     assert [file.name for file in files] == ["Train/a/3.bin", "Train/a/dead.bin", "Train/b/1.bin", "Train/b/2.bin"]
     assert files[0].size == 7 and files[0].stamp == (root / "a/3.bin").stat().st_mtime_ns
 
@@ -94,8 +101,25 @@ def test_a_folder_that_is_none_or_empty_is_named(tmp_path):
     (tmp_path / "Train").write_bytes(b"")
     with pytest.raises(InputError, match="Train: cannot be read: Not a directory"):
         list_files(tmp_path / "Train", ".bin")
-    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.bin, found none"):
+    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.bin, found Train; download"):
         list_files(tmp_path, ".bin")
+
+
+def test_an_original_format_that_is_not_read_is_named(tmp_path):
+    """As the authors of CIFAR10-DVS and of DVS128 Gesture publish them."""
+    old = tmp_path / "DvsGesture/user01_led.aedat"
+    old.parent.mkdir()
+    old.write_bytes(b"#!AER-DAT3.1\r\n")
+    words = (
+        "DvsGesture/user01_led.aedat is in AEDAT 3, as its authors publish it, and only what tonic publishes is read"
+    )
+    for call in (
+        lambda: find("dvs-gesture", tmp_path, "ibmGestureTrain"),
+        lambda: list_files(tmp_path, ".npy"),
+        lambda: list_files(old.parent.parent, ".aedat4"),
+    ):
+        with pytest.raises(InputError, match=f"expected .*found DvsGesture; .*{words}"):
+            call()
 
 
 def test_missing_data_are_told_how_to_get(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sealkd_jax.data._left_out import HIDDEN, Tally, is_hidden
 from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.data.events.cache import EventDataset, Recordings, load_frames
 from sealkd_jax.data.events.framing import Framing
@@ -25,12 +26,14 @@ from sealkd_jax.data.events.recordings import (
     Recording,
     checked,
     find,
+    is_left_out,
     list_files,
     optional_dependency,
     read_bytes,
+    warn_of_left_out,
 )
 from sealkd_jax.data.events.splits import tenth
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, reason
 
 NAME, SENSOR = "nmnist", 34
 LARGEST = 2**20  # bytes of one recording; the largest of a thousand real ones has 35,760
@@ -110,17 +113,28 @@ def _in_zip(path: Path, open_files: ExitStack) -> list[Found]:
         members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
     except Exception as error:  # damaged bytes make zipfile raise errors of many kinds
         raise InputError(
-            f"{path}: cannot be read: {error}; download it again: {prepare_command(NAME, path.parent)}"
+            f"{path}: cannot be read: {reason(error)}; download it again: {prepare_command(NAME, path.parent)}"
         ) from error
     for info in members:
         name = info.filename
         if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
             raise InputError(f"{path}: {name!r}: not a name inside the folder; expected the published archive")
+    left_out = Tally()
+    recordings = [info for info in members if not _is_left_out(info.filename, left_out)]
+    warn_of_left_out(path, left_out)
     return [
         (f"{path}: {info.filename}", info.filename, info.file_size, info.CRC, partial(_member, path, archive, info))
-        for info in members
-        if info.filename.endswith(".bin") and not info.filename.startswith("__MACOSX/")
+        for info in recordings
     ]
+
+
+def _is_left_out(name: str, left_out: Tally) -> bool:
+    """As `recordings.is_left_out`, for a name with its folders."""
+    *folders, file = name.split("/")
+    if any(map(is_hidden, folders)):
+        left_out.add(HIDDEN, name)
+        return True
+    return is_left_out(file, ".bin", name, left_out)
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -131,4 +145,6 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> byte
         with archive.open(info) as member:
             return member.read(info.file_size + 1)  # bounds the decompression; at the end zipfile compares the checksum
     except Exception as error:  # as above
-        raise BadRecording(f"{where}: byte {info.header_offset} of the archive: cannot be read: {error}") from error
+        raise BadRecording(
+            f"{where}: byte {info.header_offset} of the archive: cannot be read: {reason(error)}"
+        ) from error

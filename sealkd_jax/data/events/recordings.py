@@ -4,6 +4,8 @@ Axis legend: E events of one recording, in the order of time.
 """
 
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sealkd_jax.data._left_out import HIDDEN, OTHER_KINDS, Tally, is_hidden
 from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.errors import InputError
 
@@ -115,25 +118,45 @@ def read_bytes(path: Path, bound: int) -> bytes:
 
 
 def list_files(root: Path, suffix: str) -> list[File]:
-    """The files `root/FOLDER/NAME.suffix`, sorted by name, without hidden files.
+    """The files `root/FOLDER/NAME.suffix`, sorted by name, without hidden files. Warns of what else is there.
 
     Raises:
         InputError: if a directory cannot be read, or has no such file.
     """
-    files = []
+    files, left_out = [], Tally()
     try:
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            if is_hidden(folder.name):
+                left_out.add(HIDDEN, folder)
+                continue
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                        stat = entry.stat(follow_symlinks=os.path.exists(entry))  # reading names a dead link later
-                        name = f"{root.name}/{folder.name}/{entry.name}"
-                        files.append(File(folder / entry.name, name, stat.st_size, stat.st_mtime_ns))
+                    if is_left_out(entry.name, suffix, entry.path, left_out):
+                        continue
+                    stat = entry.stat(follow_symlinks=os.path.exists(entry))  # reading names a dead link later
+                    name = f"{root.name}/{folder.name}/{entry.name}"
+                    files.append(File(folder / entry.name, name, stat.st_size, stat.st_mtime_ns))
     except OSError as error:
         raise InputError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
     if not files:
-        raise InputError(f"{root}: expected files FOLDER/NAME{suffix}, found none; download the data set again")
+        raise InputError(f"{root}: expected files FOLDER/NAME{suffix}, {_found(root)}; download the data set again")
+    warn_of_left_out(root, left_out)
     return sorted(files, key=lambda file: file.name)
+
+
+def is_left_out(name: str, suffix: str, where: str, left_out: Tally) -> bool:
+    """Whether a file is no recording: hidden, or with another ending. Counts it unless it is a system's own."""
+    if name.endswith(suffix) and not is_hidden(name):
+        return False
+    if name.endswith(suffix) or not is_hidden(name):
+        left_out.add(HIDDEN if is_hidden(name) else OTHER_KINDS, where)
+    return True
+
+
+def warn_of_left_out(root: Path, left_out: Tally) -> None:
+    """Warns if something was left out."""
+    if text := str(left_out):
+        warnings.warn(f"{root}: left out: {text}", stacklevel=3)
 
 
 def find(name: str, data_dir: Path, *candidates: str) -> Path:
@@ -146,6 +169,19 @@ def find(name: str, data_dir: Path, *candidates: str) -> Path:
         if os.path.exists(data_dir / candidate):
             return data_dir / candidate
     raise InputError(
-        f"data_dir {data_dir}: expected {' or '.join(candidates)} of {name}, found none; "
+        f"data_dir {data_dir}: expected {' or '.join(candidates)} of {name}, {_found(data_dir)}; "
         f"get it: {prepare_command(name, data_dir)}"
     )
+
+
+def _found(root: Path) -> str:
+    """What is in a folder in place of what was expected. Names recordings in an original, older format."""
+    names = sorted(path.name for path in root.glob("*") if not is_hidden(path.name))
+    text = f"found {', '.join(names[:4]) or 'none'}{', …' if len(names) > 4 else ''}"
+    originals = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.aedat") if path.is_file()]
+    if not originals:
+        return text
+    with originals[0].open("rb") as file:
+        version = re.match(rb"#!AER-DAT([0-9]+)", file.read(20))
+    kind = f"AEDAT {int(version[1])}" if version else "an older format"
+    return f"{text}; {originals[0]} is in {kind}, as its authors publish it, and only what tonic publishes is read"
