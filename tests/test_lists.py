@@ -65,6 +65,13 @@ def test_one_method_and_one_preset_say_all_that_there_is_on_them(capsys):
     assert printed(presets.main, ["digits"], capsys).strip() == room.digits.__doc__.strip()
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_says_what_its_hyper_parameters_mean_and_where_its_formula_is_from(name):
+    found = methods.facts(name)
+    assert found["meaning"].keys() == hyperparameters(name).keys()
+    assert found["source"] or name in ("none", "mean_ce")
+
+
 def test_a_name_that_does_not_exist_is_refused_with_the_nearest():
     for main, slip, meant in ((methods.main, "saal", "seal"), (presets.main, "cifr10", "cifar10")):
         with pytest.raises(InputError, match=f"{slip}: unknown; expected one of .*; did you mean {meant}?"):

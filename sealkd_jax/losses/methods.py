@@ -42,7 +42,15 @@ def uniform_kd(
     alpha: float = 0.6,
     temperature: float = 3.0,
 ) -> Terms:
-    """Distillation of every timestep alike: mean CE(s[i], y) + α mean KD_τ(s[i], t)."""
+    """Distillation of every timestep alike: mean CE(s[i], y) + α mean KD_τ(s[i], t).
+
+    Args:
+      alpha: α, the weight of the distillation.
+      temperature: τ.
+
+    Reference:
+      arXiv 1503.02531 (Hinton et al.), applied to each timestep.
+    """
     ce = ce_loss(student_logits, labels)
     kd = uniform_kd_loss(student_logits, teacher_logits, temperature=temperature)
     return {"ce": (1.0, ce), "kd": (alpha, kd)}
@@ -57,7 +65,15 @@ def mean_kd(
     alpha: float = 1.0,
     temperature: float = 4.0,
 ) -> Terms:
-    """Distillation of the final output: mean CE(mean_i s[i], y) + α mean KD_τ(mean_i s[i], t)."""
+    """Distillation of the final output: mean CE(mean_i s[i], y) + α mean KD_τ(mean_i s[i], t).
+
+    Args:
+      alpha: α, the weight of the distillation.
+      temperature: τ.
+
+    Reference:
+      arXiv 1503.02531 (Hinton et al.), applied to mean logits.
+    """
     ce = mean_ce_loss(student_logits, labels)
     kd = mean_kd_loss(student_logits, teacher_logits, temperature=temperature)
     return {"ce": (1.0, ce), "kd": (alpha, kd)}
@@ -71,7 +87,15 @@ def self_distillation(
     beta: float = 0.5,
     temperature: float = 3.0,
 ) -> Terms:
-    """The student's final output as its teacher: mean CE(s[i], y) + β mean KD_τ(s[i], mean_j s[j])."""
+    """The student's final output as its teacher: mean CE(s[i], y) + β mean KD_τ(s[i], mean_j s[j]).
+
+    Args:
+      beta: β, the weight of the distillation.
+      temperature: τ.
+
+    Reference:
+      arXiv 2501.15925, the temporal self-distillation term in its ensemble form.
+    """
     ce = ce_loss(student_logits, labels)
     sd = self_distillation_loss(student_logits, temperature=temperature)
     return {"ce": (1.0, ce), "sd": (beta, sd)}
@@ -88,7 +112,17 @@ def ela(
     top_k: int = 1,
     correct_weight: float = 1.0,
 ) -> Terms:
-    """Error-aware logit alignment alone: mean CE(s[i], y) + α mean ELA, as in `ela_loss`."""
+    """Error-aware logit alignment alone: mean CE(s[i], y) + α mean ELA, as in `ela_loss`.
+
+    Args:
+      alpha: α, the weight of ELA.
+      temperature: τ.
+      top_k: the number of classes before the label that are made equal to it. The paper has 1.
+      correct_weight: the weight of ELA at correct timesteps. The paper has 1; 0 skips them.
+
+    Reference:
+      arXiv 2605.14252.
+    """
     ce = ce_loss(student_logits, labels)
     correction = ela_loss(
         student_logits,
@@ -111,7 +145,17 @@ def sta(
     score_temperature: float = 1.0,
     confidence_threshold: float = 0.0,
 ) -> Terms:
-    """Selective temporal alignment alone: mean CE(s[i], y) + β mean STA, as in `sta_loss`."""
+    """Selective temporal alignment alone: mean CE(s[i], y) + β mean STA, as in `sta_loss`.
+
+    Args:
+      beta: β, the weight of STA.
+      temperature: τ.
+      score_temperature: divides the scores of the other timesteps; a lower one is more selective. The paper has 1.
+      confidence_threshold: timesteps that are less confident have weight 0. The paper has 0.
+
+    Reference:
+      arXiv 2605.14252.
+    """
     ce = ce_loss(student_logits, labels)
     alignment = sta_loss(
         student_logits,
@@ -137,7 +181,21 @@ def seal(
     confidence_threshold: float = 0.0,
     task: Task = "timestep",
 ) -> Terms:
-    """SeAl-KD, the mean of `seal_kd_loss`: mean CE + α mean ELA + β mean STA."""
+    """SeAl-KD, the mean of `seal_kd_loss`: mean CE + α mean ELA + β mean STA.
+
+    Args:
+      alpha: α, the weight of ELA.
+      beta: β, the weight of STA.
+      temperature: τ of both.
+      top_k: the number of classes before the label that are made equal to it. The paper has 1.
+      correct_weight: the weight of ELA at correct timesteps. The paper has 1; 0 skips them.
+      score_temperature: divides the scores of the other timesteps; a lower one is more selective. The paper has 1.
+      confidence_threshold: timesteps that are less confident have weight 0. The paper has 0.
+      task: the logits for the cross-entropy: those of every "timestep", as in the paper, or their "mean".
+
+    Reference:
+      arXiv 2605.14252.
+    """
     ce = task_loss(student_logits, labels, task)
     correction = ela_loss(
         student_logits,
@@ -171,6 +229,13 @@ def card(
 
     The card's class has no task loss, and task="none" adds none: the cross-entropy is only reported. The card's text
     asks for a task loss on the final output, which is task="mean".
+
+    Args:
+      temperature: τ.
+      task: the logits for the cross-entropy: "none", those of every "timestep", or their "mean".
+
+    Reference:
+      The method card of SeAl-KD, which summarises arXiv 2605.14252.
     """
     as_choice("task", task, ("none", "timestep", "mean"))
     ce = task_loss(student_logits, labels, "mean" if task == "mean" else "timestep")
