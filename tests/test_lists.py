@@ -10,9 +10,8 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS, hyperparameters, needs_teacher
 from sealkd_jax.models import STUDENTS, TEACHERS
 from sealkd_jax.programs import presets as room
-from sealkd_jax.programs.cli import programs
 from sealkd_jax.programs.command_line import choose, parse
-from sealkd_jax.programs.commands import methods, presets, students
+from sealkd_jax.programs.commands import methods, presets, programs, students
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.presets import PRESETS
 

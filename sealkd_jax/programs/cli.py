@@ -1,6 +1,8 @@
-"""The command `sealkd`: find a program, run it, and turn what ends it into one line and an exit status."""
+"""The command `sealkd`: find a program, run it, and turn what ends it into one line and an exit status.
 
-import ast
+JAX and the program are imported once a signal can end the process.
+"""
+
 import logging
 import os
 import signal
@@ -9,17 +11,11 @@ import traceback
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
-import jax
-
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.programs import commands
-from sealkd_jax.programs.cluster import leave
-from sealkd_jax.programs.environment import command
-from sealkd_jax.programs.stopping import terminable
+from sealkd_jax.programs.commands import command, programs
+from sealkd_jax.programs.stopping import INTERRUPTED, terminable
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,34 +36,21 @@ def start(program: str, argv: list[str] | None = None) -> None:
         if program not in (known := programs()):
             nearest = did_you_mean(program, known)
             raise InputError(f"program {program!r}: unknown; expected one of {', '.join(known)}{nearest}")
-        import_module(f"{commands.__name__}.{program}").main(argv)
+        import_module(f"sealkd_jax.programs.commands.{program}").main(argv)
 
     run(find_and_run)
 
 
-def programs() -> dict[str, str]:
-    """The name of each program, and the first line of its docstring. Imports none of them."""
-    found = {}
-    for module in iter_modules(commands.__path__):
-        source = Path(commands.__path__[0], f"{module.name}.py").read_text(encoding="utf-8")
-        found[module.name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    return found
-
-
 def overview() -> str:
     """A line for each program."""
-    lines = [f"  {name:<12}{line}" for name, line in programs().items()]
-    return "\n".join(
-        [
-            "SeAl-KD for spiking neural networks, in JAX.",
-            "",
-            f"usage: {command('PROGRAM')} [--option value …]",
-            "",
-            *lines,
-            "",
-            f"`{command('PROGRAM')} --help` lists the options of a program.",
-        ]
-    )
+    lines = "\n".join(f"  {name:<12}{line}" for name, line in programs().items())
+    return f"""SeAl-KD for spiking neural networks, in JAX.
+
+usage: {command("PROGRAM")} [--option value …]
+
+{lines}
+
+`{command("PROGRAM")} --help` lists the options of a program."""
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -75,35 +58,36 @@ def run(main: Callable[[], Any]) -> None:
 
     Ctrl-C ends it with status 130, and SIGTERM with 143: see `stopping`.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the traceback of an error that it then raises
-    status, message = 0, ""
-    try:
-        with terminable():
-            _cache_compiled_programs()
-            main()
-    except InputError as error:
-        from sealkd_jax.programs.command_line import with_flag  # imports what is in the extra alone
+    for library in ("absl", "asyncio"):  # Orbax logs the traceback of an error that it then raises
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    with terminable():
+        import jax
 
-        status, message = 2, f"error: {with_flag(one_line(error))}"
-    except FloatingPointError as error:
-        status, message = 2, f"error: {one_line(error)}"
-    except OSError as error:
-        status = 2
-        message = f"error: {f'{error.filename}: {error.strerror}' if error.filename else one_line(error)}"
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "sealkd_jax", "train"):
-            raise
-        status, message = 2, f'error: {package} is not installed: pip install "sealkd-jax[train]"'
-    except KeyboardInterrupt as stop:
-        status = 128 + getattr(stop, "number", signal.SIGINT)
-        message = "interrupted; finished work is kept. Run the same command again to continue; "
-        message += "add --resume for distill and compare"
-    except Exception:
-        if not jax.distributed.is_initialized():
-            raise
-        status, message = 1, traceback.format_exc()
-    leave(status, message)
+        from sealkd_jax.programs.cluster import leave
+
+        _cache_compiled_programs()
+        status, message = 0, ""
+        try:
+            main()
+        except InputError as error:
+            status, message = 2, f"error: {_with_flag(one_line(error))}"
+        except FloatingPointError as error:
+            status, message = 2, f"error: {one_line(error)}"
+        except OSError as error:
+            status = 2
+            message = f"error: {f'{error.filename}: {error.strerror}' if error.filename else one_line(error)}"
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", "sealkd_jax", "train"):
+                raise
+            status, message = 2, f'error: {package} is not installed: pip install "sealkd-jax[train]"'
+        except KeyboardInterrupt as stop:
+            status, message = 128 + getattr(stop, "number", signal.SIGINT), INTERRUPTED
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            status, message = 1, traceback.format_exc()
+        leave(status, message)
 
 
 def one_line(error: BaseException) -> str:
@@ -111,10 +95,18 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _with_flag(message: str) -> str:
+    """A message that begins with the name of an option begins with its flag, if the program has read options."""
+    command_line = sys.modules.get("sealkd_jax.programs.command_line")
+    return command_line.with_flag(message) if command_line else message
+
+
 def _cache_compiled_programs() -> None:
     """Keep compiled programs for the next start in a directory of the user's, unless JAX was given one."""
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "sealkd-jax"))
+    import jax
+
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None and not cache.startswith("~"):  # a user unknown
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "sealkd-jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # a hundred small programs take seconds

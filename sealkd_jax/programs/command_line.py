@@ -14,7 +14,7 @@ from sealkd_jax.data import parse_augmentation
 from sealkd_jax.data.augmentation import STEPS
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.losses import METHODS, hyperparameters
-from sealkd_jax.programs.environment import command
+from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.option import Option, options_of, shown_options
 from sealkd_jax.programs.options import (
     GROUPS,

@@ -33,13 +33,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def command(program: str) -> str:
-    """How the user starts a program: `sealkd distill`, or `python -m train.distill` from a checkout."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    from_checkout = spec is not None and spec.name.partition(".")[0] == "train"
-    return f"python -m train.{program}" if from_checkout else f"sealkd {program}"
-
-
 def warn(message: str) -> None:
     """Print a warning on stderr, in the main process alone."""
     if is_main_process():

@@ -19,8 +19,9 @@ from sealkd_jax.models import TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.command_line import as_kind, options_from_json, with_flag
+from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.data import pick_augmentation, select_fields
-from sealkd_jax.programs.environment import command, environment, warn
+from sealkd_jax.programs.environment import environment, warn
 from sealkd_jax.programs.options import (
     DataOptions,
     DistillOptions,

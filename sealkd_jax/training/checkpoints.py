@@ -11,6 +11,7 @@ reason, such as missing rights, is left alone, and so is the run.
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,6 +198,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # a full disk raises OSError, ValueError or JaxRuntimeError
+            if is_main_process():
+                for unfinished in self._directory.glob("*.orbax-checkpoint-tmp*"):  # it takes up space
+                    shutil.rmtree(unfinished, ignore_errors=True)
             raise InputError(
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
                 "earlier ones are kept: free some space and resume"

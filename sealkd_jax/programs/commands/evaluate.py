@@ -18,7 +18,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.plots.panels import sta_knobs
 from sealkd_jax.plots.words import joules, percent
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.environment import command
+from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.programs.runs import is_comparison
 

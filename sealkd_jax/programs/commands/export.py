@@ -16,7 +16,7 @@ from sealkd_jax.export.model_card import model_card
 from sealkd_jax.files import make_directory, replacing, write_json
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.environment import command
+from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
