@@ -45,6 +45,7 @@ def save(state, records):
 np.savez(place / "mine.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
 save(small, records[:1])
 program_says("checkpoint", lambda: save({"x": jnp.asarray(noise)}, records))
+said["checkpoints"] = sorted(path.name for path in (place / "c").iterdir())
 with Checkpoints(place / "c") as checkpoints:
     state, found = checkpoints.restore_newest(small, lambda line: said.update(damaged=line))
     said["kept"] = found == records[:1] and bool((state["x"] == small["x"]).all())
@@ -84,6 +85,7 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_and_the_one_before_is_intact
     assert status == 2 and line.startswith(f"error: {said['place']}/c: a checkpoint cannot be written (")
     assert "earlier ones are kept: free some space and resume" in line
     assert said["kept"] and "damaged" not in said
+    assert said["checkpoints"] == ["1"]  # nothing half written takes up space
     assert "Traceback" not in said["stderr"]  # nor from the thread that wrote
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -136,3 +137,24 @@ def test_the_wheel_installed_by_pip_distils_with_its_extra_and_names_it_without(
     done = sealkd(environment, place, *TINY, "--teacher-width", "0.25", "--views", "1")
     assert done.returncode == 0 and "student (SNN)" in done.stdout, done.stderr
     check_run(place)
+
+
+@pytest.mark.slow
+def test_the_lowest_versions_that_are_admitted_install_together_and_distil(built, tmp_path):
+    """On the lowest Python, too; from the package index."""
+    if (oldest := shutil.which("python3.11")) is None:
+        pytest.skip("Python 3.11 is not installed")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"
+    admitted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    assert all(requirement.count(">=") == 1 for requirement in admitted)
+    environment, place = tmp_path / "environment", tmp_path / "work"
+    subprocess.run([oldest, "-m", "venv", environment], check=True)
+    lowest = [requirement.replace(">=", "==") for requirement in admitted]
+    run("-m", "pip", "--python", environment / "bin/python", "install", "--quiet", built[1], *lowest)
+    done = sealkd(environment, place, *TINY, "--teacher-width", "0.25", "--views", "1")
+    assert done.returncode == 0 and "student (SNN)" in done.stdout, done.stderr
+    check_run(place)
+    for words in (("evaluate", "run"), ("export", "run", "--to", "safetensors")):
+        done = sealkd(environment, place, *words)
+        assert done.returncode == 0, done.stderr
