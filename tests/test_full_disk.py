@@ -24,7 +24,7 @@ place, said = Path(sys.argv[1]), {}
 records = [{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.6}]
 small = {"x": jnp.arange(1000.0)}
 noise = np.random.default_rng(0).normal(size=(1, 1000, 1000)).astype(np.float32)  # 4 MB, the disk has 2
-pixels, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
+pixels, labels = np.arange(640).reshape(2, 20, 4, 4).astype(np.uint8), np.arange(20) % 2
 
 
 def program_says(name, main):
@@ -42,7 +42,7 @@ def save(state, records):
         checkpoints.save(state, records)
 
 
-np.savez(place / "mine.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+np.savez(place / "mine.npz", x_train=pixels[0], y_train=labels, x_test=pixels[1], y_test=labels)
 save(small, records[:1])
 program_says("checkpoint", lambda: save({"x": jnp.asarray(noise)}, records))
 said["checkpoints"] = sorted(path.name for path in (place / "c").iterdir())
