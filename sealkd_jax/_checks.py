@@ -30,7 +30,8 @@ def as_floating(name: str, values: ArrayLike | None, expected: str) -> jax.Array
         raise ValueError(f"{name}: expected {expected}, got None")
     values = jnp.asarray(values)
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise TypeError(f"{name}: expected a floating dtype, got {values.dtype}")
+        hint = "" if jnp.issubdtype(values.dtype, jnp.complexfloating) else f"; write {name}.astype('float32')"
+        raise TypeError(f"{name}: expected a floating dtype, got {values.dtype}{hint}")
     return values
 
 
@@ -89,7 +90,7 @@ def as_labels(labels: ArrayLike, batch: int) -> jax.Array:
         raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got None")
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
+        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}; write labels.astype('int32')")
     if labels.shape != (batch,):
         raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got {list(labels.shape)}")
     return labels
@@ -115,10 +116,12 @@ def require_labels(labels: ArrayLike, classes: int, where: ArrayLike | None = No
             raise ValueError(f"labels: expected class indices in [0, C) = [0, {classes}), got {wrong[0]}")
 
 
-def require(name: str, value: ArrayLike, expected: str, holds: Callable[..., ArrayLike], *others: ArrayLike) -> None:
-    """Raise a `ValueError` unless `holds(value, *others)` everywhere."""
+def require(
+    name: str, value: ArrayLike, expected: str, holds: Callable[..., ArrayLike], *others: ArrayLike, hint: str = ""
+) -> None:
+    """Raise a `ValueError` unless `holds(value, *others)` everywhere; the hint ends its message."""
     if all(map(is_known, (value, *others))) and not np.all(holds(*map(np.asarray, (value, *others)))):
-        raise ValueError(f"{name}: expected {expected}, got {value}")
+        raise ValueError(f"{name}: expected {expected}, got {value}{hint}")
 
 
 def as_scalar(name: str, value: ArrayLike, like: jax.Array, *, above: float | None = None) -> jax.Array:

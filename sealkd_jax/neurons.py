@@ -7,6 +7,8 @@ A call keeps no state: the membrane goes in as `v` and comes out as `v_final`.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
+from sealkd_jax import surrogates
 from sealkd_jax._checks import as_floating, at_least_float32, require
 from sealkd_jax.surrogates import Surrogate, sigmoid
 
@@ -32,6 +35,8 @@ whose backward pass recomputes the membranes; partly unrolling such a loop mostl
 UNROLL_ON_CPU = 16
 """The same limit for programs that run on a CPU. At 32 it would still be faster than a loop, but take four times as
 long to compile."""
+
+TAU = "; for a time constant tau, in timesteps, write decay=1 - 1/tau"
 
 Parameter = float | jax.Array  # one number, or an array that broadcasts against one timestep
 Carry = tuple[jax.Array, jax.Array]  # membrane and spikes
@@ -75,7 +80,7 @@ def lif(
       v_reset: the membrane after a spike and at rest. None: soft reset, which subtracts the threshold.
       detach_reset: stops the gradient through the spike in the reset.
       decay_input: leaks the current too, as `LIFNode` of SpikingJelly does by default.
-      surrogate: `x = h - threshold -> derivative`, see `sealkd_jax.surrogates`.
+      surrogate: `x = h - threshold -> derivative`, see `sealkd_jax.surrogates`. Yours may close over traced values.
 
     Returns:
       Spikes, `[T, ...]`, 0 or 1 in the dtype of the currents; and v_final, `[...]`, the membrane after the last
@@ -83,7 +88,7 @@ def lif(
 
     Raises:
       ValueError: no timestep, a shape that does not fit, or a parameter out of its range.
-      TypeError: currents or v that are not floating.
+      TypeError: currents or v that are not floating, or a surrogate that is no function of this kind.
 
     >>> import jax.numpy as jnp
     >>> spikes, v = lif(jnp.array([0.75, 0.75, 0.75]))
@@ -92,7 +97,7 @@ def lif(
 
     Reference: Fang et al., SpikingJelly, Science Advances 2023 (the same update, checked to the last spike).
     """
-    require("decay", decay, "a number in [0, 1]", lambda d: (d >= 0) & (d <= 1))
+    require("decay", decay, "a number in [0, 1]", lambda d: (d >= 0) & (d <= 1), hint=TAU)
     currents = _as_currents(currents)
     leak = 1 - _as_parameter("decay", decay, currents)
     charge = _charge_with_leaking_input if decay_input else _charge
@@ -131,7 +136,7 @@ def lif_step(v: jax.Array, x: jax.Array, decay: float) -> Carry:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["leak", "threshold", "rest"],
+    data_fields=["leak", "threshold", "rest", "constants"],
     meta_fields=["charge", "soft_reset", "detach_reset", "surrogate"],
 )
 @dataclass(frozen=True)
@@ -144,11 +149,12 @@ class _Neuron:
     rest: Parameter
     soft_reset: bool
     detach_reset: bool
-    surrogate: Surrogate
+    surrogate: Callable[..., jax.Array]  # x, *constants -> derivative
+    constants: tuple[jax.Array, ...] = ()
 
     def step(self, v: jax.Array, x: jax.Array) -> Carry:
         h = self.charge(v, x.astype(v.dtype), self.rest, self.leak)
-        spike = _fire(h - self.threshold, self.surrogate)
+        spike = _fire(h - self.threshold, self.constants, self.surrogate)
         fired = jax.lax.stop_gradient(spike) if self.detach_reset else spike
         v = h - fired * self.threshold if self.soft_reset else (1 - fired) * h + fired * self.rest
         return v, spike.astype(x.dtype)
@@ -166,17 +172,15 @@ def _charge_only(v: Parameter, x: jax.Array, rest: Parameter, leak: Parameter) -
     return v + x
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _fire(x: jax.Array, surrogate: Surrogate) -> jax.Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _fire(x: jax.Array, constants: tuple[jax.Array, ...], surrogate: Callable[..., jax.Array]) -> jax.Array:
     return (x >= 0).astype(x.dtype)
 
 
 @_fire.defjvp
-def _fire_jvp(
-    surrogate: Surrogate, primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    (x,), (dx,) = primals, tangents
-    return _fire(x, surrogate), surrogate(x) * dx
+def _fire_jvp(surrogate: Callable[..., jax.Array], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (x, constants), (dx, _) = primals, tangents
+    return _fire(x, constants, surrogate), surrogate(x, *constants) * dx
 
 
 # --- all timesteps --------------------------------------------------------------------------------------------------
@@ -189,6 +193,7 @@ def _run(neuron: _Neuron, v: jax.Array | None, currents: jax.Array) -> Carry:
     # The loop needs a membrane of one type throughout: of full shape, and sharded like all that flows into it.
     charged = neuron.charge(start, currents[0].astype(dtype), neuron.rest, neuron.leak)
     v = start + jnp.zeros_like(charged - neuron.threshold)
+    neuron = _without_tracers(neuron, v)
     v, spikes = (_unrolled if len(currents) <= UNROLL else _long)(neuron, v, currents)
     return checkpoint_name(spikes, "spikes"), v
 
@@ -299,10 +304,53 @@ def _neuron(
     surrogate: Surrogate,
 ) -> _Neuron:
     """The neuron that the arguments describe, checked against its currents."""
+    _check_surrogate(surrogate)
     rest = 0.0 if v_reset is None else v_reset
     require("threshold", threshold, "a number above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
     threshold, rest = _as_parameter("threshold", threshold, currents), _as_parameter("v_reset", rest, currents)
     return _Neuron(charge, leak, threshold, rest, v_reset is None, detach_reset, surrogate)
+
+
+def _check_surrogate(surrogate: Surrogate) -> None:
+    """Refuse what people write in place of a surrogate: its class, its name, its slope."""
+    if not callable(surrogate):
+        known = [each.__name__ for each in surrogates.BUILT_IN]
+        (name, *_) = [*difflib.get_close_matches(str(surrogate), known, 1), "sigmoid"]
+        raise TypeError(f"surrogate: expected a function, got {surrogate!r}; write surrogate=surrogates.{name}()")
+    if isinstance(surrogate, type):
+        name = surrogate.__name__
+        raise TypeError(f"surrogate: expected a function, got the class {name}; call it: surrogate=surrogates.{name}()")
+
+
+def _without_tracers(neuron: _Neuron, v: jax.Array) -> _Neuron:
+    """The neuron with the values that its surrogate closes over as data, so that they may be traced.
+
+    Raises:
+      TypeError: the surrogate is no function from an array to one of the same shape and dtype.
+    """
+    surrogate = neuron.surrogate
+    if isinstance(surrogate, surrogates.BUILT_IN):
+        return neuron
+    expected = f"surrogate: expected a function x -> derivative that keeps x, {v.dtype} {list(v.shape)}; {surrogate!r}"
+    try:
+        traced = jax.make_jaxpr(lambda x: surrogate(x) * x)(v)
+    except Exception as error:
+        raise TypeError(f"{expected} raises {type(error).__name__}: {error}") from error
+    if [(out.shape, out.dtype) for out in traced.out_avals] != [(v.shape, v.dtype)]:
+        raise TypeError(f"{expected} returns {', '.join(map(str, traced.out_avals))}")
+    if not any(isinstance(constant, jax.core.Tracer) for constant in traced.consts):
+        return neuron
+    traced = jax.make_jaxpr(surrogate)(v)
+    program, dtypes = traced.jaxpr, [jnp.result_type(constant) for constant in traced.consts]
+
+    def closed(x: jax.Array, *constants: jax.Array) -> jax.Array:
+        given = [c.astype(dtype) for c, dtype in zip(constants, dtypes, strict=True)]
+        return jax.core.eval_jaxpr(program, given, x)[0]
+
+    as_data = [
+        c if jnp.issubdtype(c.dtype, jnp.inexact) else c.astype(v.dtype) for c in map(jnp.asarray, traced.consts)
+    ]
+    return dataclasses.replace(neuron, surrogate=closed, constants=tuple(as_data))  # integers have no gradient
 
 
 def _as_currents(currents: jax.Array) -> jax.Array:

@@ -34,7 +34,8 @@ class _Positive:
             value = getattr(self, field.name)
             if not isinstance(value, Real) or not 0 < float(value) < math.inf:
                 kind = type(self).__name__
-                raise ValueError(f"{kind}: {field.name}: expected a positive finite number, got {value!r}")
+                hint = "; if it is traced, write your own function" if isinstance(value, jax.core.Tracer) else ""
+                raise ValueError(f"{kind}: {field.name}: expected a positive finite number, got {value!r}{hint}")
             object.__setattr__(self, field.name, float(value))
 
 
@@ -155,3 +156,6 @@ class fast_sigmoid(_Positive):
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return 1 / jnp.square(1 + self.slope * jnp.abs(x))
+
+
+BUILT_IN = (sigmoid, arctan, triangle, rectangle, fast_sigmoid)

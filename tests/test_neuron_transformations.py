@@ -178,3 +178,27 @@ def test_a_policy_can_keep_just_the_spikes(capsys):
     kept = [line for line in capsys.readouterr().out.splitlines() if "from the argument" not in line]
     assert kept
     assert all("named 'spikes'" in line for line in kept)
+
+
+@pytest.mark.parametrize("timesteps", [2, UNROLL_ON_CPU + 1])
+def test_a_surrogate_may_close_over_traced_values(float64, timesteps):
+    """Under every transformation the gradient is that of the same numbers written out, and no tracer leaks."""
+
+    def loss(x, k, power):
+        spikes, v = lif(x, surrogate=lambda u: k * jnp.exp(-(jnp.abs(u) ** power)), threshold=0.8)
+        return (spikes @ jnp.arange(1.0, 4)).sum() + (v * v).sum()
+
+    def scanned(x, k, power):
+        return jax.lax.scan(lambda total, k: (total + loss(x, k, power), None), jnp.zeros(()), jnp.stack([k, k]))[0] / 2
+
+    @jax.jit
+    def gradients(x, k, power):
+        plain = [jax.grad(f, (0, 1))(x, k, power) for f in (loss, jax.checkpoint(loss), scanned)]
+        return [*plain, jax.vmap(jax.grad(loss, (0, 1)), (None, 0, None))(x, jnp.stack([k]), power)]
+
+    x = jnp.asarray(random(timesteps, 3))
+    expected = jax.jit(jax.grad(lambda x: loss(x, 0.7, 2)))(x)
+    with jax.checking_leaks():
+        for gradient, of_k in gradients(x, jnp.asarray(0.7), jnp.asarray(2)):
+            np.testing.assert_allclose(gradient.reshape(x.shape), expected, rtol=1e-12)
+            assert not of_k.any()  # a surrogate stands in the backward pass alone

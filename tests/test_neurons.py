@@ -171,6 +171,16 @@ BAD = [  # error, message, arguments of lif
         {"decay": np.ones((4, 3))},
     ),
     (ValueError, r"decay: expected an array that broadcasts .* got \(2,\)", {"decay": jnp.ones(2)}),
+    # What people write who know another library: the message says what to write here.
+    (ValueError, "decay: .*, got 2.0; for a time constant tau, .* write decay=1 - 1/tau", {"decay": 2.0}),
+    (TypeError, r"got int32; write currents.astype\('float32'\)", {"currents": jnp.ones((4, 3), "int32")}),
+    (TypeError, r"got bool; write currents.astype\('float32'\)", {"currents": jnp.ones((4, 3), bool)}),
+    (TypeError, r"got the class arctan; call it: surrogate=surrogates.arctan\(\)", {"surrogate": arctan}),
+    (TypeError, r"got 'atan'; write surrogate=surrogates.arctan\(\)", {"surrogate": "atan"}),
+    (TypeError, r"got 4.0; write surrogate=surrogates.sigmoid\(\)", {"surrogate": 4.0}),
+    (TypeError, r"got None; write surrogate=surrogates.sigmoid\(\)", {"surrogate": None}),
+    (TypeError, "surrogate: expected a function x -> derivative .* raises ValueError", {"surrogate": partial(arctan)}),
+    (TypeError, r"surrogate: .* keeps x, float32 \[3\]; .* raises", {"surrogate": lambda x: x[:2]}),
 ]
 
 HAND = [  # neuron, currents, arguments, spikes, final membrane

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from sealkd_jax._checks import at_least_float32
+from sealkd_jax._checks import at_least_float32, require
 from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import iaf, lif
 
@@ -116,6 +116,9 @@ class PLIF(Neuron):
     }
 
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        require(
+            "decay", self.decay, "a number in (0, 1); for a time constant tau: 1 - 1/tau", lambda d: (d > 0) & (d < 1)
+        )
         start = math.log(self.decay / (1 - self.decay))
         dtype = at_least_float32(currents.dtype)
         decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
