@@ -11,7 +11,8 @@ import json
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, reason
+
+DEFLATE = 1032  # most bytes that one byte of a zip archive can expand to; https://zlib.net/zlib_tech.html
 
 
 @contextmanager
@@ -91,6 +94,8 @@ def sha256(path: Path) -> str:
 
 def printable(text: str) -> str:
     """The text with a mark for each character that a terminal would obey or that cannot be written as UTF-8."""
+    if text.isprintable():
+        return text
     return "".join("�" if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
 
 
@@ -110,23 +115,55 @@ def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]
     return headers[version](stream)
 
 
+def read_npz(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those of the arrays that an .npz archive has. Every byte of them is compared with the archive's checksums.
+
+    Raises:
+        InputError: if it is missing, damaged or no such archive.
+    """
+    arrays, key = {}, ""
+    try:
+        with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
+            members, size = set(archive.namelist()), os.fstat(stream.fileno()).st_size
+            for key in keys:
+                if f"{key}.npy" in members:
+                    arrays[key] = read_array(archive, archive.getinfo(f"{key}.npy"), size)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except Exception as error:  # damaged bytes make zipfile and NumPy raise whatever their parsers meet
+        where = f"{path}: {key}" if key else f"{path}"
+        why = printable(reason(error))
+        raise InputError(f"{where}: cannot be read ({why}); expected an .npz archive, as of np.savez") from error
+    return arrays
+
+
+def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
+    """One array of an .npz archive, in a file of that size.
+
+    Allocates nothing before the header and the archive agree, and compares every byte with the checksum.
+
+    Raises:
+        Exception: of many kinds, if it is damaged.
+    """
+    with archive.open(member) as stream:
+        shape, _, dtype = read_npy_header(stream)
+        if dtype.hasobject:
+            raise ValueError(
+                "it has Python objects, which are never loaded: save images of one size, np.stack(…), labels as "
+                "integers, .astype(int), and names as strings, .astype(str)"
+            )
+        declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
+        if declared != held or member.file_size > DEFLATE * size:
+            raise ValueError(f"its header declares {declared} bytes, the archive {held}, in a file of {size}")
+    with archive.open(member) as stream:
+        array = npy.read_array(stream, allow_pickle=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON. The file is complete or absent."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if it is not a JSON object.
-    """
-    found = json.loads(path.read_text())
-    if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object, found {type(found).__name__}")
-    return found
 
 
 @contextmanager

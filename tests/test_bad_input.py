@@ -163,7 +163,7 @@ PROGRAMS = [
     (
         precompute,
         ["--teacher", "other"],
-        "other: no teacher there (teacher.json: No such file or directory) and no fini",
+        "other: no teacher there (no teacher.json) and no fini",
     ),
     (precompute, ["--teacher-logits", "short.npz"], "--teacher-logits short.npz: these are logits already"),
     (precompute, ["--teacher", "run"], "run/teacher.json: damaged"),

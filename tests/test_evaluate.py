@@ -14,6 +14,7 @@ from sealkd_jax.plots.words import percent
 from sealkd_jax.programs.commands import evaluate
 from sealkd_jax.programs.results import activity, energy_of, hardest
 from sealkd_jax.training import Counts, on_devices, view_batch
+from tests.helpers.finished_run import write_run
 from tests.helpers.programs import refusal
 from tests.helpers.small_training import make_dataset, make_spec, one_device
 
@@ -100,17 +101,7 @@ def run(tmp_path):
     """The smallest finished run: two timesteps, of which the second is wrong for one of four examples."""
     logits = np.tile(np.array([4.0, 0.0], np.float32), (2, 4, 1))
     logits[1, 3] = [0.0, 1.0]
-    np.savez(tmp_path / "predictions.npz", logits=logits, labels=np.zeros(4, np.int32), teacher_logits=logits[0])
-    summary = {
-        **dict.fromkeys(("preset", "method", "dataset"), "thirds"),
-        **{"seed": 0, "hyper": [], "timesteps": 2, "n_test": 4, "teacher_accuracy": 1.0, "firing_rate": 0.25},
-        "firing_rates": {"stem": [0.25, 0.25]},
-        "dead_share": {"stem": 0.125},
-        "saturated_share": {"stem": 0.0625},
-        "energy": {"snn_picojoule": 500.0, "ann_picojoule": 2e6, "layers": {"c": 500.0}, "macs": {"c": 4000}},
-    }
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    return tmp_path
+    return write_run(tmp_path, logits, np.zeros(4, np.int32), logits[0])
 
 
 def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
@@ -128,9 +119,7 @@ def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monke
     labels = np.zeros(2 * timesteps, np.int32)
     right = np.arange(2 * timesteps) <= np.arange(timesteps)[:, None]
     logits = np.where(right[..., None], [4.0, 0.0], [0.0, 4.0]).astype(np.float32)
-    np.savez(run / "predictions.npz", logits=logits, labels=labels, teacher_logits=logits[0])
-    summary = json.loads((run / "summary.json").read_text()) | {"timesteps": timesteps}
-    (run / "summary.json").write_text(json.dumps(summary))
+    write_run(run, logits, labels, logits[0])
     evaluate.main([str(run)])
     lines = capsys.readouterr().out.split("This network")[0].splitlines()
     assert max(map(len, lines)) <= 80
@@ -146,7 +135,7 @@ def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monke
 
 
 def test_it_says_where_it_does_not_pay(run, capsys):
-    np.savez(run / "predictions.npz", logits=np.eye(2, dtype=np.float32)[None].repeat(2, 0), labels=np.arange(2))
+    write_run(run, np.eye(2, dtype=np.float32)[None].repeat(2, 0), np.arange(2))
     evaluate.main([str(run)])
     words = capsys.readouterr().out
     assert "does not have the timestep variance on which SeAl-KD pays. 0.00 % of the timesteps" in words
@@ -163,10 +152,8 @@ def test_json_holds_the_same(run, capsys):
 
 
 def test_sta_weights_are_those_of_the_run_s_own_hyper_parameters(run):
-    summary = json.loads((run / "summary.json").read_text())
-    (run / "summary.json").write_text(json.dumps(summary | {"hyper": ["alpha=1", "score_temperature=0.05"]}))
     logits = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
-    np.savez(run / "predictions.npz", logits=logits, labels=np.zeros(5, int))
+    write_run(run, logits, np.zeros(5, int), hyper=["alpha=1", "score_temperature=0.05"])
     found = np.array(evaluate.diagnose(run)["sta_weights"])
     np.testing.assert_allclose(found, mean_sta_weights(logits, score_temperature=0.05), rtol=1e-5)
     assert np.abs(found - mean_sta_weights(logits)).max() > 0.01
@@ -181,14 +168,14 @@ def test_what_is_no_finished_run_is_named(run, tmp_path, capsys):
     whole = predictions.read_bytes()
     for damaged in (whole[:100], b"not arrays", b""):
         predictions.write_bytes(damaged)
-        assert "damaged: " in said(run)
+        assert "predictions.npz: cannot be read" in said(run)
     np.savez(predictions, logits=np.zeros((2, 4, 2), np.float32), labels=np.zeros(3, int))
-    assert "damaged: labels: expected class indices of shape" in said(run)
+    assert "predictions.npz: damaged: expected 4 labels below 2" in said(run)
     predictions.write_bytes(whole)
     old = json.loads(summary.read_text())
     del old["energy"]
     summary.write_text(json.dumps(old))
-    assert "damaged: 'energy' is missing" in said(run)
+    assert "summary.json: damaged: energy: missing" in said(run)
     for damaged in ("{", "[]"):
         summary.write_text(damaged)
         assert "damaged: " in said(run)

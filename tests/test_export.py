@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import chex
@@ -17,9 +18,12 @@ from sealkd_jax.export.streaming import export_step
 from sealkd_jax.files import write_json
 from sealkd_jax.models import create_student
 from sealkd_jax.programs.commands import export
+from sealkd_jax.programs.presets import PRESETS
+from sealkd_jax.programs.runs import options_as_json
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
 from tests.helpers.compiling import jitted
+from tests.helpers.finished_run import write_run
 from tests.helpers.programs import refusal
 from tests.helpers.small_students import make_student
 
@@ -45,32 +49,22 @@ def test_steps_give_the_logits_of_the_whole(name, neuron, width, float64):
 @pytest.fixture
 def run(tmp_path):
     """The files of a finished run that an export reads."""
-    choices = {"student": "spiking-conv", "width": 0.25, "neuron": "lif", "decay": 0.5, "precision": "float32"}
     network = create_student("spiking-conv", 3, width=0.25)
     variables = network.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
     save_weights(tmp_path / "weights.safetensors", variables, {"student": "spiking-conv"})
     made = {"versions": {"jax": "1"}, "device": "cpu", "commit": None, "command": "train.distill"}
-    config = {"options": choices | {"epochs": 2, "teacher": "convnet"}, **made}
-    write_json(tmp_path / "config.json", config)
-    summary = {
-        "dataset": "digits",
-        "preset": "digits",
-        "method": "seal",
-        "hyper": ["alpha=0.5"],
-        "seed": 7,
-        "classes": ["a", "b", "c"],
-        "input": {"shape": list(SHAPE), "mean": [0.5, 0.25], "std": [0.2, 0.1], "frames": None},
-        "timesteps": T,
-        "test_accuracy": 0.75,
-        "accuracy_by_timestep": [0.5, 0.7, 0.75],
-        "n_test": 40,
-        "val_accuracy": 0.8,
-        "teacher_accuracy": None,
-        "energy": {"snn_picojoule": 5.0, "ann_picojoule": 9.0},
-        "firing_rate": 0.125,
-        "params_digest": params_digest(variables),
-    }
-    write_json(tmp_path / "summary.json", summary)
+    options = replace(PRESETS["digits"].distill, student="spiking-conv", width=0.25, epochs=2, teacher="convnet")
+    config = {"options": options_as_json("digits", options), **made}
+    write_json(tmp_path / "config.json", config | {"source": None, "data": "", "splits": "", "resumed": []})
+    write_run(
+        tmp_path,
+        np.zeros((T, 40, 3), np.float32),
+        np.repeat([0, 1], [30, 10]),
+        **{"dataset": "digits", "preset": "digits", "method": "seal", "hyper": ["alpha=0.5"], "seed": 7},
+        **{"val_accuracy": 0.8, "teacher": "convnet", "teacher_accuracy": None},
+        input={"shape": list(SHAPE), "mean": [0.5, 0.25], "std": [0.2, 0.1], "frames": None},
+        params_digest=params_digest(variables),
+    )
     return tmp_path, network, variables
 
 
@@ -111,8 +105,8 @@ def test_weights_come_with_a_card(run):
     assert card["data"] == {"dataset": "digits", "preset": "digits", "classes": ["a", "b", "c"]}
     assert card["input"] == dict(height=8, width=8, channels=2, frames=None, mean=[0.5, 0.25], std=[0.2, 0.1])
     assert card["method"] == dict(name="seal", hyper=["alpha=0.5"], seed=7, epochs=2, teacher="convnet")
-    assert card["accuracy"]["test"] == 0.75 and card["accuracy"]["by_timestep"] == [0.5, 0.7, 0.75]
-    assert card["energy"]["picojoule_per_example"] == 5.0
+    assert card["accuracy"]["test"] == 0.75 and card["accuracy"]["by_timestep"] == [0.75] * T
+    assert card["energy"]["picojoule_per_example"] == 500.0
 
 
 def test_weights_and_card_make_the_network_again(run, monkeypatch):

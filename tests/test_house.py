@@ -10,9 +10,10 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"errors", "_checks"},
     {"_checks", "files", "surrogates"},
+    {"typed"},
     {"losses", "neurons", "parallel"},
     {"diagnostics", "layers", "data"},
-    {"models"},
+    {"models", "run_files"},
     {"weights"},
     {"training"},
     {"export", "plots"},

@@ -3,23 +3,22 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
+import os
 import warnings
 import zipfile
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 
 from sealkd_jax.data._left_out import is_hidden
 from sealkd_jax.data._remedies import channels_first, for_images, for_labels, renumbered
 from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
 from sealkd_jax.errors import InputError, reason
-from sealkd_jax.files import read_npy_header
+from sealkd_jax.files import open_file, read_array
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 KEYS = (*NEEDED, "x_val", "y_val", "classes")
-DEFLATE = 1032  # most bytes that one byte of a zip archive can expand to; https://zlib.net/zlib_tech.html
 
 
 def load_npz(path: Path) -> Dataset:
@@ -58,8 +57,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of `KEYS` that the file has, at least those of `NEEDED`."""
     arrays, key = {}, ""
     try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            members, size = archive.namelist(), path.stat().st_size
+        with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
+            members, size = archive.namelist(), os.fstat(stream.fileno()).st_size
             found = [name.removesuffix(".npy") for name in members if not is_hidden(name)]
             if missing := [key for key in NEEDED if key not in found]:
                 raise InputError(
@@ -68,7 +67,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 )
             for key in KEYS:
                 if key in found:
-                    arrays[key] = _read_array(archive, archive.getinfo(f"{key}.npy"), size)
+                    arrays[key] = read_array(archive, archive.getinfo(f"{key}.npy"), size)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -82,23 +81,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         text = f"{', '.join(others[:9])}; the keys are {', '.join(KEYS)}"
         warnings.warn(f"{path}: {len(others)} keys are not read: {text}", stacklevel=4)
     return arrays
-
-
-def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
-    """One array. Allocates nothing before its header and the archive agree about its size."""
-    with archive.open(member) as stream:
-        shape, _, dtype = read_npy_header(stream)
-        if dtype.hasobject:
-            raise ValueError(
-                "it has Python objects, which are never loaded: save images of one size, np.stack(…), labels as "
-                "integers, .astype(int), and names as strings, .astype(str)"
-            )
-        declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
-        if declared != held or member.file_size > DEFLATE * size:
-            raise ValueError(f"its header declares {declared} bytes, the archive {held}, in a file of {size}")
-    with archive.open(member) as stream:
-        array = npy.read_array(stream, allow_pickle=False)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:

@@ -75,7 +75,7 @@ def run(main: Callable[[], Any]) -> None:
             status, message = 2, f"error: {one_line(error)}"
         except OSError as error:
             status = 2
-            message = f"error: {f'{error.filename}: {error.strerror}' if error.filename else one_line(error)}"
+            message = f"error: {one_line(f'{error.filename}: {error.strerror}' if error.filename else error)}"
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in ("", "sealkd_jax", "train"):
@@ -83,6 +83,10 @@ def run(main: Callable[[], Any]) -> None:
             status, message = 2, f'error: {package} is not installed: pip install "sealkd-jax[train]"'
         except KeyboardInterrupt as stop:
             status, message = 128 + getattr(stop, "number", signal.SIGINT), INTERRUPTED
+        except jax.errors.JaxRuntimeError as error:
+            if not str(error).startswith("RESOURCE_EXHAUSTED"):
+                raise
+            status, message = 2, f"error: {one_line(error)[:200]}; --accumulate, --remat or a smaller batch need less"
         except Exception:
             if not jax.distributed.is_initialized():
                 raise
@@ -90,9 +94,11 @@ def run(main: Callable[[], Any]) -> None:
         leave(status, message)
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks."""
-    return " ".join(str(error).split())
+def one_line(error: object) -> str:
+    """The message of an error without line breaks and control characters."""
+    from sealkd_jax.files import printable
+
+    return printable(" ".join(str(error).split()))
 
 
 def _with_flag(message: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields
 from importlib.util import find_spec
 from typing import Any, NoReturn, TypeVar
 
+from sealkd_jax import typed
 from sealkd_jax.data import parse_augmentation
 from sealkd_jax.data.augmentation import STEPS
 from sealkd_jax.errors import InputError, did_you_mean
@@ -116,11 +117,11 @@ def options_from_json(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """Options as `config.json` and `teacher.json` hold them.
 
     Raises:
-        InputError: for a value of another type or out of its range.
-        KeyError: for a name that is no option.
-        TypeError: if an option without a default is missing.
+        ValueError: for an unknown or a missing option, or a value of another type or out of its range.
     """
-    return _with(kind, {}, values)
+    options = typed.as_kind(kind, {name: value for name, value in values.items() if name != "preset"})
+    check(options)
+    return options
 
 
 def as_kind(kind: type[Kind], options: Any) -> Kind:

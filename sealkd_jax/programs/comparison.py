@@ -29,7 +29,7 @@ def paired_difference(accuracy: Sequence[float], reference: Sequence[float]) -> 
     return float(differences.mean()), np.percentile(differences[draws].mean(1), [2.5, 97.5]).tolist()
 
 
-def make_rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def make_rows(cells: Sequence[Cell], results: Sequence[Any]) -> list[dict[str, Any]]:
     """A row of `comparison.json` for each cell.
 
     The reference of a cell is the cell of `uniform_kd` to which the sweep gave the same values, if there is one alone.

@@ -10,18 +10,19 @@ import sys
 from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 
+from sealkd_jax.files import printable
 from sealkd_jax.parallel.processes import is_main_process
+from sealkd_jax.run_files import Started
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 NVIDIA = Path("/dev/nvidia0")
 CALL: ContextVar[str] = ContextVar("CALL")  # the call of a program as a function
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Started:
     """Package versions, device, git commit and command, for `config.json`."""
     devices = jax.devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # of this process
@@ -36,7 +37,7 @@ def environment() -> dict[str, Any]:
 def warn(message: str) -> None:
     """Print a warning on stderr, in the main process alone."""
     if is_main_process():
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(message)}", file=sys.stderr)
 
 
 def warn_of_unused_gpu() -> None:

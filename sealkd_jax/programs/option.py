@@ -6,31 +6,16 @@ epochs: Annotated[int, at_least(1)] = 20
 
 import ast
 import inspect
-import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from sealkd_jax.errors import InputError, did_you_mean
+from sealkd_jax.typed import Range
 
-
-class Range(NamedTuple):
-    """The values that an option takes, in words and as a test. None, the value of an option not given, always fits."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-def at_least(least: int) -> Range:
-    """Whole numbers from `least` on."""
-    return Range(f"at least {least}", lambda value: value >= least)
-
-
-POSITIVE = Range("a positive number", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE = Range("0 or a positive number", lambda value: 0 <= value < math.inf)
 INNER_FRACTION = Range("a number between 0 and 1", lambda value: 0 < value < 1)
 SEED = Range("0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
 

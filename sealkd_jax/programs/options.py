@@ -12,18 +12,11 @@ from sealkd_jax.data.loading import DATASETS
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import FRAME_MODES, NEURONS, PRECISIONS, REMAT, STUDENTS, TEACHERS
 from sealkd_jax.parallel.sharding import PARALLEL
-from sealkd_jax.programs.option import (
-    HIDDEN,
-    INNER_FRACTION,
-    NOT_NEGATIVE,
-    POSITIONAL,
-    POSITIVE,
-    SEED,
-    Names,
-    Spelling,
-    at_least,
-)
+from sealkd_jax.programs.option import HIDDEN, INNER_FRACTION, POSITIONAL, SEED, Names, Spelling
 from sealkd_jax.training.optimizer import OPTIMIZERS
+from sealkd_jax.typed import NOT_NEGATIVE, POSITIVE, Range, at_least
+
+WIDTH = Range("a positive number, at most 1000", lambda value: 0 < value <= 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +40,13 @@ class DataOptions:
     """Directory of the data sets; ~/tensorflow_datasets if not given."""
     stream: bool = False
     """Read images when they are needed: for a data set larger than the device's memory."""
-    image_size: Annotated[int, at_least(1)] = 224
+    image_size: Annotated[int, at_least(1, 2**14)] = 224
     """Height and width of pictures from folders, in pixels."""
-    timesteps: Annotated[int, at_least(1)] = 4
+    timesteps: Annotated[int, at_least(1, 10_000)] = 4
     """Number of frames that a recording of events becomes."""
     frame_by: Literal["time", "count"] = "time"
     """Frames of equal duration, or of equally many events."""
-    frame_size: Annotated[int | None, at_least(1)] = None
+    frame_size: Annotated[int | None, at_least(1, 2**14)] = None
     """Height and width of frames, in pixels; the data set's usual size if not given."""
     on_bad_recording: Literal["fail", "skip"] = "fail"
     """Stop at a damaged recording, or leave it out."""
@@ -77,7 +70,7 @@ class TrainingOptions(WatchOptions, DataOptions):
 
     teacher: Annotated[str, Names(TEACHERS, open=True)]
     """Network of the teacher, or the directory of a trained teacher or of a finished student."""
-    teacher_width: Annotated[float, POSITIVE] = 1.0
+    teacher_width: Annotated[float, WIDTH] = 1.0
     """Factor on the number of features of every layer; a directory's teacher keeps its own."""
     teacher_sees: Annotated[str, Names(FRAME_MODES)] = "mean"
     """mean: the teacher sees the mean frame of a recording. each: it sees every frame and gives logits per timestep."""
@@ -88,7 +81,7 @@ class TrainingOptions(WatchOptions, DataOptions):
     are."""
     epochs: Annotated[int, at_least(1)]
     """Passes over the training split."""
-    batch_size: Annotated[int, at_least(1)]
+    batch_size: Annotated[int, at_least(1, 2**20)]
     """Examples per step, over all devices."""
     optimizer: Annotated[str, Names(OPTIMIZERS)]
     """sgd has momentum 0.9."""
@@ -129,13 +122,13 @@ class DistillOptions(TrainingOptions):
     """Hyper-parameters of the method, such as alpha=0.6 temperature=3; `sealkd methods NAME` lists them."""
     student: Annotated[str, Names(STUDENTS)]
     """Spiking network."""
-    timesteps: Annotated[int, at_least(1)] = 4
+    timesteps: Annotated[int, at_least(1, 10_000)] = 4
     """T, the number of timesteps. A recording of events becomes T frames."""
     neuron: Annotated[str, Names(NEURONS)] = "lif"
     """lif: leaky integrate-and-fire. iaf: without the leak. plif: with a learned leak."""
     decay: Annotated[float, INNER_FRACTION] = 0.5
     """Fraction of the membrane that a timestep keeps."""
-    width: Annotated[float, POSITIVE] = 1.0
+    width: Annotated[float, WIDTH] = 1.0
     """Factor on the number of features of every layer."""
     teacher_logits: Annotated[Path | None, Spelling(metavar="FILE")] = None
     """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [N,C], [K,N,C] or [K,N,T,C]."""
@@ -187,7 +180,7 @@ class CompareOptions(DistillOptions):
 
     methods: str = "none,uniform_kd,ela,sta,seal"
     """Methods to compare, separated by commas; `sealkd methods` lists them."""
-    seeds: Annotated[int, at_least(1)] = 5
+    seeds: Annotated[int, at_least(1, 10_000)] = 5
     """Number of seeds per method: --seed and those that follow it."""
     sweep: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE,VALUE")] = ()
     """Options and hyper-parameters to vary, such as temperature=2,3,4; every combination is run."""

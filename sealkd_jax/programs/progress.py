@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sealkd_jax.files import refuse_link
+from sealkd_jax.files import printable, refuse_link
 from sealkd_jax.parallel.processes import is_main_process, max_across_processes
 from sealkd_jax.programs.options import WatchOptions
 from sealkd_jax.programs.stopping import SAVED, stopping
@@ -66,15 +66,15 @@ def emit(options: WatchOptions, stage: str, result: Record, *words: str | Table)
         return
     for part in words:
         if isinstance(part, Table):
-            Console().print(part)
+            Console(markup=False, emoji=False).print(part)
         else:
-            print(part, flush=True)
+            print(printable(part), flush=True)
 
 
 def print_table(options: WatchOptions, table: Table) -> None:
     """Print a table beside the progress, in the main process and only with `log="auto"`."""
     if is_main_process() and options.log == "auto":
-        Console(file=_stream()).print(table)
+        Console(file=_stream(), markup=False, emoji=False).print(table)
 
 
 def _stream() -> TextIO:
@@ -125,7 +125,7 @@ def _bar(stage: str, total: int) -> Iterator[Show]:
         TextColumn("{task.fields[note]}"),
     )
     pace = Pace(total)
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False)) as bar:
         task = bar.add_task(stage, total=total, note="compiling")
 
         def show(record: Record) -> None:

@@ -4,14 +4,15 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import read_json
 from sealkd_jax.programs.command_line import options_from_json
 from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.run_files import Config, Started, read_config
 from sealkd_jax.training.checkpoints import check_path
+from sealkd_jax.typed import as_kind, read_json
 
 # Options that may change when a run is resumed: where it is, what it runs on, and what it shows.
 MAY_CHANGE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
@@ -37,12 +38,14 @@ def check_out(out: Path, resume: bool) -> None:
         raise InputError(f"--out {out}: cannot be made; {existing} is not a directory that can be written to")
 
 
+class _Chosen(TypedDict, total=False):
+    options: dict[str, Any]
+
+
 def is_comparison(directory: Path) -> bool:
     """Whether a directory holds a comparison, finished or not."""
-    try:
-        return "methods" in read_json(directory / "config.json")["options"]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return False
+    path = directory / "config.json"
+    return path.exists() and "methods" in read_json(path, _Chosen).get("options", {})
 
 
 def options_as_json(preset: str, options: DistillOptions) -> dict[str, Any]:
@@ -51,8 +54,8 @@ def options_as_json(preset: str, options: DistillOptions) -> dict[str, Any]:
 
 
 def make_config(
-    out: Path, preset: str, options: DistillOptions, source: str | None, dataset: Dataset, started: dict[str, Any]
-) -> dict[str, Any]:
+    out: Path, preset: str, options: DistillOptions, source: str | None, dataset: Dataset, started: Started
+) -> Config:
     """What `config.json` will say. If a run is resumed, checks that it is the same run and adds the new start.
 
     Args:
@@ -67,18 +70,15 @@ def make_config(
     made_of = {"source": source, "data": dataset.fingerprint, "splits": dataset.splits_fingerprint}
     if not path.exists():
         return {"options": chosen, **made_of, **started, "resumed": []}
-    try:
-        config = read_json(path)
-        before, known = config["options"], {name: config[name] for name in made_of}
-        config["resumed"].append(started)
-        changed = [name for name in sorted(chosen.keys() - set(MAY_CHANGE)) if before[name] != chosen[name]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); choose another --out, and start again") from error
-    for name in changed:
-        raise InputError(
-            f"--{name.replace('_', '-')} {chosen[name]}: {out} was started with {before[name]}; resume with the same "
-            "options, or choose another --out"
-        )
+    config = read_config(out)
+    before, known, same = config["options"], dict(config), as_kind(dict[str, Any], chosen)
+    for name in sorted(chosen.keys() - set(MAY_CHANGE)):
+        if name not in before or before[name] != same[name]:
+            raise InputError(
+                f"--{name.replace('_', '-')} {chosen[name]}: {out} was started with {before.get(name, 'none')}; resume "
+                "with the same options, or choose another --out"
+            )
+    config["resumed"].append(started)
     of = {"source": "another teacher", "data": "other training data", "splits": "other validation or test data"}
     for name, what in of.items():
         if known[name] != made_of[name]:
@@ -86,15 +86,14 @@ def make_config(
     return config
 
 
-def read_run_options(directory: Path) -> tuple[DistillOptions, str]:
-    """The options of a finished run, and the fingerprint of its data.
+def read_run_options(directory: Path) -> tuple[DistillOptions, Config]:
+    """The options of a run, and the whole `config.json`.
 
     Raises:
         InputError: if its `config.json` is damaged.
     """
+    config = read_config(directory)
     try:
-        config = read_json(directory / "config.json")
-        chosen = {name: value for name, value in config["options"].items() if name != "preset"}
-        return options_from_json(DistillOptions, chosen), config["data"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{directory}/config.json: damaged ({error})") from error
+        return options_from_json(DistillOptions, config["options"]), config
+    except ValueError as error:
+        raise InputError(f"{directory}/config.json: damaged: {error}") from error

@@ -5,7 +5,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from sealkd_jax.data import Dataset
 from sealkd_jax.data.augmentation import random_key
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.files import locked, read_json, write_json
+from sealkd_jax.files import locked, write_json
 from sealkd_jax.models import TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
@@ -33,8 +33,10 @@ from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.progress import progress
 from sealkd_jax.programs.runs import read_run_options
+from sealkd_jax.run_files import read_summary
 from sealkd_jax.training import EpochSpec, Plan, compile_evaluation, train
 from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.typed import read_json
 from sealkd_jax.weights.own import load_weights, params_digest, save_weights
 from sealkd_jax.weights.torch_names import import_torch
 
@@ -65,6 +67,15 @@ class Teacher:
     digest: str
     test_logits: np.ndarray
     test_accuracy: float
+
+
+class TeacherFile(TypedDict):
+    """`teacher.json`: the options of a teacher, digests of its training split and its weights, a key of `SCALES`."""
+
+    options: dict[str, Any]
+    data: str
+    params_digest: str
+    scale: Literal["imagenet"] | None
 
 
 def rescale(dataset: Dataset, scale: str | None) -> Dataset:
@@ -109,8 +120,8 @@ def _save_teacher(
     directory: Path, options: TeacherOptions, variables: Variables, dataset: Dataset, **facts: Any
 ) -> None:
     save_weights(directory / "weights.safetensors", variables, {"teacher": options.teacher})
-    made = {"options": asdict(options), "data": dataset.fingerprint, **facts}
-    write_json(directory / "teacher.json", made | environment())
+    made = {"options": asdict(options), "data": dataset.fingerprint, "params_digest": params_digest(variables)}
+    write_json(directory / "teacher.json", {**made, **facts, **environment()})
 
 
 def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -119,29 +130,26 @@ def load_teacher(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     Raises:
         InputError: if there is none, it is damaged, or it was trained on other data.
     """
-    try:
-        made = read_json(directory / "teacher.json")
-        options = options_from_json(TeacherOptions, made["options"])
-        data, scale = made["data"], made["scale"]
-        if scale not in (None, *SCALES):
-            raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
-    except OSError as error:
+    path = directory / "teacher.json"
+    if not path.exists():
         raise InputError(
-            f"{directory}: no teacher there (teacher.json: {error.strerror}) and no finished student (summary.json); "
+            f"{directory}: no teacher there (no teacher.json) and no finished student (no summary.json); "
             f"make one with {command('teacher')}, or finish one with {command('distill')} --resume --out {directory}"
-        ) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{directory}/teacher.json: damaged ({error}); remove {directory}, and make it again"
-        ) from error
-    if data != dataset.fingerprint:
+        )
+    made = read_json(path, TeacherFile)
+    try:
+        options = options_from_json(TeacherOptions, made["options"])
+    except ValueError as error:
+        raise InputError(f"{path}: damaged: {error}; remove {directory}, and make it again") from error
+    if made["data"] != dataset.fingerprint:
         raise InputError(
             f"{directory}: a teacher of other data ({options.dataset}); make one with {command('teacher')}"
         )
     network = teacher_plan(options, dataset).network
     with jax.enable_x64(options.precision == "float64"):
         variables = load_weights(directory / "weights.safetensors", abstract_variables(network, dataset))
-    return evaluate_teacher(directory, network, variables, options, 1, scale, dataset, parallel)
+    _check_digest(directory, variables, made["params_digest"])
+    return evaluate_teacher(directory, network, variables, options, 1, made["scale"], dataset, parallel)
 
 
 def import_teacher(weights: Path, options: TeacherProgramOptions, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -240,13 +248,19 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
     Raises:
         InputError: if the run is damaged, or has other data.
     """
-    options, data = read_run_options(directory)
-    if data != dataset.fingerprint:
+    options, config = read_run_options(directory)
+    if config["data"] != dataset.fingerprint:
         raise InputError(f"{directory}: a student of other data ({options.dataset}); expected one of {dataset.name}")
     with jax.enable_x64(options.precision == "float64"):
         network = student_network(options, dataset)
         variables = load_weights(directory / "weights.safetensors", abstract_variables(network, dataset))
+    _check_digest(directory, variables, read_summary(directory)["params_digest"])
     return evaluate_teacher(directory, network, variables, options, options.timesteps, None, dataset, parallel)
+
+
+def _check_digest(directory: Path, variables: Variables, expected: str) -> None:
+    if params_digest(variables) != expected:
+        raise InputError(f"{directory}/weights.safetensors: others than this directory was made with; make it again")
 
 
 def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:

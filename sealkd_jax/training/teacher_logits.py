@@ -12,13 +12,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import replacing
+from sealkd_jax.files import open_file, read_npz, replacing
 from sealkd_jax.parallel.processes import is_main_process
 
 DTYPES = {"float16": "F16", "float32": "F32"}
@@ -159,13 +158,10 @@ def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         raise InputError(f"{path}: expected a .safetensors or .npz file with the key logits")
     try:
         if path.suffix == ".npz":
-            with path.open("rb") as stream:
-                if not is_zipfile(path):
-                    raise ValueError("expected an .npz archive, as np.savez writes it")
-                logits = np.load(stream, allow_pickle=False)["logits"]
+            logits = read_npz(path, ["logits"])["logits"]
             _check_dtype(path, str(logits.dtype))
             return logits, {}
-        with safe_open(path, framework="numpy") as file, path.open("rb") as stream:
+        with open_file(path) as stream, safe_open(path, framework="numpy") as file:
             tensor, fingerprints = file.get_slice("logits"), file.metadata() or {}
             code = tensor.get_dtype()
             dtype = {code: name for name, code in DTYPES.items()}.get(code, code)
@@ -179,7 +175,7 @@ def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         raise InputError(f"{path}: no such file") from error
     except KeyError as error:
         raise InputError(f"{path}: expected the key logits, which is not there") from error
-    except (OSError, ValueError, BadZipFile, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import replacing
+from sealkd_jax.files import open_file, replacing
 from sealkd_jax.models import Variables
 
 _METADATA, _DIGEST = "facts", "params_digest"
@@ -36,10 +36,10 @@ def load_weights(path: Path, like: Variables) -> Variables:
             digest differs. A file that `save_weights` did not write has no digest, and is not checked.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with open_file(path), safe_open(path, framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             digest = json.loads((file.metadata() or {}).get(_METADATA, "{}")).get(_DIGEST)
-    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
     wanted = flatten(like)
     if found.keys() != wanted.keys():

@@ -14,10 +14,11 @@ from sealkd_jax.losses import needs_teacher
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
-from sealkd_jax.programs.option import HIDDEN, at_least
+from sealkd_jax.programs.option import HIDDEN
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.training import Batch, gather, on_devices, prepare, view_batch
+from sealkd_jax.typed import at_least
 from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import Timing, in_turn, measure
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sealkd_jax.losses import seal_kd_loss
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.option import at_least
+from sealkd_jax.typed import at_least
 from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 

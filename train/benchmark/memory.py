@@ -15,7 +15,7 @@ import numpy as np
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import REMAT, Network, create_student
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.option import POSITIVE, at_least
+from sealkd_jax.typed import POSITIVE, at_least
 from train.benchmark.table import RESULTS_DIR, print_table, save
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
-from sealkd_jax.programs.option import POSITIVE, at_least
 from sealkd_jax.training import Batch, TrainState, create_optimizer, init_state, make_step
+from sealkd_jax.typed import POSITIVE, at_least
 from train.benchmark.table import RESULTS_DIR, print_table, save
 from train.benchmark.timing import in_turn, measure_floor, ratio, repeated
 

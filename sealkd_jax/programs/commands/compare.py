@@ -30,8 +30,10 @@ from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
 from sealkd_jax.programs.runs import check_out, is_comparison, options_as_json
 from sealkd_jax.programs.teachers import Teacher, fingerprint, obtain_logits, own_logits, pick_teacher
+from sealkd_jax.run_files import Amount, Count, Shares, Started
 from sealkd_jax.training import compile_evaluation, params_digest, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
+from sealkd_jax.typed import as_kind, read_json
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Compared:
 
     comparison: dict[str, Any]
     directory: Path
+
+
+class CellFile(Started):
+    """A file of `cells/`. A list has a value for each seed."""
+
+    test_accuracy: Shares
+    accuracy_by_timestep: list[Shares]
+    val_accuracy: Shares
+    best_epoch: list[Count]
+    params_digest: list[str]
+    seconds: Amount
+    key: dict[str, Any]
 
 
 def compare(preset: str = DEFAULT, **options: Any) -> Compared:
@@ -123,7 +137,7 @@ def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset) -> Te
 
 def run_cells(
     out: Path, cells: Sequence[Cell], options: CompareOptions, teacher: Teacher | None, dataset: Dataset
-) -> list[dict[str, Any]]:
+) -> list[CellFile]:
     """The result of every cell: read if it is finished, otherwise trained and written."""
     make_directory(out / "cells")
     seeds, results, here = range(options.seed, options.seed + options.seeds), [], environment()
@@ -144,7 +158,7 @@ def run_cells(
                 write_json(path, result | {"key": key} | here)
             else:
                 show({"epoch": done + cell.options.epochs, "what": f"{cell.name}, done before"})
-            results.append(_read_cell(path, options.seeds))
+            results.append(_read_cell(path, key))
             done += cell.options.epochs
     others = [fact for fact in ("commit", "versions", "device") if any(of.get(fact) != here[fact] for of in results)]
     if others:
@@ -171,14 +185,18 @@ def _each_epoch(cell: Cell, done: int, show: Show, boards: Sequence[Path]) -> It
         yield on_epoch
 
 
-def _read_cell(path: Path, seeds: int) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text())
-        if len(result["test_accuracy"]) != seeds:
-            raise ValueError(f"expected {seeds} seeds")
-        return result
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({error}); remove it, and the cell is trained again") from error
+def _read_cell(path: Path, key: dict[str, Any]) -> CellFile:
+    result = read_json(path, CellFile)
+    by_timestep, seeds, timesteps = result["accuracy_by_timestep"], len(key["seeds"]), key["options"]["timesteps"]
+    whole = (
+        result["key"] == as_kind(dict[str, Any], json.loads(json.dumps(key)))
+        and all(len(values) == seeds for values in result.values() if isinstance(values, list))
+        and all(len(values) == timesteps for values in by_timestep)
+        and result["test_accuracy"] == [values[-1] for values in by_timestep]
+    )
+    if not whole:
+        raise InputError(f"{path}: damaged: its parts do not agree; remove it, and the cell is trained again")
+    return result
 
 
 def _train(

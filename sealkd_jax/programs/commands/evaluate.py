@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from rich.console import Console
@@ -21,7 +20,9 @@ from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.programs.runs import is_comparison
+from sealkd_jax.run_files import read_predictions, read_summary
 
+SHOWN: Any = ("preset", "method", "dataset", "seed", "timesteps", "n_test", "teacher_accuracy")  # of the summary
 WIDEST = 9  # timesteps that fit into a row of 80 characters
 
 
@@ -89,38 +90,33 @@ def diagnose(directory: Path) -> dict[str, Any]:
                 f"{directory}: not finished; continue it with {command('distill')} --resume --out {directory}"
             )
         raise InputError(f"{directory}: no run there (no summary.json)")
+    summary = read_summary(directory)
+    predictions = read_predictions(directory, summary)
+    neurons = {
+        name: {
+            "firing_rate": rates,
+            "dead_share": summary["dead_share"][name],
+            "saturated_share": summary["saturated_share"][name],
+        }
+        for name, rates in summary["firing_rates"].items()
+    }
     try:
-        summary = json.loads((directory / "summary.json").read_text())
-        with (directory / "predictions.npz").open("rb") as stream, np.load(stream) as file:
-            arrays = dict(file)
-        logits, labels = arrays["logits"], arrays["labels"]
-        verdict = timestep_variance_verdict(logits, labels)._asdict()
-        neurons = {
-            name: {
-                "firing_rate": rates,
-                "dead_share": summary["dead_share"][name],
-                "saturated_share": summary["saturated_share"][name],
-            }
-            for name, rates in summary["firing_rates"].items()
-        }
-        return {
-            "run": str(directory),
-            **{name: summary[name] for name in ("preset", "method", "dataset", "seed", "timesteps", "n_test")},
-            "teacher_accuracy": summary["teacher_accuracy"],
-            **summarise(logits, labels, arrays.get("teacher_logits"), **sta_knobs(summary["hyper"])),
-            "neurons": neurons,
-            "firing_rate": summary["firing_rate"],
-            "energy": summary["energy"],
-            "verdict": verdict,
-        }
-    except KeyError as error:
-        raise InputError(f"{directory}: damaged: {error} is missing") from error
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
-        raise InputError(f"{directory}: damaged: {error}") from error
+        of_time = summarise(*predictions, **sta_knobs(summary["hyper"]))
+    except ValueError as error:
+        raise InputError(f"{directory / 'summary.json'}: damaged: hyper: {error}") from error
+    return {
+        "run": str(directory),
+        **{name: summary[name] for name in SHOWN},
+        **of_time,
+        "neurons": neurons,
+        "firing_rate": summary["firing_rate"],
+        "energy": summary["energy"],
+        "verdict": timestep_variance_verdict(predictions.logits, predictions.labels)._asdict(),
+    }
 
 
 def _print_tables(found: dict[str, Any]) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False)
     measures = {
         "accuracy\nafter T": "accuracy_by_timestep",
         "accuracy\nalone": "accuracy_of_timestep",

@@ -3,8 +3,7 @@
 The files go to the directory `export` of the run; docs/export.md says how other tools read each of them.
 """
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,8 @@ from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.option import POSITIONAL
+from sealkd_jax.programs.runs import read_run_options
+from sealkd_jax.run_files import read_summary
 from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
 
@@ -80,16 +81,8 @@ def read_card(directory: Path) -> dict[str, Any]:
     """
     if not (directory / "summary.json").exists():
         raise InputError(f"{directory}: no finished run there (no summary.json); make one with {command('distill')}")
-    try:
-        config, summary = (json.loads((directory / f"{name}.json").read_text()) for name in ("config", "summary"))
-        return model_card(config, summary)
-    except KeyError as error:
-        raise InputError(
-            f"{directory}: damaged: {error} is missing; {command('distill')} with the run's options and --resume "
-            "writes it again"
-        ) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{directory}: damaged: {error}") from error
+    options, config = read_run_options(directory)
+    return model_card({**config, "options": asdict(options)}, read_summary(directory))
 
 
 def read_student(directory: Path, card: dict[str, Any]) -> tuple[Network, Variables]:

@@ -1,0 +1,191 @@
+"""The files of a finished run, as types: what its readers may rely on, whoever wrote them.
+
+Axis legend: T timesteps, N test examples, C classes.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import read_npz
+from sealkd_jax.typed import NOT_NEGATIVE, POSITIVE, SHARE, at_least, parse_json, read_json, read_text
+
+Count = Annotated[int, at_least(1)]
+Share = Annotated[float, SHARE]
+Shares = Annotated[list[float], SHARE]
+Amount = Annotated[float, NOT_NEGATIVE]
+
+
+class Started(TypedDict):
+    """What made a file."""
+
+    versions: dict[str, str]
+    device: str
+    commit: str | None
+    command: str
+
+
+class Config(Started):
+    """`config.json`: the options; digests of the teacher, of the training split and of all splits."""
+
+    options: dict[str, Any]
+    source: str | None
+    data: str
+    splits: str
+    resumed: list[Started]
+
+
+class Epoch(TypedDict):
+    """A line of `metrics.jsonl`: the means of an epoch."""
+
+    epoch: Count
+    loss: float
+    terms: dict[str, float]
+    train_accuracy: Share
+    val_accuracy: Share
+    firing_rates: dict[str, float]
+    learning_rate: Amount
+    grad_norm: Amount
+    seconds: Amount
+    examples_per_second: Amount
+
+
+class Input(TypedDict):
+    """The images of a run: height, width and channels; mean and deviation of the channels; frames of a recording."""
+
+    shape: Annotated[list[int], at_least(1, 2**16)]
+    mean: list[float]
+    std: Annotated[list[float], POSITIVE]
+    frames: Count | None
+
+
+class Energy(TypedDict):
+    """The energy of one example: in all, and by layer."""
+
+    snn_picojoule: Amount
+    ann_picojoule: Amount
+    layers: dict[str, Amount]
+    macs: dict[str, Annotated[int, NOT_NEGATIVE]]
+
+
+class Summary(TypedDict):
+    """`summary.json`: the results on the test split."""
+
+    preset: str
+    dataset: str
+    method: str
+    hyper: list[str]
+    seed: int
+    timesteps: Count
+    epochs_done: Count
+    best_epoch: Count
+    val_accuracy: Share
+    test_accuracy: Share
+    accuracy_by_timestep: Shares
+    accuracy_of_timestep: Shares
+    teacher: str | None
+    teacher_accuracy: Share | None
+    train_seconds: Amount
+    examples_per_second: Amount
+    firing_rate: Share
+    firing_rates: dict[str, Shares]
+    dead_share: dict[str, Share]
+    saturated_share: dict[str, Share]
+    energy: Energy
+    n_test: Count
+    classes: list[str]
+    input: Input
+    params_digest: str
+
+
+class Predictions(NamedTuple):
+    """`predictions.npz`: finite logits `[T, N, C]`, labels `[N]`, and a teacher's logits `[N, C]` if it has them."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    teacher_logits: np.ndarray | None
+
+
+class Hardest(NamedTuple):
+    """`hardest.npz`: images uint8 `[n, H, W, C]`, and their places in the test split `[n]`."""
+
+    images: np.ndarray
+    index: np.ndarray
+
+
+def read_config(directory: Path) -> Config:
+    """Raises `InputError` if the file is missing, unreadable or damaged, as all functions here do."""
+    return read_json(directory / "config.json", Config)
+
+
+def read_summary(directory: Path) -> Summary:
+    """`summary.json`, whose parts agree."""
+    path = directory / "summary.json"
+    summary = read_json(path, Summary)
+    timesteps, layers = summary["timesteps"], summary["firing_rates"]
+    _expect(path, "two classes or more", len(summary["classes"]) > 1)
+    _expect(path, "best_epoch among epochs_done", summary["best_epoch"] <= summary["epochs_done"])
+    by_timestep = (summary["accuracy_by_timestep"], summary["accuracy_of_timestep"], *layers.values())
+    _expect(path, f"{timesteps} values, one for each timestep", all(len(values) == timesteps for values in by_timestep))
+    _expect(path, "test_accuracy after the last timestep", summary["test_accuracy"] == by_timestep[0][-1])
+    _expect(path, "the same layers", layers.keys() == summary["dead_share"].keys() == summary["saturated_share"].keys())
+    _expect(path, "the same layers in energy", summary["energy"]["layers"].keys() == summary["energy"]["macs"].keys())
+    _expect(path, "NAME=VALUE in hyper", all("=" in item for item in summary["hyper"]))
+    shape, mean, std = (summary["input"][name] for name in ("shape", "mean", "std"))
+    _expect(path, "height, width and channels in input", len(shape) == 3 and len(mean) == len(std) == shape[-1])
+    return summary
+
+
+def read_metrics(directory: Path) -> list[Epoch]:
+    """The lines of `metrics.jsonl`, at least one."""
+    path = directory / "metrics.jsonl"
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    _expect(path, "a line for each epoch", bool(lines))
+    return [parse_json(f"{path}: line {number}", line, Epoch) for number, line in enumerate(lines, 1)]
+
+
+def read_predictions(directory: Path, summary: Summary) -> Predictions:
+    """`predictions.npz`, from which the accuracies of the summary follow."""
+    path = directory / "predictions.npz"
+    arrays = read_npz(path, Predictions._fields)
+    for name in Predictions._fields[:2]:
+        if name not in arrays:
+            raise InputError(f"{path}: damaged: {name} is missing")
+    logits, labels, teacher = arrays["logits"], arrays["labels"], arrays.get("teacher_logits")
+    examples, classes = summary["n_test"], len(summary["classes"])
+    _expect_logits(path, "logits", logits, (summary["timesteps"], examples, classes))
+    if teacher is not None:
+        _expect_logits(path, "teacher_logits", teacher, (examples, classes))
+    whole = labels.shape == (examples,) and labels.dtype.kind in "iu"
+    _expect(path, f"{examples} labels below {classes}", whole and labels.min() >= 0 and labels.max() < classes)
+    labels = labels.astype(np.int32)
+    same = np.allclose(accuracy_by_timestep(logits, labels), summary["accuracy_by_timestep"], atol=1e-6)
+    _expect(path, "predictions with the accuracies of summary.json", same)
+    return Predictions(logits, labels, teacher)
+
+
+def read_hardest(directory: Path, summary: Summary) -> Hardest | None:
+    """`hardest.npz`; None if every example is right at every timestep, so that there is no such file."""
+    path = directory / "hardest.npz"
+    if not path.exists():
+        return None
+    arrays = read_npz(path, Hardest._fields)
+    _expect(path, "images and index", arrays.keys() == set(Hardest._fields))
+    images, index = arrays["images"], arrays["index"]
+    _expect(path, "images uint8 [n, H, W, C]", images.dtype == np.uint8 and images.ndim == 4 and images.size > 0)
+    whole = index.shape == images.shape[:1] and index.dtype.kind in "iu"
+    _expect(path, "places in the test split", whole and index.min() >= 0 and index.max() < summary["n_test"])
+    return Hardest(images, index)
+
+
+def _expect_logits(path: Path, name: str, logits: np.ndarray, shape: tuple[int, ...]) -> None:
+    whole = logits.shape == shape and logits.dtype in (np.float32, np.float64)
+    _expect(path, f"{name} {list(shape)}, finite floats", whole and bool(np.isfinite(logits).all()))
+
+
+def _expect(path: Path, what: str, holds: bool) -> None:
+    if not holds:
+        raise InputError(f"{path}: damaged: expected {what}")
