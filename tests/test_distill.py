@@ -284,7 +284,7 @@ def test_a_student_of_other_data_is_no_teacher_and_not_resumed(run, workplace, c
     config["options"]["epochs"] = 0
     write_json(workplace / "other-student" / "config.json", config)
     said = refusal([*SMALL, "--teacher", "other-student", *NEW], capsys)
-    assert "other-student/config.json: damaged (epochs 0: expected at least 1)" in said
+    assert "other-student/config.json: damaged: epochs: expected at least 1, at most 1000000000, got 0" in said
 
 
 def test_a_teacher_that_does_not_fit_the_data_can_be_made_otherwise(workplace, capsys):

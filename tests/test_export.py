@@ -145,4 +145,4 @@ def test_what_cannot_be_exported_is_named(run, tmp_path, capsys, monkeypatch):
     summary = json.loads((directory / "summary.json").read_text())
     del summary["input"]
     write_json(directory / "summary.json", summary)
-    assert "'input' is missing; sealkd distill with the run's options and --resume" in said(directory, "safetensors")
+    assert "summary.json: damaged: input: missing" in said(directory, "safetensors")
