@@ -83,14 +83,16 @@ def run(main: Callable[[], Any]) -> None:
             status, message = 2, f'error: {package} is not installed: pip install "sealkd-jax[train]"'
         except KeyboardInterrupt as stop:
             status, message = 128 + getattr(stop, "number", signal.SIGINT), INTERRUPTED
-        except jax.errors.JaxRuntimeError as error:
-            if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        except Exception as error:
+            if str(error).startswith("RESOURCE_EXHAUSTED"):
+                status, message = (
+                    2,
+                    f"error: {one_line(error)[:200]}; --accumulate, --remat or a smaller batch need less",
+                )
+            elif jax.distributed.is_initialized():
+                status, message = 1, traceback.format_exc()
+            else:
                 raise
-            status, message = 2, f"error: {one_line(error)[:200]}; --accumulate, --remat or a smaller batch need less"
-        except Exception:
-            if not jax.distributed.is_initialized():
-                raise
-            status, message = 1, traceback.format_exc()
         leave(status, message)
 
 
