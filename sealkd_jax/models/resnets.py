@@ -314,3 +314,18 @@ class ResNet(nn.Module):
     def currents(self) -> tuple[str, ...]:
         """As that of `Block`."""
         return () if self.block.starts_activated else ("readout",)
+
+
+SIZES = {
+    18: ((2, 2, 2, 2), (64, 128, 256, 512)),
+    19: ((3, 3, 2), (128, 256, 512)),
+    34: ((3, 4, 6, 3), (64, 128, 256, 512)),
+    50: ((3, 4, 6, 3), (64, 128, 256, 512)),
+}
+"""The usual depths and features of a ResNet's stages, by its number of layers."""
+
+
+def resnet(layers: int, block: type[Block] = Block, **attributes: Any) -> Callable[..., nn.Module]:
+    """Makes a ResNet of `SIZES`, with these attributes of `ResNet` besides."""
+    depths, features = SIZES[layers]
+    return partial(ResNet, block=block, depths=depths, features=features, **attributes)

@@ -19,7 +19,7 @@ from sealkd_jax.layers.pooling import average_pool, max_pool
 from sealkd_jax.layers.recomputation import recomputed
 from sealkd_jax.layers.time import add_time_axis, per_timestep
 from sealkd_jax.models.network import scale_features
-from sealkd_jax.models.resnets import PYTORCH, Block, PreActBlock, ResNet, SEWBlock
+from sealkd_jax.models.resnets import PYTORCH, PreActBlock, SEWBlock, resnet
 
 
 class SpikingBlock(nn.Module):
@@ -112,29 +112,10 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
     # Deng et al., ICLR 2022 (arXiv 2202.11946), for frames of events of 48x48 pixels.
     "spiking-vgg": partial(SpikingNet, features=VGG, pool=(False, True) * 4, average=True),
     # The SeAl-KD authors' students.
-    "spiking-resnet18": partial(
-        ResNet,
-        block=Block,
-        depths=(2, 2, 2, 2),
-        features=(64, 128, 256, 512),
-        small_stem=True,
-        kernel_init=PYTORCH,
-        naming="seal-kd",
-    ),
-    "spiking-resnet19": partial(
-        ResNet,
-        block=Block,
-        depths=(3, 3, 2),
-        features=(128, 256, 512),
-        hidden=256,
-        small_stem=True,
-        kernel_init=PYTORCH,
-        naming="seal-kd-hidden",
-    ),
-    "spiking-resnet34": partial(
-        ResNet, block=PreActBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512), conv_bias=True
-    ),
-    "sew-resnet18": partial(ResNet, block=SEWBlock, depths=(2, 2, 2, 2), features=(64, 128, 256, 512)),
-    "sew-resnet34": partial(ResNet, block=SEWBlock, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
+    "spiking-resnet18": resnet(18, small_stem=True, kernel_init=PYTORCH, naming="seal-kd"),
+    "spiking-resnet19": resnet(19, hidden=256, small_stem=True, kernel_init=PYTORCH, naming="seal-kd-hidden"),
+    "spiking-resnet34": resnet(34, PreActBlock, conv_bias=True),
+    "sew-resnet18": resnet(18, SEWBlock),
+    "sew-resnet34": resnet(34, SEWBlock),
 }
 """Every spiking student by its name: the modules that `create_student` makes."""

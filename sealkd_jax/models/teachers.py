@@ -18,7 +18,7 @@ from sealkd_jax.layers.convolution import conv3x3
 from sealkd_jax.layers.pooling import max_pool
 from sealkd_jax.layers.time import per_timestep, select_frames
 from sealkd_jax.models.network import scale_features
-from sealkd_jax.models.resnets import HE_FAN_IN, Block, Bottleneck, PaddedBlock, ResNet
+from sealkd_jax.models.resnets import HE_FAN_IN, Bottleneck, PaddedBlock, ResNet, resnet
 
 
 class ConvNet(nn.Module):
@@ -73,18 +73,10 @@ def _cifar(depth: int) -> Callable[..., nn.Module]:
 
 TEACHERS: dict[str, Callable[..., nn.Module]] = {
     "convnet": partial(ConvNet, features=(32, 64, 128), pool=(False, True, True)),
-    "resnet18": partial(ResNet, block=Block, depths=(2, 2, 2, 2), features=(64, 128, 256, 512)),
-    "resnet34": partial(ResNet, block=Block, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
-    "resnet50": partial(ResNet, block=Bottleneck, depths=(3, 4, 6, 3), features=(64, 128, 256, 512)),
-    "resnet19": partial(
-        ResNet,
-        block=Block,
-        depths=(3, 3, 2),
-        features=(128, 256, 512),
-        hidden=256,
-        small_stem=True,
-        naming="torchvision-hidden",
-    ),
+    "resnet18": resnet(18),
+    "resnet34": resnet(34),
+    "resnet50": resnet(50, Bottleneck),
+    "resnet19": resnet(19, hidden=256, small_stem=True, naming="torchvision-hidden"),
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 44, 56)},
 }
 """Every ANN teacher by its name: the modules that `create_teacher` makes."""

@@ -7,12 +7,12 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.losses import METHODS, hyperparameters
+from sealkd_jax.losses import METHODS, Method, hyperparameters
 from sealkd_jax.models import Network, Variables, create_student, create_teacher
 from sealkd_jax.parallel.sharding import check_batch
 from sealkd_jax.programs.data import pick_augmentation
 from sealkd_jax.programs.option import read_as
-from sealkd_jax.programs.options import DistillOptions, TeacherOptions
+from sealkd_jax.programs.options import DistillOptions, TeacherOptions, TrainingOptions
 from sealkd_jax.training import EpochSpec, Plan, steps_per_epoch
 
 
@@ -22,18 +22,9 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     Raises:
         InputError: for options that do not fit one another or the data, which would fail only when traced.
     """
-    plan = Plan(
-        network=student_network(options, dataset),
-        method=bind_method(options.method, options.hyper),
-        spec=student_spec(options, dataset),
-        timesteps=options.timesteps,
-        seed=options.seed,
-        optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        warmup_epochs=options.warmup_epochs,
-        accumulate=options.accumulate,
-    )
+    method = bind_method(options.method, options.hyper)
+    spec = student_spec(options, dataset)
+    plan = _plan(options, student_network(options, dataset), method, spec, options.timesteps, options.accumulate)
     check_batch(options.batch_size, 1, options.accumulate)
     if options.accumulate > 1 and options.method == "card":
         raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss couples the whole batch")
@@ -52,14 +43,29 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
 
 def student_spec(options: DistillOptions, dataset: Dataset) -> EpochSpec:
     """The batches, views and epochs of a student."""
-    return EpochSpec(
-        pick_augmentation(options, dataset),
-        options.view_seed,
-        options.views,
-        options.batch_size,
-        options.epochs,
-        dataset.mean,
-        dataset.std,
+    return make_spec(options, dataset, options.view_seed, options.views)
+
+
+def make_spec(options: TrainingOptions, dataset: Dataset, view_seed: int, views: int) -> EpochSpec:
+    """The batches and epochs of these options, with these views."""
+    augmentation = pick_augmentation(options, dataset)
+    return EpochSpec(augmentation, view_seed, views, options.batch_size, options.epochs, dataset.mean, dataset.std)
+
+
+def _plan(
+    options: TrainingOptions, network: Network, method: Method, spec: EpochSpec, timesteps: int, accumulate: int = 1
+) -> Plan:
+    return Plan(
+        network,
+        method,
+        spec,
+        timesteps,
+        options.seed,
+        options.optimizer,
+        options.learning_rate,
+        options.weight_decay,
+        options.warmup_epochs,
+        accumulate,
     )
 
 
@@ -113,31 +119,14 @@ def plan_teacher(options: TeacherOptions, dataset: Dataset) -> Plan:
 
 def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
     """The plan of a teacher's training: plain cross-entropy, a new view every epoch."""
-    return Plan(
-        network=create_teacher(
-            options.teacher,
-            len(dataset.classes),
-            width=options.teacher_width,
-            precision=options.precision,
-            frame_mode=options.teacher_sees,
-        ),
-        method=METHODS["none"],
-        spec=EpochSpec(
-            pick_augmentation(options, dataset),
-            options.seed,
-            options.epochs,
-            options.batch_size,
-            options.epochs,
-            dataset.mean,
-            dataset.std,
-        ),
-        timesteps=1,
-        seed=options.seed,
-        optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        warmup_epochs=options.warmup_epochs,
+    network = create_teacher(
+        options.teacher,
+        len(dataset.classes),
+        width=options.teacher_width,
+        precision=options.precision,
+        frame_mode=options.teacher_sees,
     )
+    return _plan(options, network, METHODS["none"], make_spec(options, dataset, options.seed, options.epochs), 1)
 
 
 def abstract_variables(network: Network, dataset: Dataset) -> Variables:

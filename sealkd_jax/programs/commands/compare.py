@@ -64,12 +64,8 @@ class CellFile(Started):
 def compare(preset: str = DEFAULT, **options: Any) -> Compared:
     """Compare methods, as in `compare("digits", methods="none,seal", seeds=3, sweep={"temperature": [2, 3]})`.
 
-    Args:
-        preset: name of the preset whose values `options` changes.
-        options: what `sealkd compare --help` lists, with underscores.
-
-    Raises:
-        InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
+    `options` are those of `sealkd compare --help`, with underscores.
+    Raises an `InputError` for what does not exist, does not fit, or is taken.
     """
     return _compare(preset, choose(CompareOptions, preset, options))
 

@@ -49,12 +49,8 @@ class Distilled:
 def distill(preset: str = DEFAULT, **options: Any) -> Distilled:
     """Distil a student, as in `distill("digits", method="seal", epochs=5, out="runs/x")`.
 
-    Args:
-        preset: name of the preset whose values `options` changes.
-        options: what `sealkd distill --help` lists, with underscores.
-
-    Raises:
-        InputError: for an option that does not exist, a value that it does not take, or a directory that is taken.
+    `options` are those of `sealkd distill --help`, with underscores.
+    Raises an `InputError` for what does not exist, does not fit, or is taken.
     """
     return _distill(preset, choose(DistillProgramOptions, preset, options))
 

@@ -39,12 +39,8 @@ class Precomputed:
 def precompute(preset: str = DEFAULT, **options: Any) -> Precomputed:
     """Compute or find the logits that `distill` with the same options would use.
 
-    Args:
-        preset: name of the preset whose values `options` changes.
-        options: what `sealkd precompute --help` lists, with underscores.
-
-    Raises:
-        InputError: for an option that does not exist, or a value that it does not take.
+    `options` are those of `sealkd precompute --help`, with underscores.
+    Raises an `InputError` for what does not exist, does not fit, or is taken.
     """
     return _precompute(preset, choose(PrecomputeOptions, preset, options))
 

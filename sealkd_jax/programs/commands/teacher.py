@@ -23,12 +23,8 @@ from sealkd_jax.programs.teachers import Teacher, import_teacher, obtain_teacher
 def teacher(preset: str = DEFAULT, **options: Any) -> Teacher:
     """Train, find or import a teacher, as in `teacher("digits", epochs=10)`.
 
-    Args:
-        preset: name of the preset whose values `options` changes.
-        options: what `sealkd teacher --help` lists, with underscores; `weights` stands for `--import`.
-
-    Raises:
-        InputError: for an option that does not exist, or a value that it does not take.
+    `options` are those of `sealkd teacher --help`, with underscores; `weights` stands for `--import`.
+    Raises an `InputError` for what does not exist, does not fit, or is taken.
     """
     return _teacher(choose(TeacherProgramOptions, preset, options))
 
