@@ -21,6 +21,7 @@ from sealkd_jax.diagnostics.activity import (
     saturated_share,
     synaptic_operations,
 )
+from sealkd_jax.diagnostics.classes import by_class
 from sealkd_jax.diagnostics.early_exit import EarlyExit, ExitCurve, early_exit, early_exit_curve
 from sealkd_jax.diagnostics.timesteps import (
     WORTHWHILE_ERRONEOUS_SHARE,
@@ -53,6 +54,7 @@ __all__ = [
     "accumulate",
     "accuracy_by_timestep",
     "accuracy_of_timestep",
+    "by_class",
     "confidence",
     "correct",
     "dead_share",

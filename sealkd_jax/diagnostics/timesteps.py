@@ -22,6 +22,7 @@ from sealkd_jax._checks import (
     require_labels,
 )
 from sealkd_jax.diagnostics._examples import mean, predict, time_first
+from sealkd_jax.diagnostics.classes import by_class
 from sealkd_jax.losses import sta_weights
 
 if TYPE_CHECKING:
@@ -270,14 +271,14 @@ def summarise(
     time_axis: int = 0,
     **knobs: float,
 ) -> dict[str, Any]:
-    """All of the above at once, on the host, as numbers and lists for JSON; None replaces NaN.
+    """All of the above and `by_class` at once, on the host, as numbers and lists for JSON; None replaces NaN.
 
     `knobs` are those of `mean_sta_weights`.
 
     >>> sorted(summarise(jnp.array([[[4.0, 0.0]], [[0.0, 2.0]]]), jnp.array([0])))  # doctest: +NORMALIZE_WHITESPACE
-    ['accuracy_by_timestep', 'accuracy_of_timestep', 'confidence_by_timestep', 'confidence_of_timestep',
-     'expected_calibration_error', 'flips_accumulated', 'flips_alone', 'right_where_wrong', 'sta_weights',
-     'wrong_where_right']
+    ['accuracy_by_class', 'accuracy_by_timestep', 'accuracy_of_timestep', 'chance', 'confidence_by_timestep',
+     'confidence_of_timestep', 'confusion', 'expected_calibration_error', 'flips_accumulated', 'flips_alone',
+     'majority', 'right_where_wrong', 'sta_weights', 'untrained', 'wrong_where_right']
     """
     logits = time_first(logits, time_axis)
     if teacher_logits is not None:
@@ -287,7 +288,8 @@ def summarise(
         measured = _measure(logits, labels, teacher_logits, where)
         measured["sta_weights"] = mean_sta_weights(logits, where=where, **knobs)
         plain = {name: np.asarray(value).tolist() for name, value in measured.items()}
-    return {name: None if value != value else value for name, value in plain.items()}
+    plain = {name: None if value != value else value for name, value in plain.items()}
+    return plain | by_class(logits, labels, where=where)
 
 
 @jax.jit
@@ -313,9 +315,9 @@ def _measure(
 
 
 class Verdict(NamedTuple):
-    """Whether SeAl-KD has something to correct, the share that decides it (None: not measurable), and the reason."""
+    """Whether SeAl-KD has something to correct, the share that decides it, and the reason; None: not measurable."""
 
-    worthwhile: bool
+    worthwhile: bool | None
     erroneous_share: float | None
     explanation: str
 
@@ -331,10 +333,11 @@ def timestep_variance_verdict(
 
     SeAl-KD corrects timesteps that are wrong. The share of erroneous timesteps among the examples whose final answer is
     right decides: whether it reaches `WORTHWHILE_ERRONEOUS_SHARE`. Measure it on examples that the network was not
-    trained on.
+    trained on. There is no verdict on a network that has learned nothing, see `by_class`.
 
-    >>> logits = jnp.array([[[4.0, 0.0]], [[0.0, 2.0]]])
-    >>> print(timestep_variance_verdict(logits, jnp.array([0])).explanation)  # doctest: +NORMALIZE_WHITESPACE
+    >>> logits = jnp.tile(jnp.array([[[4.0, 0.0]], [[0.0, 2.0]]]), (1, 10, 1))
+    >>> verdict = timestep_variance_verdict(logits, jnp.zeros(10, int))
+    >>> print(verdict.explanation)  # doctest: +NORMALIZE_WHITESPACE
     50.00 % of the timesteps of correctly classified examples are wrong by themselves (rule of thumb: 2 % or more). The
     timesteps disagree, and SeAl-KD has something to correct.
     """
@@ -344,8 +347,10 @@ def timestep_variance_verdict(
         share = float(jax.jit(erroneous_share)(logits, labels, where=where).wrong_where_right)
     if len(logits) == 1:
         return Verdict(False, None, "There is only one timestep: no variance in time for SeAl-KD to use.")
+    if untrained := by_class(logits, labels, where=where)["untrained"]:
+        return Verdict(None, None, f"No verdict on its timesteps. {untrained}")
     if share != share:
-        return Verdict(False, None, "No example is classified correctly: train the network first.")
+        return Verdict(None, None, "No verdict on its timesteps: no example is classified correctly.")
     worthwhile = round(share, 4) >= WORTHWHILE_ERRONEOUS_SHARE  # the share as it is written below
     conclusion = (
         "disagree, and SeAl-KD has something to correct."
