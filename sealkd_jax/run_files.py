@@ -86,6 +86,11 @@ class Summary(TypedDict):
     test_accuracy: Share
     accuracy_by_timestep: Shares
     accuracy_of_timestep: Shares
+    accuracy_by_class: Annotated[list[float | None], SHARE]
+    confusion: list[list[int]] | None
+    chance: Share
+    majority: Share
+    untrained: str | None
     teacher: str | None
     teacher_accuracy: Share | None
     train_seconds: Amount
@@ -127,6 +132,10 @@ def read_summary(directory: Path) -> Summary:
     summary = read_json(path, Summary)
     timesteps, layers = summary["timesteps"], summary["firing_rates"]
     _expect(path, "two classes or more", len(summary["classes"]) > 1)
+    classes = len(summary["classes"])
+    confusion = summary["confusion"] or []
+    _expect(path, f"{classes} values of accuracy_by_class", len(summary["accuracy_by_class"]) == classes)
+    _expect(path, "a square matrix of confusion", all(len(row) == classes == len(confusion) for row in confusion))
     _expect(path, "best_epoch among epochs_done", summary["best_epoch"] <= summary["epochs_done"])
     by_timestep = (summary["accuracy_by_timestep"], summary["accuracy_of_timestep"], *layers.values())
     _expect(path, f"{timesteps} values, one for each timestep", all(len(values) == timesteps for values in by_timestep))

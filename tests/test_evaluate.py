@@ -98,10 +98,10 @@ def test_hardest_have_most_wrong_timesteps_then_the_lowest_margin():
 
 @pytest.fixture
 def run(tmp_path):
-    """The smallest finished run: two timesteps, of which the second is wrong for one of four examples."""
-    logits = np.tile(np.array([4.0, 0.0], np.float32), (2, 4, 1))
-    logits[1, 3] = [0.0, 1.0]
-    return write_run(tmp_path, logits, np.zeros(4, np.int32), logits[0])
+    """The smallest finished run: two timesteps, of which the second is wrong for a quarter of 40 examples."""
+    logits = np.tile(np.array([4.0, 0.0], np.float32), (2, 40, 1))
+    logits[1, 30:] = [0.0, 1.0]
+    return write_run(tmp_path, logits, np.zeros(40, np.int32), logits[0])
 
 
 def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
@@ -109,7 +109,7 @@ def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
     words = " ".join(capsys.readouterr().out.split())
     for said in ("75.00 %", "12.50 %", "6.25 %", "500 pJ", "2 µJ", "4,000"):
         assert said in words
-    assert "has the timestep variance on which SeAl-KD pays. 12.50 % of the timesteps" in words
+    assert "This network has the timestep variance on which SeAl-KD pays: 12.50 % of the timesteps" in words
 
 
 @pytest.mark.parametrize("timesteps", [1, 4, 6, 9, 10, 16])
@@ -121,7 +121,7 @@ def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monke
     logits = np.where(right[..., None], [4.0, 0.0], [0.0, 4.0]).astype(np.float32)
     write_run(run, logits, labels, logits[0])
     evaluate.main([str(run)])
-    lines = capsys.readouterr().out.split("This network")[0].splitlines()
+    *lines, _ = capsys.readouterr().out.splitlines()  # without the verdict
     assert max(map(len, lines)) <= 80
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     for t in range(timesteps):
@@ -135,11 +135,24 @@ def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monke
 
 
 def test_it_says_where_it_does_not_pay(run, capsys):
-    write_run(run, np.eye(2, dtype=np.float32)[None].repeat(2, 0), np.arange(2))
+    write_run(run, np.tile(np.eye(2, dtype=np.float32), (2, 20, 1)), np.arange(40) % 2)
     evaluate.main([str(run)])
     words = capsys.readouterr().out
-    assert "does not have the timestep variance on which SeAl-KD pays. 0.00 % of the timesteps" in words
+    assert "This network does not have the timestep variance on which SeAl-KD pays: 0.00 % of the timesteps" in words
     assert "teacher" not in words
+
+
+def test_it_says_which_classes_are_confused_and_that_a_network_has_learned_nothing(run, capsys):
+    logits = np.zeros((2, 40, 2), np.float32)
+    logits[..., 1] = 1
+    write_run(run, logits, np.arange(40) % 2)
+    evaluate.main([str(run)])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "a │ 0.00 % │ b ×20" in words and "b │ 100.00 % │ │" in words
+    assert "Chance: 50.00 %. The most frequent class: 50.00 % of the examples." in words
+    assert "No verdict on its timesteps. It predicts one class, 1, for 100.00 % of the examples: not trained." in words
+    found = evaluate.diagnose(run)
+    assert found["confusion"] == [[0, 20], [0, 20]] and found["verdict"]["worthwhile"] is None
 
 
 def test_json_holds_the_same(run, capsys):
@@ -169,8 +182,8 @@ def test_what_is_no_finished_run_is_named(run, tmp_path, capsys):
     for damaged in (whole[:100], b"not arrays", b""):
         predictions.write_bytes(damaged)
         assert "predictions.npz: cannot be read" in said(run)
-    np.savez(predictions, logits=np.zeros((2, 4, 2), np.float32), labels=np.zeros(3, int))
-    assert "predictions.npz: damaged: expected 4 labels below 2" in said(run)
+    np.savez(predictions, logits=np.zeros((2, 40, 2), np.float32), labels=np.zeros(3, int))
+    assert "predictions.npz: damaged: expected 40 labels below 2" in said(run)
     predictions.write_bytes(whole)
     old = json.loads(summary.read_text())
     del old["energy"]

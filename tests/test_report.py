@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from sealkd_jax.diagnostics import by_class
 from sealkd_jax.plots.panels import PANELS, panel
 from sealkd_jax.plots.style import new_axes
 from sealkd_jax.report import write_comparison_report, write_report
@@ -81,7 +82,8 @@ def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=
         "saturated_share": {"stem": 0.0, "block1": 0.0},
         "energy": {"snn_picojoule": 1200.0, "ann_picojoule": 5e6, "layers": {"stem": 1200.0}},
         "n_test": examples,
-        "classes": None,
+        "classes": [f"class {k}" for k in range(classes)],
+        **by_class(logits, labels),
     }
     config = {
         "options": {"preset": "digits", "epochs": epochs, "data_dir": None},
@@ -234,7 +236,20 @@ def test_report_of_unusual_sizes_replaces_the_one_before(tmp_path, size):
     assert f"after {size['timesteps']} timestep" in page.text
     assert "before" not in page.words
     assert {path.name for path in tmp_path.iterdir()} == before | {"plots"}  # nothing half-written stays
+    assert (("figure", "id", "confusion") in page.attributes) == (size.get("classes", 10) <= 100)
     assert (("figure", "id", "sta_weights") in page.attributes) == (size["timesteps"] > 1)
+
+
+def test_a_network_that_has_learned_nothing_says_so(tmp_path):
+    make_run(tmp_path)
+    labels = np.arange(60) % 10
+    logits = np.eye(10, dtype=np.float32)[np.full((4, 60), 3)]
+    np.savez(tmp_path / "predictions.npz", logits=logits, labels=labels)
+    summary = json.loads((tmp_path / "summary.json").read_text()) | by_class(logits, labels)
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    _, page = read(write_report(tmp_path))
+    assert page.text.count("It predicts one class, 3, for 100.00 % of the examples: not trained.") == 2  # and why
+    assert "No verdict on its timesteps." in page.text and "10.00 % by guessing, 10.00 % by always" in page.text
 
 
 def test_at_most_twelve_pictures(run):
@@ -252,8 +267,8 @@ def test_hardest_examples_say_who_said_what(channels):
         classes=["<cat>", "dog", "emu"],
     )
     page = Page(html)
-    assert page.text.startswith("Bold: the label.") and "(✗), and what the teacher said." in page.text
-    assert page.text.endswith("said.dog1–2 ✗ emu3 ✗ <cat>4 ✓ dogteacher ✓ dog")
+    assert page.text.startswith("Bold: the label.") and "(✗), and the teacher’s." in page.text
+    assert page.text.endswith("teacher’s.dog1–2 ✗ emu3 ✗ <cat>4 ✓ dogteacher ✓ dog")
     (image,) = [value for _, name, value in page.attributes if name == "src"]
     pixels = imread(io.BytesIO(base64.b64decode(image.removeprefix("data:image/png;base64,"))))
     assert pixels.shape[:2] == (4, 4)

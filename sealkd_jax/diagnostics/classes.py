@@ -88,7 +88,7 @@ def _untrained(confusion: np.ndarray, examples: np.ndarray) -> str | None:
     error = np.sqrt(chance * (1 - chance) / n)
     if accuracy <= chance + 2 * error:
         return (
-            f"Its accuracy of {100 * accuracy:.2f} % on {n} examples is not above chance ({100 * chance:.2f} %) by more "
-            f"than two standard errors ({100 * error:.2f} each): not trained, or too few examples."
+            f"Its accuracy of {100 * accuracy:.2f} % on {n} examples is not above chance ({100 * chance:.2f} %) by "
+            f"more than two standard errors ({100 * error:.2f} each): not trained, or too few examples."
         )
     return None

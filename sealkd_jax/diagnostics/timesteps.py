@@ -338,8 +338,8 @@ def timestep_variance_verdict(
     >>> logits = jnp.tile(jnp.array([[[4.0, 0.0]], [[0.0, 2.0]]]), (1, 10, 1))
     >>> verdict = timestep_variance_verdict(logits, jnp.zeros(10, int))
     >>> print(verdict.explanation)  # doctest: +NORMALIZE_WHITESPACE
-    50.00 % of the timesteps of correctly classified examples are wrong by themselves (rule of thumb: 2 % or more). The
-    timesteps disagree, and SeAl-KD has something to correct.
+    This network has the timestep variance on which SeAl-KD pays: 50.00 % of the timesteps of correctly classified
+    examples are wrong by themselves (rule of thumb: 2 % or more).
     """
     logits = time_first(logits, time_axis)
     require_labels(as_labels(labels, logits.shape[1]), logits.shape[2], where)
@@ -352,14 +352,10 @@ def timestep_variance_verdict(
     if share != share:
         return Verdict(None, None, "No verdict on its timesteps: no example is classified correctly.")
     worthwhile = round(share, 4) >= WORTHWHILE_ERRONEOUS_SHARE  # the share as it is written below
-    conclusion = (
-        "disagree, and SeAl-KD has something to correct."
-        if worthwhile
-        else "agree: expect SeAl-KD to do little that ordinary distillation does not."
-    )
     return Verdict(
         worthwhile,
         share,
+        f"This network {'has' if worthwhile else 'does not have'} the timestep variance on which SeAl-KD pays: "
         f"{100 * share:.2f} % of the timesteps of correctly classified examples are wrong by themselves "
-        f"(rule of thumb: {100 * WORTHWHILE_ERRONEOUS_SHARE:g} % or more). The timesteps {conclusion}",
+        f"(rule of thumb: {100 * WORTHWHILE_ERRONEOUS_SHARE:g} % or more).",
     )

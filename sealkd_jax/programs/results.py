@@ -60,6 +60,7 @@ def save_results(
         "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
         "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
         "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
+        **by_class(logits, test.labels),
         "teacher": _teacher_name(options, teacher),
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,

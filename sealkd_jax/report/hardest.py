@@ -1,4 +1,4 @@
-"""The hardest test examples as pictures, with what every timestep and the teacher said."""
+"""The hardest test examples as pictures, with the answers of every timestep and of the teacher."""
 
 import base64
 import io
@@ -19,33 +19,33 @@ def hardest_examples(
     predicted: np.ndarray,
     labels: np.ndarray,
     teacher: np.ndarray | None,
-    classes: Sequence[str] | None,
+    classes: Sequence[str],
 ) -> str:
-    """A grid of pictures as HTML, and above it how to read it.
+    """A grid of pictures as HTML, with a caption above.
 
     Args:
         images: [n, H, W, C] uint8; C = 1 is grey, 2 the polarities of events, 3 RGB; of more, the first three.
         predicted: [T, n] predicted classes.
         labels: [n].
         teacher: [n] classes predicted by the teacher.
-        classes: names; None: the numbers.
+        classes: names.
     """
     cards = []
     for k, (image, label) in enumerate(zip(images[:SHOWN], labels, strict=False)):
-        said = [_said(span, guess, label, classes) for span, guess in _spans(predicted[:, k])]
+        answers = [_answer(span, guess, label, classes) for span, guess in _spans(predicted[:, k])]
         if teacher is not None:
-            said.append(_said("teacher", teacher[k], label, classes))
+            answers.append(_answer("teacher", teacher[k], label, classes))
         cards.append(
             f'<li><img src="{_data_url(image)}" alt="">'
-            f"<div><b>{escape(_name(label, classes))}</b><ul>{''.join(said)}</ul></div></li>"
+            f"<div><b>{escape(classes[label])}</b><ul>{''.join(answers)}</ul></div></li>"
         )
-    how_to_read = "Bold: the label. Below it what timesteps 1, 2, … said by themselves, right (✓) or wrong (✗)"
-    how_to_read += "." if teacher is None else ", and what the teacher said."
+    how_to_read = "Bold: the label. Below: the answer of each timestep alone, right (✓) or wrong (✗)"
+    how_to_read += "." if teacher is None else ", and the teacher’s."
     return f'<p class="muted">{how_to_read}</p><ol class="examples">{"".join(cards)}</ol>'
 
 
 def _spans(guesses: np.ndarray) -> list[tuple[str, int]]:
-    """Timesteps in a row that say the same, [T] -> ("1–3", class), …"""
+    """Consecutive timesteps with the same answer, `[T]` -> ("1–3", class), …"""
     spans, start = [], 1
     for guess, same in groupby(guesses.tolist()):
         end = start + len(list(same)) - 1
@@ -54,15 +54,11 @@ def _spans(guesses: np.ndarray) -> list[tuple[str, int]]:
     return spans
 
 
-def _said(who: str, guess: int, label: int, classes: Sequence[str] | None) -> str:
+def _answer(who: str, guess: int, label: int, classes: Sequence[str]) -> str:
     kind, mark = ("right", "✓") if guess == label else ("wrong", "✗")
     if who == "teacher":
         kind += " teacher"
-    return f'<li class="{kind}"><span>{who}</span> {mark} {escape(_name(guess, classes))}</li>'
-
-
-def _name(label: int, classes: Sequence[str] | None) -> str:
-    return str(label) if classes is None else classes[label]
+    return f'<li class="{kind}"><span>{who}</span> {mark} {escape(classes[guess])}</li>'
 
 
 def _data_url(image: np.ndarray) -> str:

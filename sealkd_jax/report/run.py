@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sealkd_jax.diagnostics import timestep_variance_verdict
 from sealkd_jax.plots import learning, predictions, spikes, timesteps
 from sealkd_jax.plots.panels import Run
 from sealkd_jax.plots.timesteps import standard_error
@@ -32,10 +33,11 @@ def write_report(run_dir: str | Path) -> Path:
     with np.load(run_dir / "predictions.npz") as arrays:
         run = Run(summary, metrics, arrays["logits"], arrays["labels"])
         teacher = arrays.get("teacher_logits")
+    verdict = timestep_variance_verdict(run.logits, run.labels).explanation
     title = f"{summary['method']} on {summary['dataset']}: {percent(summary['test_accuracy'])}"
     body = [
         f"<pre>{escape(config['command'])}</pre>{table(_facts(config, summary))}",
-        section(timesteps.SECTION, run, run_dir),
+        section(timesteps.SECTION, run, run_dir, f"<p>{escape(verdict)}</p>"),
         section(predictions.SECTION, run, run_dir),
         section(spikes.SECTION, run, run_dir, _idle_neurons(summary)),
         _hardest(run_dir, run, teacher),
@@ -46,12 +48,14 @@ def write_report(run_dir: str | Path) -> Path:
 
 
 def _result(summary: dict[str, Any]) -> str:
-    """What was run and how it compares with the teacher, in a sentence."""
+    """What was run, whether it has learned anything, and how it compares with the teacher."""
     text = (
         f"A spiking network trained with {summary['method']} on {summary['dataset']} classifies "
         f"{percent(summary['test_accuracy'])} of {summary['n_test']} test examples correctly after "
         f"{count(summary['timesteps'], 'timestep')}"
     )
+    if summary["untrained"]:
+        return f"{text}. {summary['untrained']}"
     teacher, name = summary["teacher_accuracy"], summary.get("teacher")
     if teacher is None:
         return f"{text}. It had no teacher." if name is None else f"{text}. It learned from the logits of {name}."
@@ -70,6 +74,8 @@ def _facts(config: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str, s
     speed = f"{summary['examples_per_second']:,.0f} examples per second"
     rows = {
         "Test accuracy": f"{percent(summary['test_accuracy'])} ± {error:.2f} (standard error, {n} examples)",
+        "Chance, majority": f"{percent(summary['chance'])} by guessing, {percent(summary['majority'])} by always "
+        "answering the most frequent class",
         "Teacher": percent(summary["teacher_accuracy"]),
         "Validation accuracy": f"{percent(summary['val_accuracy'])} at epoch {best} of {epochs}, the best",
         "Firing rate": f"{percent(summary['firing_rate'])} of neurons fire at a timestep",

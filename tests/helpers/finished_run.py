@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep
+from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, by_class
 
 
 def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: Any) -> Path:
@@ -21,6 +21,7 @@ def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: A
         **{"seed": 0, "hyper": [], "timesteps": timesteps, "n_test": examples, "epochs_done": 2, "best_epoch": 1},
         **{"val_accuracy": 0.5, "test_accuracy": by_timestep[-1], "teacher": "convnet", "teacher_accuracy": 1.0},
         **{"accuracy_by_timestep": by_timestep, "accuracy_of_timestep": of_timestep},
+        **by_class(logits, labels),
         **{"train_seconds": 1.0, "examples_per_second": 10.0, "firing_rate": 0.25},
         "firing_rates": {"stem": [0.25] * timesteps},
         "dead_share": {"stem": 0.125},

@@ -115,6 +115,8 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
                     on_damage=warn,
                 )
             summary = save_results(out, preset, options, plan, trained, dataset, teacher, parallel)
+            if summary["untrained"]:
+                warn(summary["untrained"])
             if is_main_process():
                 from sealkd_jax.report import write_report  # only now: it loads matplotlib
 

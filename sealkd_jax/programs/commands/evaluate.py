@@ -22,8 +22,18 @@ from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.programs.runs import is_comparison
 from sealkd_jax.run_files import read_predictions, read_summary
 
-SHOWN: Any = ("preset", "method", "dataset", "seed", "timesteps", "n_test", "teacher_accuracy")  # of the summary
+SHOWN: Any = (
+    "preset",
+    "method",
+    "dataset",
+    "seed",
+    "timesteps",
+    "n_test",
+    "classes",
+    "teacher_accuracy",
+)
 WIDEST = 9  # timesteps that fit into a row of 80 characters
+MOST_CLASSES = 20  # rows of the table of classes
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,15 @@ def _print_tables(found: dict[str, Any]) -> None:
         overall.add_row(name, text)
     console.print(overall)
 
+    by_class = _table("Classes, worst first", "accuracy", "wrong answers")
+    accuracies = [(share, k) for k, share in enumerate(found["accuracy_by_class"]) if share is not None]
+    for share, k in sorted(accuracies)[:MOST_CLASSES]:
+        by_class.add_row(found["classes"][k], percent(share), _wrong_answers(found, k))
+    if len(accuracies) > MOST_CLASSES:
+        by_class.caption = "the other classes are in the output of --json"
+    console.print(by_class)
+    print(f"Chance: {percent(found['chance'])}. The most frequent class: {percent(found['majority'])} of the examples.")
+
     neurons = _table("Neurons", "firing rate", "dead", "saturated")
     for name, layer in found["neurons"].items():
         shares = (np.mean(layer["firing_rate"]), layer["dead_share"], layer["saturated_share"])
@@ -166,8 +185,15 @@ def _print_tables(found: dict[str, Any]) -> None:
     table.add_row("all", f"{sum(energy['macs'].values()):,}", *total)
     console.print(table)
 
-    has = "has" if found["verdict"]["worthwhile"] else "does not have"
-    print(f"This network {has} the timestep variance on which SeAl-KD pays. {found['verdict']['explanation']}")
+    print(found["verdict"]["explanation"])
+
+
+def _wrong_answers(found: dict[str, Any], label: int) -> str:
+    """The three most frequent wrong answers for the examples of a class."""
+    if found["confusion"] is None:
+        return ""
+    answers = [(-n, k) for k, n in enumerate(found["confusion"][label]) if n and k != label]
+    return ", ".join(f"{found['classes'][k]} ×{-n}" for n, k in sorted(answers)[:3])
 
 
 def _table(title: str, *columns: str, first: str = "") -> Table:
