@@ -11,6 +11,7 @@ from sealkd_jax.data import Dataset, take
 from sealkd_jax.diagnostics import (
     accuracy_by_timestep,
     accuracy_of_timestep,
+    by_class,
     correct,
     dead_share,
     energy,
