@@ -27,6 +27,7 @@ from sealkd_jax.programs import cli, presets
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
 from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.programs.results import results_table
 from sealkd_jax.programs.runs import check_out
 from sealkd_jax.programs.teachers import named_teacher, own_logits
 from sealkd_jax.training import feed, params_digest
@@ -195,8 +196,13 @@ def test_options_that_every_preset_understands(workplace, options):
 
 
 def test_own_logits_stand_in_for_a_teacher(runs):
-    assert "own.npz: 1 views, 100.00% right on the training labels" in runs.printed
-    assert (runs.own.summary["teacher"], runs.own.summary["teacher_accuracy"]) == ("own.npz", None)
+    """Nothing in their file says that they are of these images and views: "unverified" everywhere."""
+    said = " ".join(runs.printed.split())
+    assert "own.npz: 1 views, 100.00% right on the training labels; unverified: no fingerprint says" in said
+    assert "the teacher's logits: own.npz (unverified)" in results_table(runs.own.summary).caption
+    assert (runs.own.summary["teacher"], runs.own.summary["teacher_accuracy"]) == ("own.npz (unverified)", None)
+    assert read(runs.own.directory / "config.json")["source"].startswith("unverified float32 [1, ")
+    assert "the logits of own.npz (unverified)" in (runs.own.directory / "report.html").read_text()
 
 
 def test_a_function_returns_what_the_run_directory_holds(runs):

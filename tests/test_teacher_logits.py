@@ -40,6 +40,9 @@ PRINTS = {"teacher": "a", "data": "b"}
 VIEWS = np.random.default_rng(0).normal(size=(4, N, C)).astype(np.float32)
 
 
+PROBABILITIES = np.exp(VIEWS) / np.exp(VIEWS).sum(-1, keepdims=True)
+
+
 def read(path, **kwargs):
     return TeacherLogits(path, **{"examples": N, "classes": C, "timesteps": T, "views": 4} | kwargs)
 
@@ -178,12 +181,23 @@ def not_finite(value):
         (VIEWS.astype(np.int64), "got int64"),
         (not_finite(np.nan), "view 2, example 4 is NaN or infinite"),
         (not_finite(np.inf), "view 2, example 4 is NaN or infinite"),
+        (not_finite(-np.inf), "for a masked class give a low one, such as -30"),
+        (PROBABILITIES, r"those of view 0 are probabilities.*give the logits before the softmax, or the logarithm"),
+        (PROBABILITIES[0].astype(np.float16), "those of view 0 are probabilities"),
+        (np.stack([np.log(PROBABILITIES[0]), *PROBABILITIES[1:]]), "those of view 1 are probabilities"),
+        (np.stack([PROBABILITIES] * T, 2), "those of view 0 are probabilities"),
+        (np.eye(C, dtype=np.float32)[[0, 1, 2, 0, 1, 2]], "those of view 0 are probabilities"),  # labels
     ],
 )
 def test_wrong_logits_are_named(tmp_path, array, words):
     np.savez(tmp_path / "own.npz", logits=array)
     with pytest.raises(InputError, match=words):
         read(tmp_path / "own.npz")
+
+
+def test_logarithms_of_probabilities_are_logits(tmp_path):
+    np.savez(tmp_path / "own.npz", logits=np.log(PROBABILITIES))
+    assert read(tmp_path / "own.npz").own
 
 
 @pytest.mark.parametrize("key", PRINTS)

@@ -71,7 +71,7 @@ STUDENTS_AND_TEACHERS = [
 def test_what_is_exported_is_imported_bit_for_bit(create, tmp_path):
     network = create(classes=10, width=1 / 16)
     wanted, rng = like(network), np.random.default_rng(0)
-    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), wanted)
+    variables = jax.tree.map(lambda leaf: np.abs(rng.normal(size=leaf.shape)).astype(leaf.dtype), wanted)
     path = tmp_path / "weights.safetensors"
     export_torch(path, network, variables)
     assert params_digest(import_torch(path, network, wanted)) == params_digest(variables)
@@ -195,3 +195,23 @@ def test_the_weights_of_a_published_resnet20_fit(real_data):
     variables = import_torch(path, network, like(network))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
     assert all((layer["var"] > 0).all() for layer in jax.tree.leaves(variables.stats, is_leaf=lambda x: "var" in x))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("bn1.running_var", np.nan, "expected finite numbers, got nan"),
+        ("layer1.1.bn1.running_var", -1e-3, "expected variances of at least 0, got -0.001"),
+        ("layer2.0.conv1.weight", np.inf, "expected finite numbers, got inf"),
+        ("linear.bias", -np.inf, "expected finite numbers, got -inf"),
+        ("bn1.running_mean", 1e300, "expected finite numbers, got inf"),  # more than float32 can hold
+    ],
+)
+def test_values_that_no_weight_can_have_are_named(tmp_path, name, value, said):
+    damaged = STATE | {name: STATE[name].astype("float64")}
+    damaged[name].flat[-1] = value
+    save_file(damaged, tmp_path / "a.safetensors")
+    np.savez(tmp_path / "a.npz", **damaged)
+    for path in (tmp_path / "a.safetensors", tmp_path / "a.npz"):
+        with pytest.raises(InputError, match=re.escape(f"{path}: {name}: {said}")):
+            import_torch(path, NETWORK, LIKE)

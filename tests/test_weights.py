@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.models import PLIF, Network, SpikingNet
 from sealkd_jax.training import params_digest
-from sealkd_jax.weights.own import load_weights, save_weights
+from sealkd_jax.weights.own import flatten, load_weights, save_weights
 
 CLASSES = 3
 
@@ -56,4 +57,20 @@ def test_damaged_weights_are_named(tmp_path):
     for length in range(0, len(good), 50):
         path.write_bytes(good[:length])
         with pytest.raises(InputError, match="cannot be read as safetensors"):
+            load_weights(path, variables)
+
+
+def test_values_that_no_weight_can_have_are_named(tmp_path):
+    """A file of ours has a digest, but one that the user wrote has none, and neurons hide what is wrong with it."""
+    variables = make_network().init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    path = tmp_path / "weights.safetensors"
+    for name, value, said in (
+        ("params/block_0/Conv_0/kernel", np.nan, "finite numbers, got nan"),
+        ("params/readout/bias", -np.inf, "finite numbers, got -inf"),
+        ("stats/block_0/BatchNorm_0/var", -2, "variances of at least 0, got -2.0"),
+    ):
+        arrays = {key: np.array(leaf) for key, leaf in flatten(variables).items()}
+        arrays[name].flat[0] = value
+        save_file(arrays, path)
+        with pytest.raises(InputError, match=f"{name}: expected {said}"):
             load_weights(path, variables)

@@ -25,9 +25,12 @@ from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.teachers import Teacher
 from sealkd_jax.training import Counts, Plan, Trained, compile_evaluation, count_activity, params_digest
+from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.own import save_weights
 
 HARDEST = 12  # examples
+UNVERIFIED = "unverified"
+"""Logits of a user's file: no fingerprint says that they are of these images, in this order and these views."""
 
 
 def save_results(
@@ -38,6 +41,7 @@ def save_results(
     trained: Trained,
     dataset: Dataset,
     teacher: Teacher | None,
+    teacher_logits: TeacherLogits | None,
     parallel: Parallel,
 ) -> dict[str, Any]:
     """Evaluate the reported model on the test split; write weights, predictions, hardest examples and the summary.
@@ -62,7 +66,7 @@ def save_results(
         "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
         "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
         **by_class(logits, test.labels),
-        "teacher": _teacher_name(options, teacher),
+        "teacher": _teacher_name(options, teacher, teacher_logits),
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,
         "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
@@ -96,11 +100,13 @@ def save_results(
     return summary
 
 
-def _teacher_name(options: DistillOptions, teacher: Teacher | None) -> str | None:
+def _teacher_name(options: DistillOptions, teacher: Teacher | None, logits: TeacherLogits | None) -> str | None:
     """The name of the teacher's directory, or of the file of logits; None without a teacher."""
     if teacher is not None:
         return teacher.directory.name
-    return options.teacher_logits.name if options.teacher_logits and needs_teacher(options.method) else None
+    if logits is None or not needs_teacher(options.method):
+        return None
+    return f"{logits.path.name} ({UNVERIFIED})" if logits.own else logits.path.name
 
 
 def activity(counts: Counts, examples: int) -> dict[str, Any]:
@@ -181,8 +187,10 @@ def results_table(summary: dict[str, Any]) -> Table:
     if summary["teacher_accuracy"] is not None:
         blank = [""] * (len(shown) - 1)
         table.add_row("teacher", *blank, f"{summary['teacher_accuracy']:.2%}", "", "")
-    if len(shown) < summary["timesteps"]:
-        table.caption = "the other timesteps are in the report"
+    captions = ["the other timesteps are in the report"] if len(shown) < summary["timesteps"] else []
+    if summary["teacher"] is not None and summary["teacher_accuracy"] is None:
+        captions.append(f"the teacher's logits: {summary['teacher']}")
+    table.caption = "; ".join(captions) or None
     by_timestep = [f"{summary['accuracy_by_timestep'][t - 1]:.2%}" for t in shown]
     firing_rate, training = f"{summary['firing_rate']:.3f}", f"{summary['train_seconds']:.1f} s"
     table.add_row("student (SNN)", *by_timestep, firing_rate, training)

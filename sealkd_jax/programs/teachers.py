@@ -191,6 +191,7 @@ def evaluate_teacher(
     with jax.enable_x64(float64):
         variables = parallel.put(variables)
         logits = compile_evaluation(network, spec, timesteps, parallel, dataset.test)(variables).logits
+    check_test_logits(directory, logits)
     return Teacher(
         network,
         options.batch_size,
@@ -203,6 +204,18 @@ def evaluate_teacher(
         np.asarray(logits, np.float32).mean(0),  # not in bfloat16
         float(accuracy_by_timestep(logits, dataset.test.labels)[-1]),
     )
+
+
+def check_test_logits(directory: Path, logits: np.ndarray) -> None:
+    """Refuses a teacher with NaN, and warns of one that says the same of every image; logits `[T, N, C]`."""
+    if not np.isfinite(logits).all():
+        raise InputError(f"{directory}: the teacher's logits for the test split are not finite; give another teacher")
+    spread = np.ptp(logits, axis=1).max()  # the same images in another place of a batch may differ by rounding
+    if logits.shape[1] > 1 and spread <= 1e-5 * abs(logits).max():
+        warn(
+            f"{directory}: the teacher says the same of every image, and a student learns nothing from it; check its "
+            "weights and how its images are scaled"
+        )
 
 
 def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -308,7 +321,15 @@ def _compute_logits(
 
 def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> TeacherLogits:
     """The user's own file. One that a program wrote must have the same data and views; its teacher may be any."""
-    return _open(path, options, dataset, _view_fingerprints(options, dataset))
+    logits = _open(path, options, dataset, _view_fingerprints(options, dataset))
+    accuracy, chance = logits.accuracy(dataset.train.labels), 1 / len(dataset.classes)
+    standard_error = (chance * (1 - chance) / len(dataset.train.labels)) ** 0.5
+    if accuracy <= chance + 2 * standard_error:
+        warn(
+            f"{path}: {accuracy:.2%} right on the training labels, no better than chance; expected the logits of the "
+            "training split in its order, with the classes in the data's order"
+        )
+    return logits
 
 
 def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, str]:

@@ -26,6 +26,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import open_file, printable, refuse_link, sha256, write_json
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import place
+from sealkd_jax.weights.own import check_values, flatten
 
 SCORE = "val_accuracy"
 KEPT = 2  # newest checkpoints: if the newest is damaged, training resumes from the one before
@@ -148,6 +149,7 @@ class Checkpoints:
                 f"{directory}: not a checkpoint of this network and optimiser ({_first_line(error)}); "
                 "start again in another directory"
             ) from error
+        check_values(directory, flatten(found.state))
         if len(found.records) != epochs_done:
             raise InputError(f"{directory}: renamed, it is of epoch {len(found.records)}; give it back its name")
         self._proved = True

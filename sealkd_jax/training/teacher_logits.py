@@ -3,7 +3,7 @@
 A file is safetensors or npz with the key `logits`: `[K, N, C]`, `[K, N, T, C]` for a teacher that has logits at every
 timestep, or `[N, C]` for one view. The header of our own files has fingerprints of the teacher, the data and the
 augmentation, so that no other run uses them, and a SHA-256 of the logits. Users' files have none; their shape and dtype
-are checked, and that all logits are finite.
+are checked, and that all logits are finite and no probabilities. Whether they are of these views cannot be checked.
 
 Axis legend: K views, N training examples, T timesteps, C classes.
 """
@@ -83,7 +83,7 @@ class TeacherLogits:
 
     Raises:
         InputError: if the file is missing, damaged, made for other data or another teacher, has the wrong shape or
-            dtype, or holds NaN or infinity.
+            dtype, or holds NaN or infinity; if a user's file holds probabilities.
     """
 
     def __init__(
@@ -131,7 +131,12 @@ class TeacherLogits:
             if not finite.all():
                 raise InputError(
                     f"{self.path}: logits: view {k}, example {int(np.argmin(finite))} is NaN or infinite; "
-                    "expected finite logits (before softmax)"
+                    "expected finite logits (before softmax); for a masked class give a low one, such as -30"
+                )
+            if self.own and _are_probabilities(logits):
+                raise InputError(
+                    f"{self.path}: logits: those of view {k} are probabilities: no example has one below 0, and each "
+                    "has the sum 1; give the logits before the softmax, or the logarithm of the probabilities"
                 )
         if not self.own and expected != digest.hexdigest():
             raise InputError(f"{self.path}: damaged (its SHA-256 differs); remove it, and it is computed again")
@@ -177,6 +182,11 @@ def _open(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         raise InputError(f"{path}: expected the key logits, which is not there") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _are_probabilities(logits: np.ndarray) -> bool:
+    """Whether all rows are probabilities: in [0, 1], with the sum 1 as exactly as float16 can say it."""
+    return bool(logits.min() >= 0 and (abs(logits.sum(-1, dtype=np.float32) - 1) < 0.01).all())
 
 
 def _check_dtype(path: Path, dtype: str) -> None:

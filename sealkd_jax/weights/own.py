@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -33,7 +35,8 @@ def load_weights(path: Path, like: Variables) -> Variables:
 
     Raises:
         InputError: if the file is not readable safetensors, does not hold exactly these arrays, or is damaged: its
-            digest differs. A file that `save_weights` did not write has no digest, and is not checked.
+            digest differs; or has a value that no weight can have, see `check_values`. A file that `save_weights` did
+            not write has no digest.
     """
     try:
         with open_file(path), safe_open(path, framework="numpy") as file:
@@ -56,7 +59,26 @@ def load_weights(path: Path, like: Variables) -> Variables:
     variables = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
     if digest not in (None, params_digest(variables)):
         raise InputError(f"{path}: damaged: its arrays are not those that were written; remove it and create it again")
+    check_values(path, found)
     return variables
+
+
+def check_values(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises an `InputError` that names the first array with NaN, infinity or a negative variance.
+
+    Neurons hide such weights: one whose membrane is NaN never fires, and the logits are finite.
+    """
+    for name, array in arrays.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            continue
+        if not (finite := np.isfinite(array)).all():
+            raise InputError(
+                f"{path}: {name}: expected finite numbers, got {array[~finite][0]}; give undamaged weights"
+            )
+        if name.endswith(("/var", "running_var")) and (array < 0).any():
+            raise InputError(
+                f"{path}: {name}: expected variances of at least 0, got {array.min()}; give undamaged weights"
+            )
 
 
 def params_digest(variables: Variables) -> str:

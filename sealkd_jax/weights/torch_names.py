@@ -22,6 +22,7 @@ from sealkd_jax.files import replacing
 from sealkd_jax.layers.neurons import TorchParameter
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.weights._torch_files import Stored, open_state_dict
+from sealkd_jax.weights.own import check_values
 
 _BLOCK = {"conv1_bn": "bn1", "conv2_bn": "bn2", "conv3_bn": "bn3"}
 _TORCHVISION = {
@@ -77,7 +78,8 @@ def import_torch(path: Path, network: Network, like: Variables) -> Variables:
         Variables with the structure, shapes and dtypes of `like`.
 
     Raises:
-        InputError: if the file cannot be read, or does not hold exactly the arrays of this network.
+        InputError: if the file cannot be read, does not hold exactly the arrays of this network, or has NaN, infinity
+            or a negative variance.
     """
     wanted = torch_names(network, like)
     convert = {parameter.name: parameter.from_torch for parameter in _neuron_parameters(network).values()}
@@ -86,11 +88,13 @@ def import_torch(path: Path, network: Network, like: Variables) -> Variables:
         found = {expected + name.removeprefix(prefix): stored for name, stored in state_dict.items()}
         shapes = {name: stored.shape for name, stored in found.items() if not name.endswith("num_batches_tracked")}
         _compare(path, {name: _torch_shape(leaf.shape) for name, leaf in wanted.items()}, shapes)
-        leaves = [
-            _convert(name, _read(name, found[name]), _FROM_TORCH, convert).astype(leaf.dtype)
-            for name, leaf in wanted.items()
-        ]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+        with np.errstate(over="ignore"):  # an overflow to infinity is found below
+            arrays = {
+                name: _convert(name, _read(name, found[name]), _FROM_TORCH, convert).astype(leaf.dtype)
+                for name, leaf in wanted.items()
+            }
+    check_values(path, arrays)
+    return jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
 
 
 def export_torch(path: Path, network: Network, variables: Variables) -> None:

@@ -25,7 +25,7 @@ from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import abstract_variables, make_plan
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit, print_table, progress
-from sealkd_jax.programs.results import results_table, save_results
+from sealkd_jax.programs.results import UNVERIFIED, results_table, save_results
 from sealkd_jax.programs.runs import check_out, make_config
 from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
 from sealkd_jax.training import profile_steps, train
@@ -86,8 +86,12 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
             source, path, views = teacher_logits.digest, teacher_logits.path, teacher_logits.views
             accuracy = teacher_logits.accuracy(dataset.train.labels)
-            found = {"path": str(path), "views": views, "train_accuracy": accuracy}
-            emit(options, "logits", found, f"{path}: {views} views, {accuracy:.2%} right on the training labels")
+            found = {"path": str(path), "views": views, "train_accuracy": accuracy, UNVERIFIED: teacher_logits.own}
+            said = f"{path}: {views} views, {accuracy:.2%} right on the training labels"
+            if teacher_logits.own:
+                source = f"{UNVERIFIED} {source}"
+                said = f"{said}; {UNVERIFIED}: no fingerprint says of which images and views they are"
+            emit(options, "logits", found, said)
         elif needs_teacher(options.method):
             teacher = named_teacher(options.teacher, whole, parallel)
             source = teacher.digest if teacher else None
@@ -114,7 +118,7 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
                     on_chunk=show,
                     on_damage=warn,
                 )
-            summary = save_results(out, preset, options, plan, trained, dataset, teacher, parallel)
+            summary = save_results(out, preset, options, plan, trained, dataset, teacher, teacher_logits, parallel)
             if summary["untrained"]:
                 warn(summary["untrained"])
             if is_main_process():
