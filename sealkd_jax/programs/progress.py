@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -40,11 +40,9 @@ def progress(
         directory: of a run, whose `metrics.jsonl` has these records; TensorBoard's scalars go there.
         when: see `stopping`.
     """
-    ways = {"json": _json_lines, "quiet": _nothing, "auto": _bar if Console(stderr=True).is_terminal else _log}
-    way = ways[options.log] if is_main_process() else _nothing
     with (
         stopping(max_across_processes, when) as stop_if_asked,
-        way(stage, total) as show,
+        _way(stage, total, options) as show,
         _scalars(options, directory) as write,
     ):
 
@@ -104,14 +102,13 @@ class Pace:
         return f"{timedelta(seconds=round(median(self._took) * (self._total - epoch)))} left"
 
 
-@contextmanager
-def _nothing(_stage: str, _total: int) -> Iterator[Show]:
-    yield lambda record: None
-
-
-@contextmanager
-def _json_lines(stage: str, _total: int) -> Iterator[Show]:
-    yield lambda record: print(json.dumps({"stage": stage} | record), flush=True)
+def _way(stage: str, total: int, options: WatchOptions) -> AbstractContextManager[Show]:
+    """The way in which this process shows a record."""
+    if options.log == "quiet" or not is_main_process():
+        return nullcontext(lambda record: None)
+    if options.log == "json":
+        return nullcontext(lambda record: print(json.dumps({"stage": stage} | record), flush=True))
+    return _bar(stage, total) if Console(stderr=True).is_terminal else nullcontext(_log(stage, total))
 
 
 @contextmanager
@@ -135,11 +132,9 @@ def _bar(stage: str, total: int) -> Iterator[Show]:
         yield show
 
 
-@contextmanager
-def _log(stage: str, total: int) -> Iterator[Show]:
+def _log(stage: str, total: int) -> Show:
     """A line an epoch, for a file, a pipe or a notebook; none within `EVERY` seconds of the last."""
     pace, last = Pace(total), -EVERY
-    stream = _stream()
 
     def show(record: Record) -> None:
         nonlocal last
@@ -148,9 +143,9 @@ def _log(stage: str, total: int) -> Iterator[Show]:
             return
         last = now
         words = _words(record.get("what"), _losses(record), *_metrics(record), left)
-        print(f"{stage} {record['epoch']}/{total}: {words}", file=stream, flush=True)
+        print(f"{stage} {record['epoch']}/{total}: {words}", file=_stream(), flush=True)
 
-    yield show
+    return show
 
 
 def _words(*parts: str | None) -> str:
