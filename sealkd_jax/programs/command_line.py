@@ -187,7 +187,7 @@ def _with_hyphens(word: str) -> str:
     return flag.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
-def _unknown_word(kind: type, word: str, value: str = "VALUE", *_: str) -> InputError:
+def _unknown_word(kind: type, word: str, value: str = "VALUE", *others: str) -> InputError:
     """The error for a word of the command line that the parser did not take, and the word that follows it."""
     if word in PRESETS:
         return InputError(f"{word}: expected before the options, as in `… {word} --epochs 5`")

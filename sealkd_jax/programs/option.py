@@ -118,13 +118,17 @@ def _listed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-@cache
-def options_of(kind: Any) -> dict[str, Option]:
+def options_of(kind: type) -> dict[str, Option]:
     """The options that a dataclass declares, by the name of their field."""
+    return _options_of(kind)
+
+
+@cache
+def _options_of(kind: Any) -> dict[str, Option]:
     hints, helps = get_type_hints(kind, include_extras=True), _docstrings(kind)
     found = {}
     for field in fields(kind):
-        hint, notes = hints[field.name], ()
+        hint, notes = hints[field.name], list[Any]()
         if get_origin(hint) is Annotated:
             hint, *notes = get_args(hint)
         if optional := NoneType in get_args(hint):
@@ -133,11 +137,11 @@ def options_of(kind: Any) -> dict[str, Option]:
             hint = get_args(hint)[0]
         if get_origin(hint) is Literal:
             hint, notes = str, [*notes, Names(get_args(hint))]
-        note: dict[type, Any] = {type(note): note for note in notes}
-        names, spelling = note.get(Names), note.get(Spelling, Spelling())
+        by_type: dict[Any, Any] = {type(note): note for note in notes}
+        names, spelling = by_type.get(Names), by_type.get(Spelling, Spelling())
         help = helps.get(field.name, "")
         found[field.name] = Option(
-            field.name, hint, many, optional, field.default, note.get(Range), names, spelling, help
+            field.name, hint, many, optional, field.default, by_type.get(Range), names, spelling, help
         )
     return found
 
