@@ -10,7 +10,7 @@ import numpy as np
 
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import read_npz
+from sealkd_jax.files import read_npz, sha256
 from sealkd_jax.typed import NOT_NEGATIVE, POSITIVE, SHARE, at_least, parse_json, read_json, read_text
 
 Count = Annotated[int, at_least(1)]
@@ -101,13 +101,14 @@ class Summary(TypedDict):
     saturated_share: dict[str, Share]
     energy: Energy
     n_test: Count
+    predictions_sha256: str
     classes: list[str]
     input: Input
     params_digest: str
 
 
 class Predictions(NamedTuple):
-    """`predictions.npz`: finite logits `[T, N, C]`, labels `[N]`, and a teacher's logits `[N, C]` if it has them."""
+    """`predictions.npz`: logits `[T, N, C]`, labels `[N]`, and perhaps a teacher's logits, `[N, C]` or `[T, N, C]`."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -160,6 +161,7 @@ def read_predictions(directory: Path, summary: Summary) -> Predictions:
     """`predictions.npz`, from which the accuracies of the summary follow."""
     path = directory / "predictions.npz"
     arrays = read_npz(path, Predictions._fields)
+    _expect(path, "the file that summary.json was written with", sha256(path) == summary["predictions_sha256"])
     for name in Predictions._fields[:2]:
         if name not in arrays:
             raise InputError(f"{path}: damaged: {name} is missing")
@@ -167,7 +169,7 @@ def read_predictions(directory: Path, summary: Summary) -> Predictions:
     examples, classes = summary["n_test"], len(summary["classes"])
     _expect_logits(path, "logits", logits, (summary["timesteps"], examples, classes))
     if teacher is not None:
-        _expect_logits(path, "teacher_logits", teacher, (examples, classes))
+        _expect_logits(path, "teacher_logits", teacher, logits.shape if teacher.ndim == 3 else (examples, classes))
     whole = labels.shape == (examples,) and labels.dtype.kind in "iu"
     _expect(path, f"{examples} labels below {classes}", whole and labels.min() >= 0 and labels.max() < classes)
     labels = labels.astype(np.int32)

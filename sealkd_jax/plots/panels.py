@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sealkd_jax.run_files import Epoch, Summary
+
     Draw = TypeVar("Draw", bound=Callable[..., Figure])
 
 
@@ -23,8 +25,8 @@ class Run(NamedTuple):
         labels: `[N]`.
     """
 
-    summary: dict[str, Any]
-    metrics: list[dict[str, Any]]
+    summary: Summary
+    metrics: list[Epoch]
     logits: np.ndarray
     labels: np.ndarray
 

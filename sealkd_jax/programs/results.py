@@ -17,7 +17,7 @@ from sealkd_jax.diagnostics import (
     energy,
     saturated_share,
 )
-from sealkd_jax.files import replacing, write_json
+from sealkd_jax.files import replacing, sha256, write_json
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.parallel.processes import is_main_process
@@ -75,6 +75,7 @@ def save_results(
             plan.network, trained.variables, dataset.train.images.shape[-3:], counts.inputs, len(test.labels)
         ),
         "n_test": len(test.labels),
+        "predictions_sha256": "",
         "classes": list(dataset.classes),
         "input": {
             "shape": list(dataset.train.images.shape[-3:]),
@@ -91,6 +92,7 @@ def save_results(
     if teacher:
         predictions["teacher_logits"] = teacher.test_logits
     _write_arrays(out / "predictions.npz", predictions)
+    summary["predictions_sha256"] = sha256(out / "predictions.npz")
     index = hardest(logits, test.labels)
     if len(index):
         _write_arrays(out / "hardest.npz", {"images": pictures(take(test.images, index)), "index": index})

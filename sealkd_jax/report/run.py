@@ -3,7 +3,6 @@
 import json
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,15 @@ from sealkd_jax.plots.timesteps import standard_error
 from sealkd_jax.plots.words import count, duration, percent
 from sealkd_jax.report.hardest import hardest_examples
 from sealkd_jax.report.page import section, table, write_page
+from sealkd_jax.run_files import (
+    Config,
+    Summary,
+    read_config,
+    read_hardest,
+    read_metrics,
+    read_predictions,
+    read_summary,
+)
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -27,12 +35,9 @@ def write_report(run_dir: str | Path) -> Path:
         the path of `report.html`.
     """
     run_dir = Path(run_dir)
-    config = json.loads((run_dir / "config.json").read_text())
-    summary = json.loads((run_dir / "summary.json").read_text())
-    metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines() if line.strip()]
-    with np.load(run_dir / "predictions.npz") as arrays:
-        run = Run(summary, metrics, arrays["logits"], arrays["labels"])
-        teacher = arrays.get("teacher_logits")
+    config, summary, metrics = read_config(run_dir), read_summary(run_dir), read_metrics(run_dir)
+    logits, labels, teacher = read_predictions(run_dir, summary)
+    run = Run(summary, metrics, logits, labels)
     verdict = timestep_variance_verdict(run.logits, run.labels).explanation
     title = f"{summary['method']} on {summary['dataset']}: {percent(summary['test_accuracy'])}"
     body = [
@@ -47,7 +52,7 @@ def write_report(run_dir: str | Path) -> Path:
     return write_page(run_dir, title, _result(summary), "".join(body))
 
 
-def _result(summary: dict[str, Any]) -> str:
+def _result(summary: Summary) -> str:
     """What was run, whether it has learned anything, and how it compares with the teacher."""
     text = (
         f"A spiking network trained with {summary['method']} on {summary['dataset']} classifies "
@@ -67,7 +72,7 @@ def _result(summary: dict[str, Any]) -> str:
     return f"{text}, {amount} percentage points {where} its teacher’s {percent(teacher)}."
 
 
-def _facts(config: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(config: Config, summary: Summary) -> list[tuple[str, str]]:
     """The rows of the first table."""
     n, best, epochs = summary["n_test"], summary["best_epoch"], summary["epochs_done"]
     error = 100 * float(standard_error(summary["test_accuracy"], n))
@@ -88,10 +93,9 @@ def _facts(config: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str, s
 
 def _hardest(run_dir: Path, run: Run, teacher: np.ndarray | None) -> str:
     """The section of the hardest examples, if some were saved."""
-    if not (run_dir / "hardest.npz").exists():
+    if (hardest := read_hardest(run_dir, run.summary)) is None:
         return ""
-    with np.load(run_dir / "hardest.npz") as hardest:
-        images, index = hardest["images"], hardest["index"]
+    images, index = hardest
     if teacher is not None:
         teacher = (teacher.mean(0) if teacher.ndim == 3 else teacher)[index].argmax(-1)
     predicted = run.logits[:, index].argmax(-1)
@@ -99,7 +103,7 @@ def _hardest(run_dir: Path, run: Run, teacher: np.ndarray | None) -> str:
     return section("Hardest examples", run, run_dir, html)
 
 
-def _idle_neurons(summary: dict[str, Any]) -> str:
+def _idle_neurons(summary: Summary) -> str:
     """Share of each layer's neurons that never fire, and that always do, as a table."""
     rows = [
         (name, percent(dead), percent(summary["saturated_share"][name])) for name, dead in summary["dead_share"].items()
@@ -107,7 +111,7 @@ def _idle_neurons(summary: dict[str, Any]) -> str:
     return table(rows, ("Layer", "Never fires", "Always fires"))
 
 
-def _configuration(config: dict[str, Any], summary: dict[str, Any]) -> str:
+def _configuration(config: Config, summary: Summary) -> str:
     """Options, versions and fingerprints, folded away."""
     parts = {
         "Options": [(f"--{name.replace('_', '-')}", json.dumps(value)) for name, value in config["options"].items()],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, by_class
+from sealkd_jax.files import sha256
 
 
 def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: Any) -> Path:
@@ -31,9 +32,8 @@ def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: A
         "input": {"shape": [6, 6, 1], "mean": [0.5], "std": [0.25], "frames": None},
         "params_digest": "0" * 64,
     }
+    teacher = {} if teacher_logits is None else {"teacher_logits": teacher_logits}
+    np.savez(directory / "predictions.npz", logits=logits, labels=labels, **teacher)
+    summary["predictions_sha256"] = sha256(directory / "predictions.npz")
     (directory / "summary.json").write_text(json.dumps(summary | changes))
-    arrays = {"logits": logits, "labels": labels} | (
-        {} if teacher_logits is None else {"teacher_logits": teacher_logits}
-    )
-    np.savez(directory / "predictions.npz", **arrays)
     return directory

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -49,8 +49,8 @@ class Compared:
     directory: Path
 
 
-class CellFile(Started):
-    """A file of `cells/`. A list has a value for each seed."""
+class CellResult(TypedDict):
+    """The result of a cell. A list has a value for each seed."""
 
     test_accuracy: Shares
     accuracy_by_timestep: list[Shares]
@@ -58,6 +58,12 @@ class CellFile(Started):
     best_epoch: list[Count]
     params_digest: list[str]
     seconds: Amount
+
+
+class CellFile(CellResult, Started):
+    """A file of `cells/`. It has a digest of the result, and the key: everything that the result follows from."""
+
+    digest: str
     key: dict[str, Any]
 
 
@@ -151,7 +157,7 @@ def run_cells(
                         result = _train(cell, seeds, dataset, logits, options.seeds_at_once, on_epoch)
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{cell.name}: {error}") from error
-                write_json(path, result | {"key": key} | here)
+                write_json(path, result | {"digest": fingerprint(result), "key": key} | here)
             else:
                 show({"epoch": done + cell.options.epochs, "what": f"{cell.name}, done before"})
             results.append(_read_cell(path, key))
@@ -188,7 +194,7 @@ def _read_cell(path: Path, key: dict[str, Any]) -> CellFile:
         result["key"] == as_kind(dict[str, Any], json.loads(json.dumps(key)))
         and all(len(values) == seeds for values in result.values() if isinstance(values, list))
         and all(len(values) == timesteps for values in by_timestep)
-        and result["test_accuracy"] == [values[-1] for values in by_timestep]
+        and result["digest"] == fingerprint({name: result[name] for name in CellResult.__annotations__})
     )
     if not whole:
         raise InputError(f"{path}: damaged: its parts do not agree; remove it, and the cell is trained again")

@@ -1,0 +1,437 @@
+"""Mutates the files that programs read, and calls the programs: python -m tests.fuzz --seconds 60 --seed 0
+
+Each case copies a small directory, changes one file in one way, and calls one function on it. Either the function
+raises an `InputError` of one line, or its result is right: the same as of the unchanged files, as far as they determine
+it.
+Prints a line for each failure, with the command that repeats it, and at the end the cases by kind.
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+import jax
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from sealkd_jax.data import load
+from sealkd_jax.errors import InputError
+from sealkd_jax.programs import compare, distill, evaluate, export, precompute, teacher
+from sealkd_jax.report import write_comparison_report, write_report
+from sealkd_jax.training.teacher_logits import TeacherLogits
+from sealkd_jax.weights.torch_names import export_torch
+
+LIMIT = 90  # seconds for a case
+SMALL: dict[str, Any] = {
+    **{"dataset": "npz:data.npz", "student": "spiking-mlp", "width": 0.02, "timesteps": 2, "views": 1, "batch_size": 8},
+    **{"epochs": 2, "augment": "none", "devices": 1, "log": "quiet", "teacher": "convnet", "teacher_width": 0.02},
+}
+TAUGHT = SMALL | {"teacher": "teacher"}
+OF_TEACHER = ("dataset", "batch_size", "epochs", "augment", "devices", "log", "teacher", "teacher_width")
+ODD = [
+    *(None, True, False, 0, -1, 2, 3, 7, 1e9, 10**9, 10**12, 10**30, 0.5, 1.5, -0.25, 1e308, "", "2", "nan", "[/x]"),
+    *("\x1b[2J\x07", "\ud800", "\u202e", "a\nb", "../..", "/dev/zero", "x" * 5000, [], {}, [[]], [1, "a"], {"a": {}}),
+]
+
+
+class Slow(BaseException):
+    """A case that takes too long."""
+
+
+# ---- the unchanged files
+
+
+def make_base() -> None:
+    """Write data, a taught run, its teacher, its logits, a comparison and weights into the current directory."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, examples in {"train": 24, "val": 9, "test": 12}.items():
+        labels = np.arange(examples) % 3
+        images = rng.integers(0, 99, (examples, 4, 4, 1))
+        images[np.arange(examples), labels] += 120
+        arrays |= {f"x_{part}": images.astype(np.uint8), f"y_{part}": labels}
+        for number, image in enumerate(arrays[f"x_{part}"][:6]):
+            path = Path("pictures", part, "abc"[labels[number]], f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(path)
+    np.savez("data.npz", **arrays, classes=np.array(["a", "b", "c"]))
+    made = teacher(**{name: value for name, value in SMALL.items() if name in OF_TEACHER}, learning_rate=0.05)
+    shutil.copytree(made.directory, "teacher")
+    shutil.copy(precompute(**SMALL | {"teacher": "teacher"}).path, "logits.safetensors")
+    logits = load_file("logits.safetensors")["logits"]
+    np.savez("logits.npz", logits=logits)
+    np.savez_compressed("small.npz", logits=logits[0])
+    export_torch(Path("import.safetensors"), made.network, made.variables)
+    distill(**TAUGHT, method="seal", out="run")
+    compare(**TAUGHT, methods="none,uniform_kd", seeds=2, out="compared")
+
+
+# ---- mutations: each changes a file, or a directory, in one way
+
+
+def mutate_bytes(rng: random.Random, path: Path) -> str:
+    """Flip, set, cut, grow, move or repeat some bytes."""
+    data = bytearray(path.read_bytes())
+    at = rng.randrange(len(data) + 1)
+    how = rng.choice(["flip", "set", "cut", "drop", "insert", "zero", "repeat", "empty", "swap"])
+    if how == "flip" and at < len(data):
+        data[at] ^= 1 << rng.randrange(8)
+    elif how == "set" and at < len(data):
+        data[at] = rng.choice([0, 10, 34, 44, 45, 48, 57, 91, 123, 255])
+    elif how == "cut":
+        del data[at:]
+    elif how == "drop":
+        del data[at : at + rng.choice([1, 2, 8, 64])]
+    elif how == "insert":
+        data[at:at] = rng.choice([b"\0", b"9", b"-", b"\x1b[2J", b'"', b"[" * 2000, bytes(rng.randbytes(16))])
+    elif how == "zero":
+        data[at : at + 16] = bytes(len(data[at : at + 16]))
+    elif how == "repeat":
+        data += data[at:]
+    elif how == "empty":
+        data.clear()
+    else:
+        half = len(data) // 2
+        data[:] = data[half:] + data[:half]
+    path.write_bytes(data)
+    return f"bytes {how} at {at}"
+
+
+def mutate_json(rng: random.Random, path: Path) -> str:
+    """Replace, remove, rename or nest one value of a JSON file, or one in a line of a `.jsonl`."""
+    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    number = rng.randrange(len(lines))
+    value = json.loads(lines[number])
+    parent, key = value, rng.choice(sorted(value))
+    where = str(key)
+    while isinstance(parent[key], dict | list) and parent[key] and rng.random() < 0.8:
+        parent = parent[key]
+        key = rng.choice(sorted(parent)) if isinstance(parent, dict) else rng.randrange(len(parent))
+        where += f".{key}"
+    how = rng.choice(["odd", "odd", "odd", "remove", "rename", "nest", "scale"])
+    if how == "remove":
+        parent.pop(key)
+    elif how == "rename" and isinstance(parent, dict):
+        parent[rng.choice(["[/x]", "\x1b[2J", "", key + " "])] = parent.pop(key)
+    elif how == "scale" and isinstance(parent[key], int | float):
+        parent[key] = parent[key] * rng.choice([-1, 1.01, 2, 1000])
+    else:
+        parent[key] = rng.choice(ODD)
+    text = json.dumps(value)
+    if how == "nest":
+        parent[key] = "NEST"
+        text = json.dumps(value).replace('"NEST"', "[" * 20_000 + "]" * 20_000)
+    lines[number] = text
+    path.write_text("\n".join(lines) + "\n")
+    return f"json {how} {where}"
+
+
+def mutate_npz(rng: random.Random, path: Path) -> str:
+    """Write an archive that is whole, with one array changed."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    name = rng.choice(sorted(arrays))
+    array = arrays[name]
+    how = rng.choice(["nan", "value", "shape", "dtype", "missing", "empty", "order", "huge", "text"])
+    if how == "missing":
+        del arrays[name]
+    elif how == "nan" and array.dtype.kind == "f":
+        array.flat[rng.randrange(array.size)] = rng.choice([np.nan, np.inf])
+    elif how in ("value", "nan") and array.dtype.kind in "iuf":
+        array.flat[rng.randrange(array.size)] = rng.choice([0, 1, 5, 99])
+    elif how == "shape":
+        arrays[name] = array[..., :-1] if rng.random() < 0.5 else array[None]
+    elif how == "dtype":
+        arrays[name] = array.astype(rng.choice(["complex64", "U5", "bool", ">i8", "float64", "S3"]))
+    elif how == "empty":
+        arrays[name] = array[:0]
+    elif how == "order":
+        arrays[name] = np.asfortranarray(array)[::-1]
+    elif how == "huge":
+        arrays[name] = np.broadcast_to(array.reshape(-1)[:1], (3, 4, 5))
+    else:
+        arrays[name] = np.array("\x1b[2J")
+    np.savez(path, **arrays)
+    return f"npz {how} {name}"
+
+
+def mutate_weights(rng: random.Random, path: Path) -> str:
+    """Write safetensors that are whole, with one array changed; their header may be lost."""
+    arrays = {name: array.copy() for name, array in load_file(path).items()}
+    name = rng.choice(sorted(arrays))
+    how = rng.choice(["nan", "value", "missing", "shape", "dtype"])
+    if how == "nan":
+        arrays[name].flat[0] = np.nan
+    elif how == "value":
+        arrays[name].flat[0] += 1
+    elif how == "missing":
+        del arrays[name]
+    elif how == "shape":
+        arrays[name] = arrays[name][None]
+    else:
+        arrays[name] = arrays[name].astype(rng.choice(["float16", "float64", "int32"]))
+    save_file(arrays, path)
+    return f"safetensors {how} {name}"
+
+
+def mutate_place(rng: random.Random, path: Path) -> str:
+    """Remove a file, or put something in its place: a directory, a pipe, a link."""
+    how = rng.choice(["remove", "directory", "pipe", "link", "loop", "device", "nowhere"])
+    path.unlink()
+    if how == "directory":
+        path.mkdir()
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how != "remove":
+        to = {"link": Path("precious").absolute(), "loop": path, "device": Path("/dev/zero"), "nowhere": Path("none")}
+        path.symlink_to(to[how])
+    return f"place {how}"
+
+
+def mutate(rng: random.Random, root: Path) -> tuple[Path, str]:
+    """Change a file below `root`, or `root` itself: the file, and how."""
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    if root.is_dir() and rng.random() < 0.7:  # the files at the top are the most read
+        files = [path for path in files if path.parent == root] or files
+    path = rng.choice(files)
+    ways = [mutate_bytes, mutate_place]
+    ways += {".json": [mutate_json] * 4, ".jsonl": [mutate_json] * 2, ".npz": [mutate_npz] * 2}.get(path.suffix, [])
+    ways += [mutate_weights] * 2 * (path.suffix == ".safetensors")
+    return path, rng.choice(ways)(rng, path)
+
+
+# ---- what is called, and what is right
+
+
+def arrays_of(path: Path, key: str) -> np.ndarray | None:
+    """An array as the changed file has it; None if the file was not written whole."""
+    try:
+        with np.load(path) as file:
+            return file[key]
+    except Exception:
+        return None
+
+
+def call_evaluate(case: Path) -> Any:
+    with redirect_stdout(io.StringIO()) as out:
+        found = evaluate(case)
+        found.print_tables()
+    assert "\x1b" not in out.getvalue(), "an escape of the terminal is printed"
+    names = ("accuracy_by_timestep", "accuracy_of_timestep", "confidence_by_timestep", "verdict")
+    return {name: found.diagnostics[name] for name in names}
+
+
+def call_export(case: Path) -> Any:
+    return {name: array.tolist() for name, array in load_file(export(case, to="safetensors").path).items()}
+
+
+def call_report(case: Path) -> Any:
+    page = write_report(case).read_text()
+    assert "\x1b" not in page and page.endswith("</html>\n"), "the page is not whole"
+
+
+def call_comparison_report(case: Path) -> Any:
+    page = write_comparison_report(case).read_text()
+    assert "\x1b" not in page and page.endswith("</html>\n"), "the page is not whole"
+
+
+def call_teach(case: Path) -> Any:
+    return load_file(precompute(**SMALL | {"teacher": str(case)}).path)["logits"].tolist()
+
+
+def call_resume(case: Path) -> Any:
+    summary = distill(**TAUGHT, method="seal", out=case, resume=True).summary
+    return {name: summary[name] for name in ("params_digest", "test_accuracy", "val_accuracy", "best_epoch")}
+
+
+def call_compare(case: Path) -> Any:
+    rows = compare(**TAUGHT, methods="none,uniform_kd", seeds=2, out=case, resume=True).comparison["rows"]
+    return [{name: row[name] for name in ("test_accuracy", "validation", "accuracy_by_timestep_mean")} for row in rows]
+
+
+def call_logits(case: Path) -> Any:
+    made = {} if case.suffix == ".npz" else json.loads(Path("fingerprints.json").read_text())
+    found = TeacherLogits(case, examples=24, classes=3, timesteps=2, views=1, fingerprints=made)
+    array = np.array(found.view(0), np.float32)
+    assert np.isfinite(array).all(), "not finite"
+    return array.tolist() if not found.own or case.suffix == ".npz" else None
+
+
+def call_data(case: Path) -> Any:
+    data = load(f"npz:{case}")
+    for split in (data.train, data.validation, data.test):
+        assert split.labels.max() < len(data.classes) and len(split.images) == len(split.labels), "labels"
+    return data.fingerprint, data.splits_fingerprint
+
+
+def call_pictures(case: Path) -> Any:
+    data = load(f"folder:{case}", image_size=4)
+    return [split.images.tolist() for split in (data.train, data.validation, data.test)], data.classes
+
+
+def call_import(case: Path) -> Any:
+    options = {name: value for name, value in SMALL.items() if name in OF_TEACHER}
+    return teacher(**options, weights=case, evaluate=True, scale="dataset").test_logits.tolist()
+
+
+def anything(case: Path, before: Any, found: Any, path: Path, how: str) -> bool:
+    """Whether a result is right that the changed file does not determine."""
+    return True
+
+
+def same(case: Path, before: Any, found: Any, path: Path, how: str) -> bool:
+    return found == before
+
+
+def same_or_other_options(case: Path, before: Any, found: Any, path: Path, how: str) -> bool:
+    """The options of a network may be edited: its logits then follow from them."""
+    return found == before or path.name in ("config.json", "teacher.json")
+
+
+def same_or_rewritten(case: Path, before: Any, found: Any, path: Path, how: str) -> bool:
+    """An archive that was written whole, with other numbers, is other data; bytes that changed are damage."""
+    return found == before or found is None or how.startswith(("npz", "safetensors"))
+
+
+def same_or_other_file(case: Path, before: Any, found: Any, path: Path, how: str) -> bool:
+    """Pictures have no checksum that all decoders compare: another content is another data set."""
+    return True
+
+
+Call = tuple[str, Callable[[Path], Any], Callable[..., bool], int]
+KINDS: dict[str, Call] = {  # what is changed, what is called on it, what is right, how often
+    "run: evaluate": ("run", call_evaluate, same, 6),
+    "run: export": ("run", call_export, same, 4),
+    "run: report": ("run", call_report, anything, 2),
+    "run: as a teacher": ("run", call_teach, same_or_other_options, 2),
+    "run: resume": ("run", call_resume, same, 3),
+    "teacher: logits": ("teacher", call_teach, same_or_other_options, 3),
+    "logits: own file": ("logits.npz", call_logits, same_or_rewritten, 4),
+    "logits: compressed": ("small.npz", call_logits, same_or_rewritten, 4),
+    "logits: precomputed": ("logits.safetensors", call_logits, same, 4),
+    "data: arrays": ("data.npz", call_data, same_or_rewritten, 4),
+    "data: pictures": ("pictures", call_pictures, same_or_other_file, 4),
+    "weights: import": ("import.safetensors", call_import, anything, 2),
+    "comparison: report": ("compared", call_comparison_report, anything, 2),
+    "comparison: resume": ("compared", call_compare, same, 2),
+}
+
+
+@contextmanager
+def at_most(seconds: int):
+    """Raise `Slow` in the block after that time."""
+
+    def stop(*_: object) -> None:
+        raise Slow
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def try_case(seed: int, number: int, right: dict[str, Any]) -> tuple[str, str, str | None]:
+    """One case: its kind, what came of it, and what is wrong with that."""
+    rng = random.Random(f"{seed}/{number}")
+    kind = rng.choices(list(KINDS), [call[-1] for call in KINDS.values()])[0]
+    source, call, is_right, _ = KINDS[kind]
+    case = Path("case") / source
+    shutil.rmtree("case", ignore_errors=True)
+    case.parent.mkdir()
+    Path("precious").write_text("precious")
+    (shutil.copytree if Path(source).is_dir() else shutil.copy)(source, case)
+    path, how = mutate(rng, case)
+    tried = f"{path} {how}"
+    try:
+        with at_most(LIMIT), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = call(case)
+    except InputError as error:
+        wrong = None if "\n" not in str(error) and str(error) else f"a message of several lines: {error!r}"
+        outcome = "refused"
+    except Slow:
+        outcome, wrong = "hung", f"took more than {LIMIT} s"
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        outcome, wrong = "raised", f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+    else:
+        outcome, wrong = "accepted", None if is_right(case, right[kind], found, path, how) else "another result"
+    if Path("precious").read_text() != "precious":
+        wrong = "a file elsewhere was written to"
+    return kind, outcome, wrong and f"{tried}: {wrong}"
+
+
+def main() -> int:
+    """Try cases for a time, or one of them; the exit status is 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", type=int, help="only this one")
+    options = parser.parse_args()
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
+        os.chdir(place)
+        try:
+            return _run(options)
+        finally:
+            os.chdir(before)
+
+
+def _run(options: argparse.Namespace) -> int:
+    jax.config.update("jax_compilation_cache_dir", os.path.abspath("compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    sys.modules["sealkd_jax.report.page"].to_png = lambda figure: b""
+    sys.modules["sealkd_jax.report.page"].to_svg = lambda figure, name, description: ""
+    make_base()
+    from safetensors import safe_open
+
+    with safe_open("logits.safetensors", framework="numpy") as file:
+        made = {name: value for name, value in file.metadata().items() if name != "sha256"}
+    Path("fingerprints.json").write_text(json.dumps(made))
+    right = {}
+    for kind, (source, call, _, _) in KINDS.items():
+        shutil.rmtree("case", ignore_errors=True)
+        Path("case").mkdir()
+        (shutil.copytree if Path(source).is_dir() else shutil.copy)(source, Path("case") / source)
+        right[kind] = call(Path("case") / source)
+    outcomes, failed, start = Counter(), Counter(), time.monotonic()
+    number = options.case or 0
+    while True:
+        kind, outcome, wrong = try_case(options.seed, number, right)
+        outcomes[kind, outcome] += 1
+        if wrong:
+            failed[kind] += 1
+            print(f"{kind}: {wrong}; python -m tests.fuzz --seed {options.seed} --case {number}", flush=True)
+        number += 1
+        if number % 200 == 0:
+            jax.clear_caches()
+        if options.case is not None or time.monotonic() - start > options.seconds:
+            break
+    for kind in KINDS:
+        parts = {outcome: count for (of, outcome), count in outcomes.items() if of == kind}
+        counts = ", ".join(f"{outcome} {count}" for outcome, count in sorted(parts.items()))
+        print(f"{kind}: {sum(parts.values())} cases, {failed[kind]} failed ({counts})")
+    print(f"{sum(outcomes.values())} cases, {sum(failed.values())} failed, seed {options.seed}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
