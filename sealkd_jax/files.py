@@ -41,8 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """An empty temporary file to write to. It becomes `path` if the block succeeds and is removed if it fails.
 
     The block may open it by its name: it is a new file, whatever had this name before.
+
+    Raises:
+        InputError: if there is a directory of that name.
     """
     partial = path.with_name(path.name + ".partial")
+    for place in (path, partial):
+        if place.is_dir() and not place.is_symlink():
+            raise InputError(f"{place}: a directory, where a file is to be written; move it away")
     try:
         with naming(path):
             partial.unlink(missing_ok=True)  # left by a kill, or a link to a file elsewhere
@@ -60,10 +66,12 @@ def make_directory(path: Path) -> Path:
     """Creates a directory within that of a run, unless it is there.
 
     Raises:
-        InputError: if it is a symbolic link.
+        InputError: if it is a symbolic link or a file.
     """
-    path.mkdir(exist_ok=True)
     refuse_link(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: a file, where a directory is needed; move it away")
+    path.mkdir(exist_ok=True)
     return path
 
 

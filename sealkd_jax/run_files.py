@@ -107,6 +107,34 @@ class Summary(TypedDict):
     params_digest: str
 
 
+class Row(TypedDict):
+    """A method of a comparison with its settings; a list of accuracies has one for each seed."""
+
+    name: str
+    method: str
+    options: dict[str, str]
+    test_accuracy: Shares
+    mean: Share
+    std: Amount | None
+    validation: Share
+    difference: float | None
+    interval: list[float] | None
+    seconds: Amount
+    accuracy_by_timestep_mean: Shares
+    unconfirmed: bool
+
+
+class Comparison(Started):
+    """`comparison.json`."""
+
+    preset: str
+    n_seeds: Count
+    reference: str
+    rows: list[Row]
+    teacher_accuracy: Share | None
+    n_test: Count
+
+
 class Predictions(NamedTuple):
     """`predictions.npz`: logits `[T, N, C]`, labels `[N]`, and perhaps a teacher's logits, `[N, C]` or `[T, N, C]`."""
 
@@ -155,6 +183,22 @@ def read_metrics(directory: Path) -> list[Epoch]:
     lines = [line for line in read_text(path).splitlines() if line.strip()]
     _expect(path, "a line for each epoch", bool(lines))
     return [parse_json(f"{path}: line {number}", line, Epoch) for number, line in enumerate(lines, 1)]
+
+
+def read_comparison(directory: Path) -> Comparison:
+    """`comparison.json`, whose rows agree."""
+    path = directory / "comparison.json"
+    comparison = read_json(path, Comparison)
+    rows, seeds = comparison["rows"], comparison["n_seeds"]
+    _expect(path, f"rows of {seeds} seeds", bool(rows) and all(len(row["test_accuracy"]) == seeds for row in rows))
+    _expect(path, "accuracies after each timestep", all(row["accuracy_by_timestep_mean"] for row in rows))
+    known = [row for row in rows if row["interval"] is not None]
+    _expect(path, "intervals of two ends and a difference", all(_has_interval(row) for row in known))
+    return comparison
+
+
+def _has_interval(row: Row) -> bool:
+    return row["interval"] is not None and len(row["interval"]) == 2 and row["difference"] is not None
 
 
 def read_predictions(directory: Path, summary: Summary) -> Predictions:

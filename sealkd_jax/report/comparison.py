@@ -1,12 +1,12 @@
 """The report of a comparison of methods, from the `comparison.json` in its directory."""
 
-import json
 from html import escape
 from pathlib import Path
 
 from sealkd_jax.plots.comparison import DIFFERENCES, STEPS, includes_zero
 from sealkd_jax.plots.words import duration, percent, points
 from sealkd_jax.report.page import section, table, write_page
+from sealkd_jax.run_files import Comparison, Row, read_comparison
 
 
 def write_comparison_report(out_dir: str | Path) -> Path:
@@ -18,7 +18,7 @@ def write_comparison_report(out_dir: str | Path) -> Path:
         the path of `report.html`.
     """
     out_dir = Path(out_dir)
-    comparison = json.loads((out_dir / "comparison.json").read_text())
+    comparison = read_comparison(out_dir)
     versions = [("device", comparison["device"]), *comparison["versions"].items()]
     body = [
         f"<pre>{escape(comparison['command'])}</pre>{results(comparison)}",
@@ -29,7 +29,7 @@ def write_comparison_report(out_dir: str | Path) -> Path:
     return write_page(out_dir, f"Methods compared on {comparison['preset']}", lead(comparison), "".join(body))
 
 
-def lead(comparison: dict) -> str:
+def lead(comparison: Comparison) -> str:
     """What was compared, and who came first, in two sentences."""
     rows, seeds = comparison["rows"], comparison["n_seeds"]
     best = max(rows, key=lambda row: row["mean"])
@@ -44,7 +44,7 @@ def lead(comparison: dict) -> str:
     return f"{text}." if teacher is None else f"{text}; the teacher has {percent(teacher)}."
 
 
-def results(comparison: dict) -> str:
+def results(comparison: Comparison) -> str:
     """The table of all rows, best mean first."""
     header = (
         "Method",
@@ -66,7 +66,7 @@ def results(comparison: dict) -> str:
     return f'{table(rows, header)}<p class="muted">{escape(note)}</p>'
 
 
-def _result(row: dict) -> tuple[str, ...]:
+def _result(row: Row) -> tuple[str, ...]:
     return (
         row["name"] + " †" * bool(row.get("unconfirmed")),
         percent(row["validation"]),
@@ -78,7 +78,7 @@ def _result(row: dict) -> tuple[str, ...]:
     )
 
 
-def verdicts(comparison: dict) -> str:
+def verdicts(comparison: Comparison) -> str:
     """For every row with an interval, in words, whether it differs from the reference."""
     reference = comparison["reference"]
     better: list[str] = []
