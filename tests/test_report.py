@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from sealkd_jax.diagnostics import by_class
 from sealkd_jax.plots.panels import PANELS, panel
 from sealkd_jax.plots.style import new_axes
+from sealkd_jax.plots.words import percent
 from sealkd_jax.report import write_comparison_report, write_report
 from sealkd_jax.report.hardest import hardest_examples
+from tests.helpers.finished_run import write_run
 
 pytestmark = pytest.mark.figures
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -49,44 +50,27 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=True, hardest=0, channels=3, **changes):
+def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=True, **changes):
     """A run directory as training writes it, with numbers from a fixed generator."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, examples)
     logits = rng.normal(size=(timesteps, examples, classes)).astype(np.float32)
     logits[:, np.arange(examples), labels] += 2
-    arrays = {"logits": logits, "labels": labels}
-    if teacher:
-        arrays["teacher_logits"] = logits if teacher == "snn" else logits.mean(0)
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "predictions.npz", **arrays)
     summary = {
-        "preset": "digits",
-        "dataset": "digits",
-        "method": "seal",
-        "seed": 7,
-        "timesteps": timesteps,
-        "epochs_done": epochs,
-        "best_epoch": epochs,
-        "val_accuracy": 0.8765,
-        "test_accuracy": float((logits.sum(0).argmax(-1) == labels).mean()),
-        "accuracy_by_timestep": (np.cumsum(logits, 0).argmax(-1) == labels).mean(1).tolist(),
-        "accuracy_of_timestep": (logits.argmax(-1) == labels).mean(1).tolist(),
-        "teacher_accuracy": 0.9432 if teacher else None,
-        "train_seconds": 200.0,
-        "examples_per_second": 12345.6,
-        "params_digest": "c0ffee",
+        **{"preset": "digits", "dataset": "digits", "method": "seal", "seed": 7, "params_digest": "c0ffee"},
+        **{"epochs_done": epochs, "best_epoch": epochs, "val_accuracy": 0.8765, "train_seconds": 200.0},
+        **{"teacher": None, "teacher_accuracy": 0.9432 if teacher else None, "examples_per_second": 12345.6},
         "firing_rate": 0.1234,
         "firing_rates": {"stem": [0.1] * timesteps, "block1": [0.2] * timesteps},
         "dead_share": {"stem": 0.25, "block1": 0.0},
         "saturated_share": {"stem": 0.0, "block1": 0.0},
-        "energy": {"snn_picojoule": 1200.0, "ann_picojoule": 5e6, "layers": {"stem": 1200.0}},
-        "n_test": examples,
-        "classes": [f"class {k}" for k in range(classes)],
-        **by_class(logits, labels),
     }
+    of_teacher = None if not teacher else logits if teacher == "snn" else logits.mean(0)
+    write_run(folder, logits, labels, of_teacher, **summary | changes.get("summary", {}))
     config = {
         "options": {"preset": "digits", "epochs": epochs, "data_dir": None},
+        **{"source": None, "data": "", "splits": "", "resumed": []},
         "versions": {"python": "3.11.9", "jax": "0.10.2"},
         "device": "cpu x1",
         "commit": None,
@@ -99,6 +83,7 @@ def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=
             "terms": {name: 1.0 / epoch for name in METHOD_TERMS},
             "train_accuracy": 1 - 0.5 / epoch,
             "val_accuracy": 1 - 0.6 / epoch,
+            "firing_rates": {"stem": 0.1},
             "learning_rate": 1e-3,
             "grad_norm": 1.0,
             "seconds": 1.0,
@@ -107,7 +92,6 @@ def make_run(folder, *, timesteps=4, classes=10, examples=60, epochs=3, teacher=
         for epoch in range(1, epochs + 1)
     ]
     (folder / "config.json").write_text(json.dumps(config | changes.get("config", {})))
-    (folder / "summary.json").write_text(json.dumps(summary | changes.get("summary", {})))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -121,7 +105,7 @@ def read(path):
 def run(tmp_path_factory):
     """A run directory with all there can be, with its report."""
     folder = tmp_path_factory.mktemp("run")
-    make_run(folder, teacher="snn", summary={"test_accuracy": 0.9182, "n_test": 360})
+    make_run(folder, teacher="snn", examples=360)
     np.savez(folder / "hardest.npz", images=np.zeros((14, 6, 5, 3), np.uint8), index=np.arange(14))
     write_report(folder)
     return folder
@@ -181,10 +165,11 @@ def test_ids_are_unique_and_references_resolve(run):
 
 def test_report_says_what_the_summary_says(run):
     _, page = read(run / "report.html")
-    assert "classifies 91.82 % of 360 test examples correctly after 4 timesteps" in page.text
-    assert "2.50 percentage points below its teacher’s 94.32 %" in page.text
+    accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]
+    assert f"classifies {percent(accuracy)} of 360 test examples correctly after 4 timesteps" in page.text
+    assert f"{100 * (accuracy - 0.9432):.2f} percentage points above its teacher’s 94.32 %" in page.text
     for said in (
-        "± 1.44",
+        f"± {100 * (accuracy * (1 - accuracy) / 360) ** 0.5:.2f}",
         "87.65 %",
         "12.34 % of neurons",
         "3 min 20 s",
@@ -244,9 +229,7 @@ def test_a_network_that_has_learned_nothing_says_so(tmp_path):
     make_run(tmp_path)
     labels = np.arange(60) % 10
     logits = np.eye(10, dtype=np.float32)[np.full((4, 60), 3)]
-    np.savez(tmp_path / "predictions.npz", logits=logits, labels=labels)
-    summary = json.loads((tmp_path / "summary.json").read_text()) | by_class(logits, labels)
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    write_run(tmp_path, logits, labels)
     _, page = read(write_report(tmp_path))
     assert page.text.count("It predicts one class, 3, for 100.00 % of the examples: not trained.") == 2  # and why
     assert "No verdict on its timesteps." in page.text and "10.00 % by guessing, 10.00 % by always" in page.text
@@ -303,6 +286,7 @@ def make_comparison(folder, rows, **changes):
         "n_test": 360,
         "versions": {"jax": "0.10.2"},
         "device": "cpu x1",
+        "commit": None,
     }
     (folder / "comparison.json").write_text(json.dumps(comparison | changes))
     return folder
