@@ -22,7 +22,7 @@ import numpy as np
 from safetensors import safe_open
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import read_npy_header
+from sealkd_jax.files import open_file, read_npy_header
 
 _MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # what torch.save wrote first before PyTorch 1.6
 
@@ -55,7 +55,7 @@ def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
 
 def _format(path: Path) -> Callable[[Path], Any]:
     """The reader for what the file begins with."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(len(_MAGIC))
     if start == _MAGIC:
         return _open_legacy
@@ -114,7 +114,7 @@ def _open_legacy(path: Path) -> Iterator[Mapping[str, Stored]]:
 
     A pickled list of keys and the storages in that order follow, each after the number of its elements.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         storages: dict[str, _Storage] = {}
         places: dict[str, int] = {}
 

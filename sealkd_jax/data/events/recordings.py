@@ -16,6 +16,7 @@ import numpy as np
 from sealkd_jax.data._left_out import HIDDEN, OTHER_KINDS, Tally, is_hidden
 from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import open_file
 
 LONGEST = 3_600_000_000  # microseconds; recordings of these data sets last 0.3 to 20 s
 
@@ -108,7 +109,7 @@ def read_bytes(path: Path, bound: int) -> bytes:
     if not path.is_file():  # the reader would wait at a pipe for ever
         raise BadRecording(f"{path}: expected a file, found a directory or something else")
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(bound + 1)
     except OSError as error:
         raise BadRecording(f"{path}: cannot be read: {error.strerror}") from error
@@ -181,7 +182,7 @@ def _found(root: Path) -> str:
     originals = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.aedat") if path.is_file()]
     if not originals:
         return text
-    with originals[0].open("rb") as file:
+    with open_file(originals[0]) as file:
         version = re.match(rb"#!AER-DAT([0-9]+)", file.read(20))
     kind = f"AEDAT {int(version[1])}" if version else "an older format"
     return f"{text}; {originals[0]} is in {kind}, as its authors publish it, and only what tonic publishes is read"
