@@ -73,7 +73,7 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
     path = tmp_path / "a.bin"
     path.write_bytes(b"x")
-    monkeypatch.setattr(type(path), "open", refuse)
+    monkeypatch.setattr("sealkd_jax.data.events.recordings.open_file", refuse)
     with pytest.raises(BadRecording, match=r"a.bin: cannot be read: Permission denied"):
         read_bytes(path, 10)
 
