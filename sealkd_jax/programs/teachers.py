@@ -282,7 +282,7 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
     Batches and precision are the teacher's, so that nothing else of the student changes them, to the bit.
 
     Raises:
-        InputError: for a spiking teacher with another number of timesteps.
+        InputError: for a spiking teacher with another number of timesteps, or a file that is damaged.
     """
     if teacher.timesteps not in (1, options.timesteps):
         raise InputError(
@@ -294,7 +294,10 @@ def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, p
     with lock_across_processes(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
         if max_across_processes(is_main_process() and not path.exists()):
             _compute_logits(path, options, teacher, dataset, parallel, fingerprints)
-    return _open(path, options, dataset, fingerprints)
+    found = _open(path, options, dataset, fingerprints)
+    if found.own:
+        raise InputError(f"{path}: damaged (its header has no fingerprints); remove it, and it is computed again")
+    return found
 
 
 def _compute_logits(
