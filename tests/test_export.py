@@ -102,7 +102,7 @@ def test_weights_come_with_a_card(run):
     like = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))
     chex.assert_trees_all_equal(load_weights(path, like), variables)
     assert card["model"]["student"] == "spiking-conv" and card["timesteps"] == T
-    assert card["data"] == {"dataset": "digits", "preset": "digits", "classes": ["class 0", "class 1", "class 2"]}
+    assert card["data"] == {"dataset": "digits", "preset": "digits", "classes": ["a", "b", "c"]}
     assert card["input"] == dict(height=8, width=8, channels=2, frames=None, mean=[0.5, 0.25], std=[0.2, 0.1])
     assert card["method"] == dict(name="seal", hyper=["alpha=0.5"], seed=7, epochs=2, teacher="convnet")
     assert card["accuracy"]["test"] == 0.75 and card["accuracy"]["by_timestep"] == [0.75] * T

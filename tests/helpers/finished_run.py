@@ -28,7 +28,7 @@ def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: A
         "dead_share": {"stem": 0.125},
         "saturated_share": {"stem": 0.0625},
         "energy": {"snn_picojoule": 500.0, "ann_picojoule": 2e6, "layers": {"c": 500.0}, "macs": {"c": 4000}},
-        "classes": [f"class {number}" for number in range(classes)],
+        "classes": list("abcdefghij")[:classes] if classes <= 10 else list(map(str, range(classes))),
         "input": {"shape": [6, 6, 1], "mean": [0.5], "std": [0.25], "frames": None},
         "params_digest": "0" * 64,
     }
