@@ -96,6 +96,13 @@ def test_without_the_extra_a_line_says_what_to_install(program):
     assert done.stderr == 'error: flax is not installed: pip install "sealkd-jax[train]"\n'
 
 
+def test_a_platform_that_is_not_there_is_one_line():
+    code = "import sealkd_jax.programs.cli as cli; cli.start('distill', ['--log', 'quiet', '--method', 'none'])"
+    done = python("-c", f"import os; os.environ['JAX_PLATFORMS'] = 'nonsense'; {code}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: JAX_PLATFORMS=nonsense: JAX finds no such device")
+
+
 @pytest.mark.parametrize("found", ["device", "command", "nothing", "platform chosen"])
 def test_an_unused_gpu_is_named_with_the_remedy(tmp_path, monkeypatch, capsys, found):
     monkeypatch.setenv("PATH", str(tmp_path))

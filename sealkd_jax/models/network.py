@@ -92,7 +92,7 @@ class Network:
     def _observe(
         self, layers: dict[str, Layer], variables: Variables, images: jax.Array, timesteps: int = 1
     ) -> Activity:
-        with nn.intercept_methods(record_layers(images.shape[-4], layers)):
+        with record_layers(images.shape[-4], layers):
             logits, sown = self.module.apply(
                 _collections(variables), images, timesteps=timesteps, mutable=["spikes", INPUTS]
             )

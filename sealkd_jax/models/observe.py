@@ -5,7 +5,8 @@ Axis legend: T timesteps, B batch. A layer of weights, convolution or dense, tak
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -40,17 +41,21 @@ def sum_layers(layers: dict[str, Layer]) -> Layer:
     return Layer(each[-1].shape, sum(layer.parameters for layer in each), sum(layer.macs for layer in each))
 
 
-def record_layers(batch: int, found: dict[str, Layer]) -> Callable[..., Any]:
-    """An interceptor for `flax.linen.intercept_methods` that enters every layer in `found`, by its path, input first.
+@contextmanager
+def record_layers(batch: int, found: dict[str, Layer]) -> Iterator[None]:
+    """Within it, each layer that runs is entered in `found`, by its path, input first.
 
-    It sows the share of non-zero inputs of every layer of weights, `[T, B]` or `[1, B]`, into the collection `INPUTS`.
+    The share of non-zero inputs of every layer of weights, `[T, B]` or `[1, B]`, is sown into the collection `INPUTS`.
     """
     shape: tuple[int, ...] = ()
     after_neurons = False
+    recording = True
 
     def interceptor(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         nonlocal shape, after_neurons
         out, module = call(*args, **kwargs), context.module
+        if not recording:
+            return out
         learned = module.variables.get("params", {})
         is_neuron, is_weights = isinstance(module, Neuron), isinstance(module, nn.Conv | nn.Dense)
         has_layers_inside = not learned or any(isinstance(entry, Mapping) for entry in learned.values())
@@ -66,7 +71,11 @@ def record_layers(batch: int, found: dict[str, Layer]) -> Callable[..., Any]:
         found["/".join(module.path)] = Layer(shape, parameters, macs, spikes)
         return out
 
-    return interceptor
+    with nn.intercept_methods(interceptor):
+        try:
+            yield
+        finally:
+            recording = False  # Flax removes an interceptor in an assert, and so not under python -O
 
 
 def _share(x: jax.Array, batch: int) -> jax.Array:

@@ -89,11 +89,26 @@ def run(main: Callable[[], Any]) -> None:
                     2,
                     f"error: {one_line(error)[:200]}; --accumulate, --remat or a smaller batch need less",
                 )
+            elif missing := _missing_platform():
+                status, message = 2, f"error: {missing}"
             elif jax.distributed.is_initialized():
                 status, message = 1, traceback.format_exc()
             else:
                 raise
         leave(status, message)
+
+
+def _missing_platform() -> str | None:
+    """Why JAX cannot start on the platform that `JAX_PLATFORMS` names; None if it can."""
+    import jax
+
+    try:
+        jax.devices()
+        return None
+    except (RuntimeError, AssertionError, AttributeError) as error:  # JAX 0.10 asserts that there is one for cuda
+        reason = f" ({one_line(error)[:150]})" if isinstance(error, RuntimeError) else ""
+        named = getattr(jax.config, "jax_platforms", None)
+        return f"JAX_PLATFORMS={named}: JAX finds no such device{reason}; name one that is there, such as cpu"
 
 
 def one_line(error: object) -> str:
