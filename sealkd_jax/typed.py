@@ -140,9 +140,7 @@ def _as_record(kind: Any, value: dict[str, Any], where: str) -> Any:
             raise ValueError(f"{_inside(where, unknown[0])}: unknown")
     if missing := sorted(required - value.keys()):
         raise ValueError(f"{_inside(where, missing[0])}: missing")
-    return kind(
-        **{name: as_kind(hints[name], value[name], _inside(where, name)) for name in hints.keys() & value.keys()}
-    )
+    return kind(**{name: as_kind(hints[name], value[name], _inside(where, name)) for name in value if name in hints})
 
 
 @cache

@@ -20,9 +20,9 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax
@@ -33,8 +33,10 @@ from safetensors.numpy import load_file
 
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import write_json
 from sealkd_jax.programs import compare, distill, evaluate, export, precompute, teacher
 from sealkd_jax.report import write_comparison_report, write_report
+from sealkd_jax.training.checkpoints import _digests
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.torch_names import export_torch
 from tests.helpers.mutations import mutate
@@ -116,6 +118,14 @@ def call_resume(case: Path) -> Any:
     return {name: summary[name] for name in ("params_digest", "test_accuracy", "val_accuracy", "best_epoch")}
 
 
+def call_resume_forged(case: Path) -> Any:
+    """With manifests that agree with the changed files."""
+    for checkpoint in (case / "checkpoints").iterdir():
+        with suppress(OSError):
+            write_json(checkpoint / "manifest.json", _digests(checkpoint))
+    return call_resume(case)
+
+
 def call_compare(case: Path) -> Any:
     rows = compare(**TAUGHT, methods="none,uniform_kd", seeds=2, out=case, resume=True).comparison["rows"]
     return [{name: row[name] for name in ("test_accuracy", "validation", "accuracy_by_timestep_mean")} for row in rows]
@@ -175,22 +185,33 @@ def same_but_one_picture(case: Path, before: Any, found: Any, path: Path, how: s
     return classes == before[1] and sum(changed) <= 1
 
 
-Call = tuple[str, Callable[[Path], Any], Callable[..., bool], int]
-KINDS: dict[str, Call] = {  # what is changed, what is called on it, what is right, how often
-    "run: evaluate": ("run", call_evaluate, same, 6),
-    "run: export": ("run", call_export, same, 4),
-    "run: report": ("run", call_report, anything, 2),
-    "run: as a teacher": ("run", call_teach, same_or_other_options, 2),
-    "run: resume": ("run", call_resume, same, 3),
-    "teacher: logits": ("teacher", call_teach, same_or_other_options, 3),
-    "logits: own file": ("logits.npz", call_logits, same_or_rewritten, 4),
-    "logits: compressed": ("small.npz", call_logits, same_or_rewritten, 4),
-    "logits: precomputed": ("logits.safetensors", call_logits, same_or_rewritten, 4),
-    "data: arrays": ("data.npz", call_data, same_or_rewritten, 4),
-    "data: pictures": ("pictures", call_pictures, same_but_one_picture, 4),
-    "weights: import": ("import.safetensors", call_import, anything, 2),
-    "comparison: report": ("compared", call_comparison_report, anything, 2),
-    "comparison: resume": ("compared", call_compare, same, 2),
+class Kind(NamedTuple):
+    """What is changed, above all those files; what is called on it; what is right; and how often, relatively."""
+
+    source: str
+    files: str
+    call: Callable[[Path], Any]
+    is_right: Callable[..., bool]
+    weight: int
+
+
+RUN = r"(summary|config)\.json|predictions\.npz|metrics\.jsonl|hardest\.npz"
+KINDS = {
+    "run: evaluate": Kind("run", r"summary\.json|predictions\.npz", call_evaluate, same, 6),
+    "run: export": Kind("run", r"(summary|config)\.json|weights", call_export, same, 4),
+    "run: report": Kind("run", RUN, call_report, anything, 2),
+    "run: as a teacher": Kind("run", r"(summary|config)\.json|weights|logits", call_teach, same_or_other_options, 2),
+    "run: resume": Kind("run", r"config\.json|checkpoints/", call_resume, same, 3),
+    "run: resume, forged": Kind("run", r"checkpoints/", call_resume_forged, anything, 1),
+    "teacher: logits": Kind("teacher", r"teacher\.json|weights|logits", call_teach, same_or_other_options, 3),
+    "logits: own file": Kind("logits.npz", "", call_logits, same_or_rewritten, 4),
+    "logits: compressed": Kind("small.npz", "", call_logits, same_or_rewritten, 4),
+    "logits: precomputed": Kind("logits.safetensors", "", call_logits, same_or_rewritten, 4),
+    "data: arrays": Kind("data.npz", "", call_data, same_or_rewritten, 4),
+    "data: pictures": Kind("pictures", "", call_pictures, same_but_one_picture, 4),
+    "weights: import": Kind("import.safetensors", "", call_import, anything, 2),
+    "comparison: report": Kind("compared", r"comparison\.json", call_comparison_report, anything, 2),
+    "comparison: resume": Kind("compared", r"config\.json|cells/", call_compare, same, 2),
 }
 
 
@@ -212,14 +233,14 @@ def at_most(seconds: int):
 def try_case(seed: int, number: int, right: dict[str, Any]) -> tuple[str, str, str | None]:
     """One case: its kind, what came of it, and what is wrong with that."""
     rng = random.Random(f"{seed}/{number}")
-    kind = rng.choices(list(KINDS), [call[-1] for call in KINDS.values()])[0]
-    source, call, is_right, _ = KINDS[kind]
+    kind = rng.choices(list(KINDS), [each.weight for each in KINDS.values()])[0]
+    source, files, call, is_right, _ = KINDS[kind]
     case = Path("case") / source
     shutil.rmtree("case", ignore_errors=True)
     case.parent.mkdir()
     Path("precious").write_text("precious")
     (shutil.copytree if Path(source).is_dir() else shutil.copy)(source, case)
-    path, how = mutate(rng, case)
+    path, how = mutate(rng, case, files)
     tried = f"{path} {how}"
     try:
         with at_most(LIMIT), redirect_stderr(io.StringIO()), warnings.catch_warnings():
@@ -268,7 +289,7 @@ def _run(options: argparse.Namespace) -> int:
         made = {name: value for name, value in file.metadata().items() if name != "sha256"}
     Path("fingerprints.json").write_text(json.dumps(made))
     right = {}
-    for kind, (source, call, _, _) in KINDS.items():
+    for kind, (source, _, call, _, _) in KINDS.items():
         shutil.rmtree("case", ignore_errors=True)
         Path("case").mkdir()
         (shutil.copytree if Path(source).is_dir() else shutil.copy)(source, Path("case") / source)
@@ -276,7 +297,10 @@ def _run(options: argparse.Namespace) -> int:
     outcomes, failed, start = Counter(), Counter(), time.monotonic()
     number = options.case or 0
     while True:
-        kind, outcome, wrong = try_case(options.seed, number, right)
+        try:
+            kind, outcome, wrong = try_case(options.seed, number, right)
+        except KeyboardInterrupt:
+            break
         outcomes[kind, outcome] += 1
         if wrong:
             failed[kind] += 1

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import chex
 import jax
@@ -26,6 +26,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.files import open_file, printable, refuse_link, sha256, write_json
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import place
+from sealkd_jax.typed import Range, as_kind, at_least
 from sealkd_jax.weights.own import check_values, flatten
 
 SCORE = "val_accuracy"
@@ -150,6 +151,7 @@ class Checkpoints:
                 "start again in another directory"
             ) from error
         check_values(directory, flatten(found.state))
+        _check_records(directory, found.records)
         if len(found.records) != epochs_done:
             raise InputError(f"{directory}: renamed, it is of epoch {len(found.records)}; give it back its name")
         self._proved = True
@@ -207,6 +209,21 @@ class Checkpoints:
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}); "
                 "earlier ones are kept: free some space and resume"
             ) from error
+
+
+class _Scored(TypedDict):
+    epoch: Annotated[int, at_least(1)]
+    val_accuracy: Annotated[float, Range("-1 to 1", lambda score: -1 <= score <= 1)]
+
+
+def _check_records(directory: Path, records: Any) -> None:
+    """Raises an `InputError` unless the records are of the epochs 1, 2, 3, … and have scores."""
+    try:
+        epochs = [record["epoch"] for record in as_kind(list[_Scored], records, "records")]
+    except ValueError as error:
+        raise InputError(f"{directory}: damaged: {error}; start again in another directory") from error
+    if epochs != list(range(1, len(epochs) + 1)):
+        raise InputError(f"{directory}: damaged: the records are of other epochs; start again in another directory")
 
 
 def _digests(directory: Path) -> dict[str, list]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -17,12 +17,14 @@ from sealkd_jax.files import naming, replacing
 from sealkd_jax.models import Variables
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.run_files import Epoch
 from sealkd_jax.training.checkpoints import SCORE, Checkpoints, best_of
 from sealkd_jax.training.evaluation import compile_evaluation, firing_rates, validate
 from sealkd_jax.training.feed import compile_epoch, count_steps, join_metrics
 from sealkd_jax.training.plan import Plan, prepare
 from sealkd_jax.training.step import Metrics
 from sealkd_jax.training.teacher_logits import TeacherLogits
+from sealkd_jax.typed import as_kind
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def train(
     metrics_file = directory / "metrics.jsonl"
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state, records = checkpoints.restore_newest(state, on_damage)
-        begun, seconds = _take_unfinished(records)
+        records, begun, seconds = _split_unfinished(directory, records, prepared.steps)
         if begun and isinstance(dataset.train.images, np.ndarray):
             raise InputError(f"{directory}: stopped within an epoch of streamed data; stream the data to go on")
         if is_main_process():
@@ -131,12 +133,48 @@ def _unfinished(epoch: int, metrics: Metrics, seconds: float) -> dict[str, Any]:
     return {"epoch": epoch + 1, SCORE: -1.0, "seconds": seconds, "metrics": jax.tree.map(np.ndarray.tolist, metrics)}
 
 
-def _take_unfinished(records: list[dict[str, Any]]) -> tuple[list[Metrics], float]:
-    """Removes the `_unfinished` record, if there is one: the metrics of its steps, and its seconds."""
-    if not records or "metrics" not in records[-1]:
-        return [], 0.0
-    last = records.pop()
-    return [jax.tree.map(np.asarray, last["metrics"], is_leaf=lambda x: isinstance(x, list))], last["seconds"]
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list)
+
+
+class _Steps(TypedDict):
+    """The metrics of the steps of an interrupted epoch."""
+
+    loss: list[float]
+    terms: dict[str, list[float]]
+    accuracy: list[float]
+    grad_norm: list[float]
+    variables_norm: list[float]
+
+
+class _Unfinished(TypedDict):
+    """What `_unfinished` returns."""
+
+    seconds: float
+    metrics: _Steps
+
+
+def _split_unfinished(directory: Path, records: Any, steps: int) -> tuple[list[dict[str, Any]], list[Metrics], float]:
+    """The records of finished epochs, and the metrics of the steps after them and their seconds.
+
+    Raises:
+        InputError: if they are of another form.
+    """
+    begun: list[Metrics] = []
+    seconds = 0.0
+    try:
+        if records and "metrics" in records[-1]:
+            last = as_kind(_Unfinished, records[-1], "the interrupted epoch")
+            seconds, begun = last["seconds"], [jax.tree.map(np.asarray, last["metrics"], is_leaf=_is_list)]
+            of_steps = {name: series for name, series in begun[0].items() if name != "variables_norm"}  # one a chunk
+            if len({len(series) for series in jax.tree.leaves(of_steps)}) != 1 or not 0 < count_steps(begun) < steps:
+                raise ValueError("the interrupted epoch has another number of steps")
+            records = records[:-1]
+        return as_kind(list[Epoch], records, "records"), begun, seconds
+    except ValueError as error:
+        raise InputError(
+            f"{directory}: the checkpoint is damaged: {error}; start again in another directory"
+        ) from error
 
 
 def first_not_finite(metrics: Metrics) -> str | None:

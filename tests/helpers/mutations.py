@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +134,12 @@ def mutate_place(rng: random.Random, path: Path) -> str:
     return f"place {how}"
 
 
-def mutate(rng: random.Random, root: Path) -> tuple[Path, str]:
-    """Change a file below `root`, or `root` itself: the file, and how."""
+def mutate(rng: random.Random, root: Path, most: str) -> tuple[Path, str]:
+    """Change a file below `root`, or `root` itself, mostly one that the expression `most` finds: the file, and how."""
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     files = [path for path in files if path.suffix not in (".html", ".csv")]  # written only
-    if root.is_dir() and rng.random() < 0.7:  # the files at the top are the most read
-        files = [path for path in files if path.parent == root] or files
+    if rng.random() < 0.9:
+        files = [path for path in files if re.search(most, path.as_posix())]
     path = rng.choice(files)
     ways = [mutate_bytes, mutate_place]
     ways += {".json": [mutate_json] * 4, ".jsonl": [mutate_json] * 2, ".npz": [mutate_npz] * 2}.get(path.suffix, [])
