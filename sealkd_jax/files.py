@@ -14,6 +14,7 @@ import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,7 +82,7 @@ def refuse_link(path: Path) -> None:
         raise InputError(f"{path}: a symbolic link, which is not followed; remove it, or choose another directory")
 
 
-def open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> BufferedReader:
     """Opens a regular file for reading.
 
     Raises:

@@ -147,7 +147,7 @@ class Hardest(NamedTuple):
     """`hardest.npz`: images uint8 `[n, H, W, C]`, and their places in the test split `[n]`."""
 
     images: np.ndarray
-    index: np.ndarray
+    places: np.ndarray
 
 
 def read_config(directory: Path) -> Config:
@@ -227,8 +227,8 @@ def read_hardest(directory: Path, summary: Summary) -> Hardest | None:
     path = directory / "hardest.npz"
     if not path.exists():
         return None
-    arrays = read_npz(path, Hardest._fields)
-    _expect(path, "images and index", arrays.keys() == set(Hardest._fields))
+    arrays = read_npz(path, ("images", "index"))
+    _expect(path, "images and index", len(arrays) == 2)
     images, index = arrays["images"], arrays["index"]
     _expect(path, "images uint8 [n, H, W, C]", images.dtype == np.uint8 and images.ndim == 4 and images.size > 0)
     whole = index.shape == images.shape[:1] and index.dtype.kind in "iu"

@@ -164,13 +164,20 @@ def _as_plain(kind: Any, value: Any, where: str) -> Any:
             return float(value)
         case (_, None | list() | dict()) if kind is Any:
             return value and as_kind(list[Any] if isinstance(value, list) else dict[str, Any], value, where)
-    names = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", Path: "a path"}
+    names: dict[Any, str] = {
+        int: "a whole number",
+        float: "a finite number",
+        str: "a text",
+        bool: "true or false",
+        Path: "a path",
+    }
     expected = names.get(kind, "a list" if get_origin(kind) in (list, tuple) else "an object")
     raise _wrong(where, expected, value)
 
 
 def _wrong(where: str, expected: str, value: Any) -> ValueError:
-    given = {list: "a list", dict: "an object"}.get(type(value)) or printable(repr(value))[:60]
+    containers: dict[Any, str] = {list: "a list", dict: "an object"}
+    given = containers.get(type(value)) or printable(repr(value))[:60]
     return ValueError(f"{where or 'all'}: expected {expected}, got {given}")
 
 

@@ -247,7 +247,8 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     cell.write_text(json.dumps(read(cell) | {"commit": "an earlier one"}))
     compare.main([*two, "--resume"])
     assert "warning: parts/cells: some have another commit than this start" in capsys.readouterr().err
-    for damaged in ("{", "[]", '{"test_accuracy": [1.0]}'):
+    better = json.dumps(read(cell) | {"val_accuracy": [1.0, 1.0]})
+    for damaged in ("{", "[]", '{"test_accuracy": [1.0]}', better):
         cell.write_text(damaged)
         assert f"{cell}: damaged" in refusal([*two, "--resume"], capsys, chatty=True, main=compare.main)
     for other, why in {'{"options": {"method": "seal"}}': "--out parts: holds something other", "{": "damaged"}.items():

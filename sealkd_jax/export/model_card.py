@@ -1,11 +1,12 @@
 """The model card of a run: what a user of the weights has to know, as JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 FORMAT = 1
 
 
-def model_card(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+def model_card(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
     """Data, method, accuracy, T and energy of a finished run.
 
     Args:

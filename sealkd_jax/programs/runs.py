@@ -67,9 +67,9 @@ def make_config(
         InputError: if the run that is there has other options, data or teacher, or its `config.json` is damaged.
     """
     path, chosen = out / "config.json", options_as_json(preset, options)
-    made_of = {"source": source, "data": dataset.fingerprint, "splits": dataset.splits_fingerprint}
+    data, splits = dataset.fingerprint, dataset.splits_fingerprint
     if not path.exists():
-        return {"options": chosen, **made_of, **started, "resumed": []}
+        return {"options": chosen, "source": source, "data": data, "splits": splits, **started, "resumed": []}
     config = read_config(out)
     before, known, same = config["options"], dict(config), as_kind(dict[str, Any], chosen)
     for name in sorted(chosen.keys() - set(MAY_CHANGE)):
@@ -79,9 +79,13 @@ def make_config(
                 "with the same options, or choose another --out"
             )
     config["resumed"].append(started)
-    of = {"source": "another teacher", "data": "other training data", "splits": "other validation or test data"}
-    for name, what in of.items():
-        if known[name] != made_of[name]:
+    differences = {
+        "another teacher": known["source"] != source,
+        "other training data": known["data"] != data,
+        "other validation or test data": known["splits"] != splits,
+    }
+    for what, differs in differences.items():
+        if differs:
             raise InputError(f"{out} was started with {what} under that name; choose another --out")
     return config
 

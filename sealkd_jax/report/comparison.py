@@ -86,7 +86,7 @@ def verdicts(comparison: Comparison) -> str:
     unclear: list[str] = []
     for row in comparison["rows"]:
         if row["interval"] is not None:
-            positive = better if row["difference"] > 0 else worse
+            positive = better if (row["difference"] or 0) > 0 else worse
             (unclear if includes_zero(row["interval"]) else positive).append(row["name"])
     lines = [
         f"{verdict}: {', '.join(names)}."

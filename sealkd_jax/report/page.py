@@ -1,6 +1,6 @@
 """The page of every report: one HTML file that loads nothing and follows the reader's theme."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
     return f'<div class="scroll"><table>{head}<tbody>{"".join(cells)}</tbody></table></div>'
 
 
-def section(heading: str, source: Run | dict[str, Any], directory: Path, html: str = "") -> str:
+def section(heading: str, source: Run | Mapping[str, Any], directory: Path, html: str = "") -> str:
     """A heading, then `html` as it is, then the figures registered under the heading as inline SVG.
 
     Args:

@@ -194,7 +194,8 @@ def _read_cell(path: Path, key: dict[str, Any]) -> CellFile:
         result["key"] == as_kind(dict[str, Any], json.loads(json.dumps(key)))
         and all(len(values) == seeds for values in result.values() if isinstance(values, list))
         and all(len(values) == timesteps for values in by_timestep)
-        and result["digest"] == fingerprint({name: result[name] for name in CellResult.__annotations__})
+        and result["digest"]
+        == fingerprint({name: each for name, each in result.items() if name in CellResult.__annotations__})
     )
     if not whole:
         raise InputError(f"{path}: damaged: its parts do not agree; remove it, and the cell is trained again")

@@ -116,7 +116,7 @@ def diagnose(directory: Path) -> dict[str, Any]:
         raise InputError(f"{directory / 'summary.json'}: damaged: hyper: {error}") from error
     return {
         "run": str(directory),
-        **{name: summary[name] for name in SHOWN},
+        **{name: value for name, value in summary.items() if name in SHOWN},
         **of_time,
         "neurons": neurons,
         "firing_rate": summary["firing_rate"],
