@@ -84,7 +84,7 @@ def as_teacher(teacher_logits: ArrayLike | None, student: jax.Array) -> jax.Arra
     return jnp.where(logits == -jnp.inf, MASKED, logits)
 
 
-def as_labels(labels: ArrayLike, batch: int) -> jax.Array:
+def as_labels(labels: ArrayLike | None, batch: int) -> jax.Array:
     """Labels `[B]`, of any integer dtype; their range is not checked."""
     if labels is None:
         raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got None")
@@ -96,7 +96,7 @@ def as_labels(labels: ArrayLike, batch: int) -> jax.Array:
     return labels
 
 
-def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
+def as_label_mask(labels: ArrayLike | None, student: jax.Array) -> jax.Array:
     """Labels `[B]` as the mask `[1, B, C]` that is true at the label alone.
 
     A trace hides the labels. The mask of one that is out of range is true nowhere, and the losses return NaN there.
@@ -107,7 +107,7 @@ def as_label_mask(labels: ArrayLike, student: jax.Array) -> jax.Array:
     return labels.astype(jnp.int32)[None, :, None] == jnp.arange(classes, dtype=jnp.int32)[None, None, :]
 
 
-def require_labels(labels: ArrayLike, classes: int, where: ArrayLike | None = None) -> None:
+def require_labels(labels: ArrayLike | None, classes: int, where: ArrayLike | None = None) -> None:
     """Raise a `ValueError` unless all labels, or those that count, are in [0, C)."""
     if is_known(labels) and is_known(where):
         known = np.asarray(labels) if where is None else np.asarray(labels)[np.asarray(where)]

@@ -168,7 +168,7 @@ def test_files_that_are_something_else_are_refused(content, tmp_path):
     path = tmp_path / "weights.pth"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match="No such file" if content is None else "expected a file of torch.save"):
+    with pytest.raises(InputError, match="no such file" if content is None else "expected a file of torch.save"):
         import_torch(path, NETWORK, LIKE)
 
 

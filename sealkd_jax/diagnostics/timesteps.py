@@ -212,7 +212,7 @@ def mean_sta_weights(
     *,
     where: Bool[ArrayLike, "B"] | None = None,
     time_axis: int = 0,
-    **knobs: float,
+    **knobs: Any,
 ) -> Float[Array, "T T"]:
     """Weights of SeAl-KD's temporal alignment: `sealkd_jax.losses.sta_weights`, mean over examples.
 
@@ -269,7 +269,7 @@ def summarise(
     *,
     where: Bool[ArrayLike, "B"] | None = None,
     time_axis: int = 0,
-    **knobs: float,
+    **knobs: Any,
 ) -> dict[str, Any]:
     """All of the above and `by_class` at once, on the host, as numbers and lists for JSON; None replaces NaN.
 

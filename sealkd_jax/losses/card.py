@@ -80,9 +80,8 @@ def card_seal_kd_loss(
     Reference:
       The method card of SeAl-KD; arXiv 2605.14252 is the paper it summarises, whose loss is `seal_kd_loss`.
     """
-    student, teacher, labels, keep = choose_examples(student_logits, teacher_logits, labels, where, time_axis)
-    teacher = as_teacher(teacher, student)
-    is_label = as_label_mask(labels, student)
+    student, given, known, keep = choose_examples(student_logits, teacher_logits, labels, where, time_axis)
+    teacher, is_label = as_teacher(given, student), as_label_mask(known, student)
     keep = jnp.ones(is_label.shape[:2], bool) if keep is None else keep[None]
     temperature = as_scalar("temperature", temperature, student, above=0)
     if axis_name is not None:

@@ -65,7 +65,7 @@ def panel(section: str, caption: str, inputs: Callable[[Any], dict[str, Any] | N
     return register
 
 
-def sta_knobs(hyper: Sequence[str]) -> dict[str, float]:
+def sta_knobs(hyper: Sequence[str]) -> dict[str, Any]:
     """Those of a method's hyper-parameters, `name=value` each, on which the weights of STA depend."""
     given = dict(item.split("=", 1) for item in hyper)
     return {name: float(given[name]) for name in ("score_temperature", "confidence_threshold") if name in given}

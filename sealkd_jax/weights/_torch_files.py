@@ -48,6 +48,8 @@ def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
             yield arrays
     except InputError:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
     except Exception as error:  # a damaged or malicious file can make its reader raise anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as weights: {' '.join(reason.split())}") from error

@@ -188,7 +188,7 @@ def _each_epoch(cell: Cell, done: int, show: Show, boards: Sequence[Path]) -> It
 
 
 def _read_cell(path: Path, key: dict[str, Any]) -> CellFile:
-    result = read_json(path, CellFile)
+    result: Any = read_json(path, CellFile)
     by_timestep, seeds, timesteps = result["accuracy_by_timestep"], len(key["seeds"]), key["options"]["timesteps"]
     whole = (
         result["key"] == as_kind(dict[str, Any], json.loads(json.dumps(key)))

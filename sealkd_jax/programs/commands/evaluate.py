@@ -100,7 +100,7 @@ def diagnose(directory: Path) -> dict[str, Any]:
                 f"{directory}: not finished; continue it with {command('distill')} --resume --out {directory}"
             )
         raise InputError(f"{directory}: no run there (no summary.json)")
-    summary = read_summary(directory)
+    summary: Any = read_summary(directory)
     predictions = read_predictions(directory, summary)
     neurons = {
         name: {
