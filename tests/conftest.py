@@ -1,4 +1,4 @@
-"""Eight CPU devices for the sharding tests; float64 and strict promotion are switched on where a test asks."""
+"""Eight CPU devices for the sharding tests; strict promotion everywhere; float64 where a test asks."""
 
 import os
 from contextlib import contextmanager
@@ -23,6 +23,8 @@ import pytest
 collect_ignore = ["helpers/torch_reference.py"]  # needs PyTorch
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")  # no loss, neuron, network or program relies on promotion
+jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # a test seldom compiles what another has
 
 
@@ -42,9 +44,19 @@ def float64():
 
 
 @pytest.fixture
-def strict():
-    """Runs the test with implicit promotion of dtypes and ranks raising, so that no loss or neuron relies on it."""
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+def promoting():
+    """Permits implicit promotion, for a test whose other side is a library that needs it: Flax's own layers, optax."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    """Lets the small trainings of a module that are alike share their programs."""
+    from tests.helpers.small_training import compile_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
         yield
 
 

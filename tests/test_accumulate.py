@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from sealkd_jax import lif
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Variables
@@ -16,25 +15,20 @@ from sealkd_jax.parallel.sharding import Parallel, check_batch
 from sealkd_jax.training import Batch, TrainState, init_state, make_step, prepare, train
 from sealkd_jax.training.batch import microbatches
 from tests.helpers.devices import first_devices
-from tests.helpers.small_training import make_dataset, make_network, make_plan, one_device
+from tests.helpers.small_training import TinyStudent, make_dataset, make_network, make_plan, one_device
 
 T, B, C = 3, 8, 4
-
-
-class WithoutBatchNorm:
-    """A layer of neurons between two matrices, as a network that `make_step` can train."""
-
-    def train(self, variables, images, *, timesteps, axis_name=None):
-        currents = images.reshape(len(images), -1) @ variables.params["in"]
-        spikes, _ = lif(jnp.broadcast_to(currents, (timesteps, *currents.shape)))
-        return spikes @ variables.params["out"], variables.stats
 
 
 def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"card"}))  # whose loss is of the whole batch
+QUICK = {"none", "seal", "tks", "hta_kl"}
+SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in sorted(METHODS.keys() - {*QUICK, "card"})]
+
+
+@pytest.mark.parametrize("method", [*sorted(QUICK), *SLOW])  # the loss of "card" is of the whole batch
 def test_parts_are_the_step_of_the_whole_batch(float64, method):
     params = {"in": draw(36, 16, seed=1), "out": draw(16, C, seed=2)}
     optimizer = optax.sgd(0.1, momentum=0.9)
@@ -42,7 +36,7 @@ def test_parts_are_the_step_of_the_whole_batch(float64, method):
 
     def run(accumulate):
         state = TrainState(Variables(params, {}), optimizer.init(params))
-        step = jax.jit(make_step(WithoutBatchNorm(), METHODS[method], optimizer, timesteps=T, accumulate=accumulate))
+        step = jax.jit(make_step(TinyStudent(), METHODS[method], optimizer, timesteps=T, accumulate=accumulate))
         for _ in range(2):
             state, metrics = step(state, batch, 0.5)
         return state, metrics
@@ -68,7 +62,7 @@ def test_every_example_is_in_one_part_and_every_device_has_its_share_of_each():
     index = jnp.arange(B)
     labels, still = index, jnp.broadcast_to(index[:, None, None, None], (B, 2, 2, 1))
     frames = jnp.broadcast_to(still[None], (T, B, 2, 2, 1))
-    for images, teacher in ((still, index[:, None] * jnp.ones(C)), (frames, index[:, None] * jnp.ones((T, B, C)))):
+    for images, teacher in ((still, jnp.tile(index[:, None], C)), (frames, jnp.tile(index[:, None], (T, 1, C)))):
         parts = microbatches(Batch(images, labels, teacher), 2)
         np.testing.assert_array_equal(parts.labels, [[0, 2, 4, 6], [1, 3, 5, 7]])
         for k in range(2):

@@ -15,8 +15,6 @@ from sealkd_jax.data.augmentation import STEPS, augmentation_step, canonical_aug
 from sealkd_jax.data.image_augmentation import cutout, flip, resized_crop, scale_part
 from sealkd_jax.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("strict")
-
 
 def keys_of(count: int) -> jax.Array:
     return jax.random.split(jax.random.key(0), count)

@@ -20,7 +20,6 @@ HEIGHT, WIDTH = 12, 22  # at least 256 pixels, so that an image can have every l
 GREY = (128, 128, 128)
 TRUNCATED = {"ShearX": (5, 9), "ShearY": (7, 8), "AutoContrast": (0,)}  # with levels to test
 NAMES = sorted({name for policy in POLICIES.values() for pair in policy for name, _, _ in pair} - set(TRUNCATED))
-pytestmark = pytest.mark.usefixtures("strict")
 
 
 def pillow(name, level, sign, image):

@@ -51,13 +51,13 @@ def assert_close(a, b, tolerance):
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (2, 4, 1), (3, 1, 2, 4), (2, 3, 4, 5, 2)])
 @pytest.mark.parametrize("train", [True, False])
-def test_it_is_flaxs(shape, train, float64):
+def test_it_is_flaxs(shape, train, float64, promoting):
     x, dy = some(*shape), some(*shape, seed=9)
     found, expected = (jax.jit(partial(pullback, make(train)))(x, dy, variables(shape[-1])) for make in (ours, flaxs))
     assert_close(found, expected, 1e-9)
 
 
-def test_it_starts_as_flaxs(float64):
+def test_it_starts_as_flaxs(float64, promoting):
     assert_close(ours().init(jax.random.key(0), some(4, 3)), flaxs().init(jax.random.key(0), some(4, 3)), 0)
 
 
@@ -71,7 +71,7 @@ def test_devices_normalise_by_the_batch_of_all(float64):
     assert_close(each[1], jax.tree.map(lambda a: jnp.stack([a] * 8), statistics), 1e-12)
 
 
-def test_second_derivatives_are_flaxs(float64):
+def test_second_derivatives_are_flaxs(float64, promoting):
     x, dy, given = some(6, 3), some(6, 3, seed=9), variables(3)
 
     def of_gradient(module):

@@ -23,6 +23,7 @@ from tests.helpers.programs import contents
 from tests.helpers.small_training import Interrupted, make_dataset, make_network, make_plan, one_device
 
 RECORDS = [{"epoch": epoch, "val_accuracy": score} for epoch, score in enumerate((0.5, 0.9, 0.9, 0.1, 0.3, 0.2), 1)]
+PLAN, DATASET = make_plan(), make_dataset()
 STATE = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(40, 50)), jnp.float32), "n": jnp.int32(7)}
 
 
@@ -93,6 +94,7 @@ def test_a_checkpoint_restores_on_another_number_of_devices(tmp_path, before, af
     assert same(found) and all(len(leaf.sharding.device_set) == after for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.slow
 def test_a_run_begun_on_eight_devices_ends_on_two_as_on_one(tmp_path, float64):
     plan = replace(make_plan(), network=make_network(dtype=jnp.float64, param_dtype=jnp.float64))
     dataset = make_dataset()
@@ -171,10 +173,10 @@ def damage(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, compiled_once):
     """A finished run, its directory and its digest."""
     directory = tmp_path_factory.mktemp("trained")
-    return directory, params_digest(train(make_plan(), make_dataset(), directory, one_device()).variables)
+    return directory, params_digest(train(PLAN, DATASET, directory, one_device()).variables)
 
 
 def test_behind_a_damaged_checkpoint_the_good_one_before_is_gone_on_from(trained, tmp_path):
@@ -182,9 +184,7 @@ def test_behind_a_damaged_checkpoint_the_good_one_before_is_gone_on_from(trained
     damage(tmp_path / "run" / "checkpoints" / "4")
     epochs = []
     with pytest.warns(UserWarning, match=r"checkpoints/4: damaged, .*resumes from epoch 3"):
-        again = train(
-            make_plan(), make_dataset(), tmp_path / "run", one_device(), on_epoch=lambda r: epochs.append(r["epoch"])
-        )
+        again = train(PLAN, DATASET, tmp_path / "run", one_device(), on_epoch=lambda r: epochs.append(r["epoch"]))
     assert epochs == [4] and params_digest(again.variables) == trained[1]
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
@@ -208,7 +208,7 @@ def test_where_no_checkpoint_is_good_nothing_is_trained(trained, tmp_path):
         damage(checkpoint)
     before = sorted(path for path in tmp_path.rglob("*"))
     with pytest.raises(InputError, match=r"checkpoints/4: damaged, .*start again in another directory"):
-        train(make_plan(), make_dataset(), tmp_path / "run", one_device())
+        train(PLAN, DATASET, tmp_path / "run", one_device())
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
@@ -217,7 +217,7 @@ def test_records_come_from_the_checkpoint(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     good = (tmp_path / "run" / "metrics.jsonl").read_text()
     (tmp_path / "run" / "metrics.jsonl").write_text(good[:100].replace("0.", "7."))
-    train(make_plan(), make_dataset(), tmp_path / "run", one_device())
+    train(PLAN, DATASET, tmp_path / "run", one_device())
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == good
 
 

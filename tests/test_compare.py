@@ -30,7 +30,7 @@ from tests.helpers.small_training import CLASSES, make_dataset, make_network, ma
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory, compiled_once):
     """Plan, data, teacher, and the students of seeds 0 and 7 trained one by one on one device, in float64."""
     folder = tmp_path_factory.mktemp("alone")
     with jax.enable_x64(True):
@@ -47,7 +47,9 @@ def alone(tmp_path_factory):
         yield plan, dataset, teacher, students
 
 
-@pytest.mark.parametrize(("mode", "devices", "at_once"), [("jit", 2, 2), ("pmap", 2, 1)])
+@pytest.mark.parametrize(
+    ("mode", "devices", "at_once"), [("jit", 2, 2), pytest.param("pmap", 2, 1, marks=pytest.mark.slow)]
+)
 def test_seeds_together_are_seeds_one_by_one(float64, alone, mode, devices, at_once):
     """Whatever is side by side or one after the other: parameters, statistics, the choice of the epoch, records."""
     plan, dataset, teacher, students = alone

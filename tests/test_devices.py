@@ -17,7 +17,7 @@ from tests.helpers.devices import first_devices
 from tests.helpers.small_students import make_student
 from tests.helpers.small_training import CLASSES, make_dataset, make_network, make_plan, make_spec, one_device
 
-STEPS = 20
+STEPS = 4
 
 
 def numbered(number):
@@ -59,7 +59,7 @@ def by_one():
         return trained_by_each(one_device())
 
 
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_eight_devices_train_as_one_by_every_method(float64, by_one, mode):
     """Two examples on each; card couples the whole batch, so its devices must see each other's."""
     by_eight = trained_by_each(Parallel(mode, first_devices(8)))
@@ -92,7 +92,9 @@ def test_each_device_computes_its_own_part_of_a_batch(student):
     assert operations(Parallel("jit", first_devices(4))) < 1.4 / 4 * operations(one_device())
 
 
-@pytest.mark.parametrize(("student", "remat"), [("spiking-conv", "spikes"), ("spiking-resnet18", "full")])
+@pytest.mark.parametrize(
+    ("student", "remat"), [("spiking-conv", "spikes"), pytest.param("spiking-resnet18", "full", marks=pytest.mark.slow)]
+)
 def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
     """Of BatchNorm and the gradients there are sums over the devices; nobody waits for another's examples."""
     network, variables, images = make_student(student, 8, batch=8, width=1 / 16, remat=remat)

@@ -12,8 +12,6 @@ import pytest
 from sealkd_jax import diagnostics as d
 from sealkd_jax.losses import sta_weights
 
-pytestmark = pytest.mark.usefixtures("strict")
-
 
 def one_hot(predictions, height=1.0):
     """Logits `[T, B, 3]` that predict what is written in `predictions [T, B]`."""

@@ -8,7 +8,6 @@ import pytest
 from sealkd_jax.diagnostics import accuracy_by_timestep, early_exit, early_exit_curve
 from sealkd_jax.plots import timesteps as plots
 
-pytestmark = pytest.mark.usefixtures("strict")
 rng = np.random.default_rng(0)
 LOGITS = (2 * rng.normal(size=(5, 40, 3))).astype(np.float32)
 LABELS = rng.integers(0, 3, 40)

@@ -13,7 +13,6 @@ from sealkd_jax.data.image_augmentation import cutout, flip
 from sealkd_jax.errors import InputError
 
 FRAMES = np.random.default_rng(0).integers(1, 2**16, (3, 4, 5, 2)).astype(np.uint16)  # no empty cell
-pytestmark = pytest.mark.usefixtures("strict")
 NOTHING = {
     "roll": roll(0),
     "rotate": rotate(0),

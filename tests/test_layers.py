@@ -91,7 +91,7 @@ def test_convolution_under_vmap_over_kernels(float64):
 
 @pytest.mark.parametrize("shape", [(2, 6, 6, 3), (3, 2, 3, 1), (2, 3, 4, 5, 2)])
 @pytest.mark.parametrize(("ours", "flaxs"), [(max_pool, nn.max_pool), (average_pool, nn.avg_pool)])
-def test_pooling_and_its_gradient_are_flaxs_also_where_maxima_are_equal(shape, ours, flaxs, float64):
+def test_pooling_and_its_gradient_are_flaxs_also_where_maxima_are_equal(shape, ours, flaxs, float64, promoting):
     x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape), float)
     weights = normal(*shape)
 

@@ -17,7 +17,6 @@ from sealkd_jax.weights.own import flatten
 from tests.helpers.compiling import jitted, optimised_jit
 from tests.helpers.small_students import shallow
 
-SPIKING = (Block, PreActBlock, SEWBlock)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 2))
 FRAMES = jax.random.normal(jax.random.key(2), (2, *IMAGES.shape))
 
@@ -25,6 +24,10 @@ FRAMES = jax.random.normal(jax.random.key(2), (2, *IMAGES.shape))
 def small(block, neuron=LIF, **kwargs) -> Network:
     """One stage with the shape of its input, one that changes it."""
     return Network(ResNet(5, block, depths=(1, 1), features=(4, 6), neuron=neuron, **kwargs))
+
+
+def slow(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def shapes(network: Network, size: int, channels: int = 3):
@@ -85,9 +88,9 @@ def create(name, **kwargs) -> Network:
 
 @pytest.mark.parametrize("name", [*STUDENTS, *TEACHERS])
 @pytest.mark.parametrize(("precision", "shape"), [("bfloat16", (2, 48, 48, 2)), ("float64", (3, 2, 48, 48, 2))])
-@pytest.mark.usefixtures("float64", "strict")
+@pytest.mark.usefixtures("float64")
 def test_every_network_takes_images_and_frames(name, precision, shape):
-    network = create(name, width=0.25, precision=precision)
+    network = shallow(create(name, width=0.25, precision=precision))
     variables = shapes(network, 48, channels=2)
     wide = "float64" if precision == "float64" else "float32"
     assert {leaf.dtype for leaf in flatten(variables).values()} == {jnp.dtype(wide)}
@@ -95,44 +98,39 @@ def test_every_network_takes_images_and_frames(name, precision, shape):
     assert logits.shape == (3 if name in STUDENTS else 1, 2, 7) and logits.dtype == precision
 
 
-OF_STUDENTS = [{}, {"precision": "bfloat16", "neuron": "plif", "remat": "spikes"}, {"neuron": "iaf", "remat": "full"}]
-OF_TEACHERS = [{}, {"precision": "bfloat16", "frame_mode": "each"}]
-EVERY_KIND = [
-    "spiking-conv",
-    "spiking-vgg",
-    "spiking-mlp",
-    "spiking-resnet18",
-    "spiking-resnet34",
-    "sew-resnet18",
-    "convnet",
-    "resnet20",
-    "resnet50",
-]
-
-
-@pytest.mark.parametrize("name", EVERY_KIND)
-@pytest.mark.usefixtures("strict")
-def test_networks_promote_no_dtype_and_no_rank_implicitly(name):
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("spiking-conv", {"neuron": "plif", "remat": "spikes"}),
+        ("spiking-mlp", {"neuron": "iaf", "remat": "full"}),
+        ("spiking-resnet18", {"neuron": "plif", "remat": "spikes"}),
+        ("spiking-resnet34", {"neuron": "iaf", "remat": "full"}),
+        ("sew-resnet18", {"neuron": "plif"}),
+        ("resnet20", {"frame_mode": "each"}),
+        ("resnet50", {}),
+    ],
+)
+def test_networks_in_bfloat16_promote_no_dtype_implicitly(name, kwargs):
+    """Their gradients, what is observed, and their single steps."""
     images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
-    for kwargs in OF_STUDENTS if name in STUDENTS else OF_TEACHERS:
-        network = shallow(create(name, width=1 / 16, **kwargs))
-        variables = shapes(network, 16)
+    network = shallow(create(name, width=1 / 16, precision="bfloat16", **kwargs))
+    variables = shapes(network, 16)
 
-        def gradient(variables, images, network=network):
-            def loss(params):
-                logits, stats = network.train(variables._replace(params=params), images, timesteps=2)
-                return logits.sum(), stats
+    def gradient(variables, images):
+        def loss(params):
+            logits, stats = network.train(variables._replace(params=params), images, timesteps=2)
+            return logits.sum(), stats
 
-            return jax.grad(loss, has_aux=True)(variables.params)
+        return jax.grad(loss, has_aux=True)(variables.params)
 
-        jax.eval_shape(gradient, variables, images)
-        jax.eval_shape(partial(network.observe, timesteps=2), variables, images)
-        if name in STUDENTS:
-            _, membranes = jax.eval_shape(partial(network.step, membranes={}), variables, images=images)
-            jax.eval_shape(network.step, variables, membranes, images)
+    jax.eval_shape(gradient, variables, images)
+    jax.eval_shape(partial(network.observe, timesteps=2), variables, images)
+    if name in STUDENTS:
+        _, membranes = jax.eval_shape(partial(network.step, membranes={}), variables, images=images)
+        jax.eval_shape(network.step, variables, membranes, images)
 
 
-@pytest.mark.parametrize("block", SPIKING)
+@pytest.mark.parametrize("block", [SEWBlock, *slow(Block, PreActBlock)])
 def test_a_static_image_equals_the_same_frame_at_every_timestep(block):
     network = jitted(small(block))
     variables = network.init(jax.random.key(0), IMAGES)
@@ -156,10 +154,7 @@ def two_steps(network, variables, images):
     return jax.jit(lambda variables: lax.scan(step, variables, length=2))(variables)
 
 
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in (Block, PreActBlock, SpikingNet)]
-
-
-@pytest.mark.parametrize("kind", [SEWBlock, *SLOW])
+@pytest.mark.parametrize("kind", [SpikingNet, *slow(Block, PreActBlock, SEWBlock)])
 @pytest.mark.usefixtures("float64")
 def test_gradients_reach_every_weight_and_recomputing_changes_no_value(kind):
     def make(**kwargs):
@@ -178,7 +173,7 @@ def test_gradients_reach_every_weight_and_recomputing_changes_no_value(kind):
         chex.assert_trees_all_close(two_steps(make(remat=remat), variables, images), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("block", [Block, PaddedBlock, Bottleneck])
+@pytest.mark.parametrize("block", [Block, *slow(PaddedBlock, Bottleneck)])
 @pytest.mark.usefixtures("float64")  # a GPU rounds the operands of float32 convolutions to fewer bits
 def test_an_ann_sees_the_mean_of_the_frames_or_each(block):
     double = {"neuron": None, "dtype": jnp.float64, "param_dtype": jnp.float64}
@@ -245,15 +240,15 @@ def test_width_scales_every_layer_but_the_last():
 
 
 def test_weights_begin_as_pytorch_begins_them():
-    network = create_student("spiking-resnet18", 10, width=0.25)
+    network = shallow(create_student("spiking-resnet18", 10))
     params = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))).params
-    conv, dense = params["layer4_1"]["conv2"]["kernel"], params["readout"]
+    conv, dense = params["layer2_0"]["conv2"]["kernel"], params["readout"]
     for weights, inputs in ((conv, 9 * 128), (dense["kernel"], 128)):  # uniform: variance bound²/3
         assert jnp.abs(weights).max() <= inputs**-0.5
         assert float(weights.var() * 3 * inputs) == pytest.approx(1, abs=5 / math.sqrt(weights.size))
     assert 0 < jnp.abs(dense["bias"]).max() <= 128**-0.5
-    he = create_teacher("resnet18", 10, width=0.25).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))).params
-    kernel = he["layer4_1"]["conv2"]["kernel"]  # normal of variance 2 / (9 * outputs)
+    he = shallow(create_teacher("resnet18", 10)).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))).params
+    kernel = he["layer2_0"]["conv2"]["kernel"]  # normal of variance 2 / (9 * outputs)
     assert float(kernel.var() * 9 * 128 / 2) == pytest.approx(1, abs=5 * math.sqrt(2 / kernel.size))
 
 

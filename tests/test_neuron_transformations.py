@@ -16,7 +16,6 @@ from tests.helpers.compiling import fused_jit
 from tests.helpers.devices import first_devices
 from tests.helpers.gradients import pullback, random
 
-pytestmark = pytest.mark.usefixtures("strict")
 LONG = (UNROLL + 1, UNROLL_ON_CPU + 1)
 
 

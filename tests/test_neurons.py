@@ -14,7 +14,6 @@ from sealkd_jax.neurons import UNROLL, UNROLL_ON_CPU, iaf, lif
 from sealkd_jax.surrogates import arctan, sigmoid, triangle
 from tests.helpers.gradients import pullback, random
 
-pytestmark = pytest.mark.usefixtures("strict")
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("lif_*.npz"))
 RESETS = [{}, {"v_reset": None}, {"v_reset": 0.25}, {"v_reset": -0.5, "detach_reset": True}]
 RESETS += [{"v_reset": None, "detach_reset": True}]

@@ -20,7 +20,7 @@ def blocks(page, language):
 
 
 @pytest.mark.parametrize("number", range(3), ids=["linen", "nnx", "equinox"])
-def test_the_readmes_training_step_lowers_the_loss(number):
+def test_the_readmes_training_step_lowers_the_loss(number, promoting):  # optax's Adam needs it
     code = blocks("README.md", "python")[number]
     names = {}
     exec(compile(code, f"README.md block {number}", "exec"), names)

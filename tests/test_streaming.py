@@ -40,6 +40,8 @@ from tests.helpers.small_training import (
     one_device,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture
 def small_chunks(monkeypatch):
@@ -120,7 +122,10 @@ def test_both_ways_give_a_step_the_same_batches(small_chunks):
         np.testing.assert_array_equal(seen[0]["teacher"], np.swapaxes(teacher[order], 1, 2))
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("jit", 1), ("jit", 4), ("pmap", 4)])
+@pytest.mark.parametrize(
+    ("mode", "devices"),
+    [("jit", 1), *(pytest.param(mode, 4, marks=pytest.mark.slow) for mode in ("jit", "pmap"))],
+)
 def test_training_from_disk_is_training_from_memory(mode, devices, small_chunks, tmp_path, float64):
     dataset, plan = make_dataset(), make_plan("seal")
     plan = replace(plan, network=make_network(dtype=jnp.float64, param_dtype=jnp.float64))

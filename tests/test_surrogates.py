@@ -8,7 +8,6 @@ import pytest
 
 from sealkd_jax.surrogates import arctan, fast_sigmoid, rectangle, sigmoid, triangle
 
-pytestmark = pytest.mark.usefixtures("strict")
 ALL = [sigmoid, arctan, triangle, rectangle, fast_sigmoid]
 GRID = np.linspace(-3, 3, 241) + 1e-3  # off the corners
 

@@ -15,7 +15,7 @@ import pytest
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import Network
+from sealkd_jax.models import Network, Variables
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import (
     Batch,
@@ -42,12 +42,16 @@ from tests.helpers.devices import first_devices
 from tests.helpers.small_training import (
     CLASSES,
     Interrupted,
+    TinyStudent,
     make_dataset,
     make_network,
     make_plan,
     make_spec,
     one_device,
 )
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+DATASET, PLAN = make_dataset(examples=120), make_plan()
 
 # ---- step and epoch
 
@@ -84,17 +88,16 @@ def test_every_method_trains(method):
     images, labels = jnp.asarray(split.images, jnp.float32) / 255 - 0.5, jnp.asarray(split.labels)
     # The card's class has no task loss: once all is right it is left with lowering confidence.
     method = partial(METHODS["card"], task="mean") if method == "card" else METHODS[method]
-    network, optimizer = make_network(), optax.adam(0.01)
-    step = jax.jit(make_step(network, method, optimizer, timesteps=3))
-    state = init_state(network, optimizer, jax.random.key(0), images)
+    optimizer = create_optimizer("adamw", lambda count: 0.01, weight_decay=0.0)
+    shapes, keys = {"in": (36, 16), "out": (16, CLASSES)}, jax.random.split(jax.random.key(0))
+    params = {name: jax.random.normal(key, shapes[name]) / 2 for name, key in zip(shapes, keys, strict=True)}
+    state = TrainState(Variables(params, {}), optimizer.init(params))
+    step = make_step(TinyStudent(), method, optimizer, timesteps=2)
     batch = Batch(images, labels, 5 * jax.nn.one_hot(labels, CLASSES))
-    history = []
-    for _ in range(40):
-        state, metrics = step(state, batch, 0.5)
-        history.append(metrics)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(history))
-    assert history[-1]["loss"] < history[0]["loss"]
-    assert history[-1]["accuracy"] > max(0.6, history[0]["accuracy"])
+    _, history = jax.jit(lambda state: jax.lax.scan(lambda state, _: step(state, batch, 0.5), state, length=40))(state)
+    chex.assert_tree_all_finite(history)
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["accuracy"][-1] > max(0.6, history["accuracy"][0])
 
 
 def test_an_epoch_shows_each_example_at_most_once_in_an_order_of_its_own():
@@ -133,7 +136,7 @@ def test_logits_per_timestep_reach_the_loss_time_first():
 
 
 def test_training_learns_reports_each_epoch_and_is_repeatable(tmp_path):
-    dataset, plan, seen = make_dataset(examples=240), make_plan(), []
+    dataset, plan, seen = DATASET, PLAN, []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     first = train(plan, dataset, tmp_path / "a", one_device(), on_epoch=seen.append)
@@ -153,7 +156,7 @@ def test_training_learns_reports_each_epoch_and_is_repeatable(tmp_path):
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path):
-    dataset, plan = make_dataset(), make_plan()
+    dataset, plan = DATASET, PLAN
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
 
@@ -239,7 +242,7 @@ def test_teacher_logits_of_another_split_are_refused(tmp_path):
 # ---- what is traced, and what may be changed
 
 
-@pytest.mark.parametrize("mode", ["jit", "pmap", "seeds"])
+@pytest.mark.parametrize("mode", ["jit", "seeds", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_a_training_traces_its_step_and_its_evaluation_once(tmp_path, mode):
     chex.clear_trace_counter()
 
@@ -271,6 +274,7 @@ def averaged(*args, **kwargs) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: (optimizer.init(params), params), update)
 
 
+@pytest.mark.slow
 def test_an_average_of_the_weights_is_a_change_of_two_functions(float64, tmp_path, monkeypatch):
     """What is evaluated, reported and restored is the average; training itself is as without."""
     dataset, network = make_dataset(), make_network(dtype=jnp.float64, param_dtype=jnp.float64)
@@ -305,6 +309,7 @@ def test_an_average_of_the_weights_is_a_change_of_two_functions(float64, tmp_pat
     chex.assert_trees_all_close(seeded.variables, found.variables, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_profile_has_the_steps_by_name(tmp_path):
     profile_steps(make_plan(), make_dataset(), one_device(), tmp_path, steps=2)
     (trace,), (profile,) = (list(tmp_path.rglob(name)) for name in ("perfetto_trace.json.gz", "*.xplane.pb"))

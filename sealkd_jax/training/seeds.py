@@ -74,6 +74,7 @@ def train_seeds(
         def one(seed: tuple[TrainState, Any]) -> Any:
             state, best = seed
             score, rates = validate(evaluate(state.evaluated, data), data.labels)
+            score = score.astype(best[1].dtype)
             keep = jax.tree.map(lambda new, old: jnp.where(score >= best[1], new, old), (state.evaluated, score), best)
             return score, rates, keep
 

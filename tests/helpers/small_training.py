@@ -1,12 +1,18 @@
 """A data set, a network and a plan that train in seconds."""
 
-import numpy as np
+from dataclasses import fields
+from functools import cache
 
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sealkd_jax import lif
 from sealkd_jax.data import Dataset, Split, crop
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import Network, SpikingNet
 from sealkd_jax.parallel.sharding import Parallel
-from sealkd_jax.training import EpochSpec, Plan
+from sealkd_jax.training import EpochSpec, Plan, feed, loop
 from tests.helpers.devices import first_devices
 
 CLASSES = 3
@@ -43,8 +49,41 @@ def make_plan(method="none", **kwargs) -> Plan:
 RECIPE = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-3, "warmup_epochs": 1}
 
 
+@cache
 def one_device() -> Parallel:
     return Parallel("jit", first_devices(1))
+
+
+def compile_once(patch: pytest.MonkeyPatch) -> None:
+    """Lets trainings of the same plan but for its seed, on the same data and devices, share what they compile."""
+
+    def identities(argument):
+        if isinstance(argument, Plan):
+            return tuple(id(getattr(argument, field.name)) for field in fields(argument) if field.name != "seed")
+        return id(argument)
+
+    def remember(function):
+        found = {}
+
+        def call(*args):
+            key = (feed.CHUNK_BYTES, *map(identities, args))
+            if key not in found:
+                found[key] = function(*args), args  # as long as they live, their identities are theirs
+            return found[key][0]
+
+        return call
+
+    for name in ("prepare", "compile_epoch", "compile_evaluation"):
+        patch.setattr(loop, name, remember(getattr(loop, name)))
+
+
+class TinyStudent:
+    """A layer of neurons between two matrices, as a network that `make_step` can train."""
+
+    def train(self, variables, images, *, timesteps, axis_name=None):
+        currents = images.reshape(len(images), -1) @ variables.params["in"]
+        spikes, _ = lif(jnp.broadcast_to(currents, (timesteps, *currents.shape)))
+        return spikes @ variables.params["out"], variables.stats
 
 
 class Interrupted(Exception):

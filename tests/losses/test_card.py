@@ -14,7 +14,6 @@ from jax.sharding import PartitionSpec as P
 from sealkd_jax.losses import METHODS, card_seal_kd_loss, ce_loss, mean_ce_loss
 from tests.helpers.devices import first_devices
 
-pytestmark = pytest.mark.usefixtures("strict")
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("card_*.npz"))
 
 

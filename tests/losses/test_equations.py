@@ -11,7 +11,6 @@ from sealkd_jax import losses
 from tests.helpers.compiling import optimised_jit
 from tests.losses import reference
 
-pytestmark = pytest.mark.usefixtures("strict")
 TAU = 3.0
 
 

@@ -13,7 +13,6 @@ from sealkd_jax import losses
 from sealkd_jax.losses import METHODS
 
 sizes = st.integers(1, 6)
-pytestmark = pytest.mark.usefixtures("strict")
 property_test = settings(deadline=None, max_examples=6)
 LOSSES = {
     "ce_loss": lambda s, t, y: losses.ce_loss(s, y),

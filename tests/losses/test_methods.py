@@ -15,8 +15,6 @@ from sealkd_jax import losses
 from sealkd_jax.losses import METHODS, UNCONFIRMED, hyperparameters, method, needs_teacher
 from tests.helpers.devices import first_devices
 
-pytestmark = pytest.mark.usefixtures("strict")
-
 
 def problem(timesteps=3, batch=8, classes=5, scale=3.0, dtype="float64", seed=0):
     rng = np.random.default_rng(seed)

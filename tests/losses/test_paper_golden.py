@@ -10,7 +10,6 @@ import pytest
 from sealkd_jax import losses
 from tests.helpers.compiling import optimised_jit
 
-pytestmark = pytest.mark.usefixtures("strict")
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("seal_*.npz"))
 
 

@@ -13,7 +13,6 @@ from jax.test_util import check_grads
 from sealkd_jax.losses import METHODS, UNCONFIRMED
 from tests.losses import reference
 
-pytestmark = pytest.mark.usefixtures("strict")
 FILES = sorted((Path(__file__).parents[1] / "golden" / "rivals").glob("*.npz"))
 HYPERPARAMETERS = ("alpha", "beta", "temperature", "lam", "phi", "progress")
 OPTIONS = {"twkd_code": {"target": "correct_mean"}, "twkd_paper": {"target": "ensemble"}}

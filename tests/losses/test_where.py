@@ -14,7 +14,6 @@ from sealkd_jax import losses
 from sealkd_jax.losses import METHODS, hyperparameters, method
 from tests.helpers.devices import first_devices
 
-pytestmark = pytest.mark.usefixtures("strict")
 LOSSES = {
     "ce_loss": lambda s, t, y, **k: losses.ce_loss(s, y, **k),
     "mean_ce_loss": lambda s, t, y, **k: losses.mean_ce_loss(s, y, **k),
