@@ -1,5 +1,6 @@
 """Eight CPU devices for the sharding tests; strict promotion everywhere; float64 where a test asks."""
 
+import gc
 import os
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -7,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # A test runs its programs once or twice: optimising them would take more than half of the suite's time.
-_QUICK = "--xla_backend_optimization_level=0"
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib").startswith("0.10."):  # newer ones end the process where they do not know a flag
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", _QUICK)
@@ -19,6 +20,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # for the programs that tests
 
 import jax
 import pytest
+
+gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that live: looking for dead ones takes longer than tests
 
 collect_ignore = ["helpers/torch_reference.py"]  # needs PyTorch
 

@@ -142,6 +142,7 @@ def test_an_addition_touches_as_many_files_as_contributing_says():
     assert said == {name: str(len(files)) for name, files in ADDITIONS.items()}
 
 
+@pytest.mark.slow
 def test_a_run_uses_all_that_was_added(copy):
     """The average keeps the initial weights, so that a longer run reports the same ones."""
     environment = os.environ | {"PYTHONPATH": str(copy), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}

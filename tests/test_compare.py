@@ -211,6 +211,7 @@ def test_a_comparison_writes_what_it_promises(out):
     assert [float(line["seed_1"]) for line in lines] == [row["test_accuracy"][1] for row in comparison["rows"]]
 
 
+@pytest.mark.slow
 def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch, capsys):
     """Killed in its second cell, and started again: what is finished is kept, and the rest is the same."""
     whole, trained = read(out / "comparison.json"), []

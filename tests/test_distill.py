@@ -162,7 +162,7 @@ def test_the_command_is_written_down_as_it_was_typed(workplace):
 
 
 def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
-    """Both can be named for another run, which gives the same student; nothing is trained or computed again."""
+    """Nothing is trained or computed again."""
     before = contents(workplace / "runs/teachers")
     teacher.main(["--devices", "1"])
     precompute.main(SMALL)
@@ -171,14 +171,20 @@ def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
     assert said[0] == f"{made.directory}: test accuracy {made.test_accuracy:.2%} (n = 360)"
     assert said[1] == f"{logits.path}: 2 views, accuracy {logits.accuracy:.2%} on the training labels"
     assert contents(workplace / "runs/teachers") == before
-    distill.main([*SMALL, "--teacher", str(made.directory), "--out", "by-directory", "--resume"])  # starts it
-    distill.main([*SMALL, "--teacher-logits", str(logits.path), "--out", "by-file"])
-    assert digest(workplace / "by-directory") == digest(workplace / "by-file") == digest(run)
-    assert read(workplace / "by-file" / "summary.json")["teacher_accuracy"] is None
     words = refusal([*SMALL, "--teacher-logits", str(logits.path), "--augment", "crop(2)", "--out", "new"], capsys)
     assert "made for another augmentation" in words and not (workplace / "new").exists()
 
 
+@pytest.mark.slow
+def test_a_teacher_or_its_logits_named_for_another_run_give_the_same_student(run, workplace):
+    made, logits = programs.teacher(devices=1), programs.precompute("digits", **KEYWORDS)
+    distill.main([*SMALL, "--teacher", str(made.directory), "--out", "by-directory", "--resume"])  # starts it
+    distill.main([*SMALL, "--teacher-logits", str(logits.path), "--out", "by-file"])
+    assert digest(workplace / "by-directory") == digest(workplace / "by-file") == digest(run)
+    assert read(workplace / "by-file" / "summary.json")["teacher_accuracy"] is None
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -226,6 +232,7 @@ def test_a_run_with_changed_logits_or_a_damaged_configuration_is_not_resumed(run
     config.write_bytes(before[config])
 
 
+@pytest.mark.slow
 def test_teacher_logits_do_not_depend_on_the_student_they_were_computed_for(run, workplace):
     """Nor does the teacher: another batch size and precision in a fresh place give the same bytes."""
     (made,) = (workplace / "runs" / "teachers").glob("*/weights.safetensors")
@@ -328,6 +335,7 @@ def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
 NEW = ["--out", "new"]
 
 
+@pytest.mark.slow
 def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkeypatch):
     out, trains = workplace / "stopped", distill.train
 
@@ -350,6 +358,7 @@ def test_a_signal_lets_the_epoch_end_and_be_saved(run, workplace, capsys, monkey
     assert digest(out) == digest(run)
 
 
+@pytest.mark.slow
 def test_a_signal_within_an_epoch_of_streamed_data_lets_the_chunk_be_saved(run, workplace, capsys, monkeypatch):
     trains = distill.train
 

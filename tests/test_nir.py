@@ -64,20 +64,25 @@ class Interpreter:
 STUDENTS = [
     ("spiking-conv", 9, {"neuron": "lif", "decay": 0.7}),
     ("spiking-conv", 8, {"neuron": "plif"}),
-    ("spiking-conv", 8, {"neuron": "iaf"}),
     ("spiking-conv", 8, {"threshold": 1.5, "v_reset": 0.25}),
     ("spiking-mlp", 6, {"width": 1 / 16, "neuron": "iaf", "threshold": 0.75, "v_reset": -0.25}),
+    ("spiking-resnet18", 8, {"width": 1 / 16}),
+    ("sew-resnet18", 8, {"width": 1 / 16}),
+]
+MORE_STUDENTS = [
+    ("spiking-conv", 8, {"neuron": "iaf"}),
     ("spiking-mlp", 6, {"width": 1 / 16, "neuron": "plif", "decay": 0.25}),
     ("spiking-vgg", 16, {"width": 1 / 16}),
-    ("spiking-resnet18", 8, {"width": 1 / 16}),
     ("spiking-resnet19", 8, {"width": 1 / 32, "neuron": "plif"}),
     ("spiking-resnet34", 8, {"width": 1 / 16}),
-    ("sew-resnet18", 8, {"width": 1 / 16}),
     ("sew-resnet18", 96, {"width": 1 / 32}),
 ]
 
 
-@pytest.mark.parametrize(("name", "size", "kwargs"), STUDENTS)
+SLOW = [pytest.param(*student, marks=pytest.mark.slow) for student in MORE_STUDENTS]
+
+
+@pytest.mark.parametrize(("name", "size", "kwargs"), [*STUDENTS, *SLOW])
 def test_the_graph_computes_what_the_student_computes(name, size, kwargs, float64, tmp_path):
     network, variables, images = make_student(name, size, batch=1, precision="float64", **kwargs)
     logits, spikes = jitted(network).spikes(variables, images, timesteps=T)

@@ -156,6 +156,7 @@ def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
     assert "of a core" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_student_can_be_the_teacher(own_images, capsys):
     """It then has logits at each of its timesteps, and its test accuracy is that of its own run."""
     arguments = ["cifar10", "--dataset", "npz:own.npz", "--timesteps", "2", "--batch-size", "20", "--devices", "1"]
@@ -173,6 +174,7 @@ def test_a_student_can_be_the_teacher(own_images, capsys):
     check_out(Path("third"), resume=False)  # is free
 
 
+@pytest.mark.slow
 def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images, capsys):
     """The same weights, exported and imported: the accuracy is that of the network on images so normalised."""
     dataset = load("npz:own.npz")

@@ -81,19 +81,25 @@ def test_the_overview_has_a_line_for_each_program(capsys):
     assert said.startswith("error: program 'distil': unknown;") and said.endswith("did you mean distill?")
 
 
-def test_usage_names_the_command_that_was_typed():
+def test_usage_names_the_command_that_was_typed(capsys):
     assert "usage: python -m train.PROGRAM" in python("-m", "train").stdout
     assert python("-m", "train.evaluate", "--help").stdout.startswith("usage: python -m train.evaluate RUN")
-    code = "from sealkd_jax.programs.cli import main; main(['evaluate', '--help'])"
-    assert python("-c", code).stdout.startswith("usage: sealkd evaluate RUN")
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    assert capsys.readouterr().out.startswith("usage: sealkd evaluate RUN")
 
 
-@pytest.mark.parametrize("program", sorted(COMMANDS))
-def test_without_the_extra_a_line_says_what_to_install(program):
-    code = f"import sys; sys.modules['flax'] = None; from sealkd_jax.programs.cli import start; start({program!r}, [])"
+def test_without_the_extra_a_line_of_each_program_says_what_to_install():
+    code = (
+        "import sys; sys.modules['flax'] = None; from sealkd_jax.programs.cli import start\n"
+        f"for program in {sorted(COMMANDS)}:\n"
+        "    try:\n        start(program, [])\n"
+        "    except SystemExit as exit:\n        assert exit.code == 2, program\n"
+        "    else:\n        raise AssertionError(program)\n"
+    )
     done = python("-c", code)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == 'error: flax is not installed: pip install "sealkd-jax[train]"\n'
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == 'error: flax is not installed: pip install "sealkd-jax[train]"\n' * len(COMMANDS)
 
 
 def test_a_platform_that_is_not_there_is_one_line():

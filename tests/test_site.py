@@ -34,6 +34,9 @@ class Page(HTMLParser):
             self.fetched.append(attrs.get("src") or attrs["href"])
 
 
+pytestmark = pytest.mark.slow  # the site is built
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Path -> page of the whole site, built as `mkdocs build --strict` builds it: a warning is an error."""

@@ -63,7 +63,7 @@ def test_every_format_gives_the_same_weights(tmp_path):
 
 STUDENTS_AND_TEACHERS = [
     *(partial(create_student, name, neuron="plif") for name in STUDENTS),
-    *(partial(create_teacher, name) for name in TEACHERS),
+    *(partial(create_teacher, name) for name in TEACHERS if name not in ("resnet32", "resnet44", "resnet56")),
 ]
 
 
@@ -87,9 +87,10 @@ def test_what_is_exported_is_imported_bit_for_bit(create, tmp_path):
     ],
 )
 def test_names_are_those_of_the_published_networks(name, examples):
-    network = create_student(name, 10, neuron="plif")
-    names = torch_names(network, like(network))
-    assert set(examples) <= names.keys() and len(names) == len(jax.tree.leaves(like(network)))
+    network = create_student(name, 10, width=1 / 16, neuron="plif")
+    variables = like(network)
+    names = torch_names(network, variables)
+    assert set(examples) <= names.keys() and len(names) == len(jax.tree.leaves(variables))
 
 
 def test_a_learned_decay_is_one_minus_the_sigmoid_of_spikingjellys_parameter(tmp_path):

@@ -40,6 +40,7 @@ def lines_of(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_json_on_stdout_is_every_record_and_the_result(run):
     said = [json.loads(line) for line in run]
     assert [line.pop("stage") for line in said] == [*["teacher"] * 2, *["views"] * 2, *["student"] * 2, "result"]
@@ -49,6 +50,7 @@ def test_json_on_stdout_is_every_record_and_the_result(run):
     assert said[6] == read(Path("run/summary.json")) | {"report": "run/report.html"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["run", "runs/teachers/*"])
 def test_tensorboard_shows_the_records(run, of):
     (directory,) = Path.cwd().glob(of)
@@ -71,6 +73,7 @@ def test_tensorboard_shows_the_records(run, of):
         assert found[name] == [(k + 1, pytest.approx(value, rel=1e-6)) for k, value in enumerate(values)]
 
 
+@pytest.mark.slow
 def test_firing_rates_of_a_record_are_shares_of_what_can_fire(run):
     rates = [record["firing_rates"] for record in lines_of("run/metrics.jsonl")]
     assert all(0 < rate < 1 for epoch in rates for rate in epoch.values())
@@ -79,6 +82,7 @@ def test_firing_rates_of_a_record_are_shares_of_what_can_fire(run):
         assert rates[-1][name] == pytest.approx(sum(by_timestep) / len(by_timestep), rel=0.1)
 
 
+@pytest.mark.slow
 def test_how_a_run_is_watched_changes_nothing_of_it(run, capsys):
     """Another way is accepted by --resume, with the same teacher; a run that was finished before gets its scalars."""
     summary, found = read(Path("run/summary.json")), scalars("run/tensorboard")
@@ -127,6 +131,9 @@ def test_a_step_is_never_there_twice(tmp_path):
     assert np.diff(times) == pytest.approx([3.0] * 3)  # as if it had been trained in one go
 
 
+STAGE = {"stage": "student"}
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The time by which progress goes, in seconds."""
@@ -151,6 +158,15 @@ def test_a_log_has_a_line_an_epoch_but_no_more_than_one_in_ten_seconds(clock, ca
     assert first == "student 1/7: loss 1.500 (ce 1.250 wrong 0.500), validation 75.0%, 12,346 examples/s"
     assert third == first.replace("1/7", "3/7") + ", 0:00:20 left"  # four times the median of 4 and 6
     assert last == first.replace("1/7", "7/7")
+
+
+def test_json_lines_are_the_records(capsys):
+    with progress("student", 2, WatchOptions(log="json")) as show:
+        for epoch in (1, 2):
+            show(record(epoch))
+    said = capsys.readouterr()
+    assert [json.loads(line) for line in said.out.splitlines()] == [record(1) | STAGE, record(2) | STAGE]
+    assert said.err == ""
 
 
 def test_epochs_of_an_earlier_start_do_not_count_for_the_time_left(clock, capsys):
