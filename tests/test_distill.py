@@ -35,6 +35,7 @@ from tests.helpers.programs import contents, read, refusal
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--epochs", "2", "--student", "spiking-mlp", "--views", "2", "--devices", "1", "--timesteps", "3"]
+NEW = ["--out", "new"]
 KEYWORDS = {"epochs": 2, "student": "spiking-mlp", "views": 2, "devices": 1, "timesteps": 3}
 
 
@@ -162,7 +163,6 @@ def test_the_command_is_written_down_as_it_was_typed(workplace):
 
 
 def test_teacher_and_precompute_say_where_and_how_good(run, workplace, capsys):
-    """Nothing is trained or computed again."""
     before = contents(workplace / "runs/teachers")
     teacher.main(["--devices", "1"])
     precompute.main(SMALL)
@@ -330,9 +330,6 @@ def test_a_run_that_goes_nan_ends_with_a_line(workplace, capsys):
     words = refusal([*SMALL, "--method", "none", "--learning-rate", "1e38", "--out", "nan"], capsys, chatty=True)
     assert re.search(r"epoch 1, step \d+: \w+ is (nan|inf); training stopped with no checkpoint", words)
     assert not (workplace / "nan" / "summary.json").exists()
-
-
-NEW = ["--out", "new"]
 
 
 @pytest.mark.slow
