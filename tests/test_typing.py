@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import sealkd_jax
-from sealkd_jax import diagnostics, neurons, surrogates
+from sealkd_jax import diagnostics, losses, neurons, surrogates
 from sealkd_jax.export import model_card, streaming
 from sealkd_jax.losses import METHODS
 from sealkd_jax.plots import comparison, learning, predictions, spikes, timesteps
 
 ROOT = Path(__file__).parents[1]
-MODULES = (sealkd_jax, diagnostics, neurons, surrogates, model_card, streaming)
+MODULES = (sealkd_jax, losses, diagnostics, neurons, surrogates, model_card, streaming)
 MODULES += (comparison, learning, predictions, spikes, timesteps)
 
 

@@ -105,6 +105,7 @@ def serve_cifar10_dvs(server, monkeypatch):
 SERVE = {"nmnist": serve_nmnist, "dvs-gesture": serve_dvs_gesture, "cifar10-dvs": serve_cifar10_dvs}
 
 
+@pytest.mark.filterwarnings("ignore:dvs-gesture. no .* example:UserWarning")
 @pytest.mark.parametrize(("name", "count"), [("nmnist", 110), ("dvs-gesture", 9), ("cifar10-dvs", 30)])
 def test_what_is_downloaded_can_be_loaded_and_is_kept(tmp_path, server, monkeypatch, name, count):
     SERVE[name](server, monkeypatch)
