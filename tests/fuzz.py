@@ -9,6 +9,7 @@ Prints a line for each failure, with the command that repeats it, and at the end
 import argparse
 import io
 import json
+import logging
 import os
 import random
 import resource
@@ -280,6 +281,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it then raises
     jax.config.update("jax_compilation_cache_dir", os.path.abspath("compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     sys.modules["sealkd_jax.report.page"].to_png = lambda figure: b""

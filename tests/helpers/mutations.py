@@ -88,7 +88,8 @@ def mutate_npz(rng: random.Random, path: Path) -> str:
     elif how == "shape":
         arrays[name] = array[..., :-1] if rng.random() < 0.5 else array[None]
     elif how == "dtype":
-        arrays[name] = array.astype(rng.choice(["complex64", "U5", "bool", ">i8", "float64", "S3"]))
+        kinds = ["S3", "U1", "U9"] if array.dtype.kind == "U" else ["complex64", "U5", "bool", ">i8", "float64", "S3"]
+        arrays[name] = array.astype(rng.choice(kinds))
     elif how == "empty":
         arrays[name] = array[:0]
     elif how == "order":
