@@ -113,12 +113,15 @@ class Row(TypedDict):
     name: str
     method: str
     options: dict[str, str]
+    chosen: bool
     test_accuracy: Shares
     mean: Share
     std: Amount | None
     validation: Share
+    against: str | None
     difference: float | None
     interval: list[float] | None
+    bootstrap: list[float] | None
     seconds: Amount
     accuracy_by_timestep_mean: Shares
     unconfirmed: bool
@@ -192,13 +195,18 @@ def read_comparison(directory: Path) -> Comparison:
     rows, seeds = comparison["rows"], comparison["n_seeds"]
     _expect(path, f"rows of {seeds} seeds", bool(rows) and all(len(row["test_accuracy"]) == seeds for row in rows))
     _expect(path, "accuracies after each timestep", all(row["accuracy_by_timestep_mean"] for row in rows))
-    known = [row for row in rows if row["interval"] is not None]
+    methods = {row["method"]: set(row["options"]) for row in rows}
+    chosen = sorted(row["method"] for row in rows if row["chosen"])
+    _expect(path, "one chosen row of each method", chosen == sorted(methods))
+    _expect(path, "the same options for a method", all(set(row["options"]) == methods[row["method"]] for row in rows))
+    known = [row for row in rows if (row["interval"], row["bootstrap"]) != (None, None)]
     _expect(path, "intervals of two ends and a difference", all(_has_interval(row) for row in known))
     return comparison
 
 
 def _has_interval(row: Row) -> bool:
-    return row["interval"] is not None and len(row["interval"]) == 2 and row["difference"] is not None
+    ends = (row["interval"], row["bootstrap"])
+    return row["difference"] is not None and all(end is None or len(end) == 2 for end in ends)
 
 
 def read_predictions(directory: Path, summary: Summary) -> Predictions:

@@ -125,39 +125,63 @@ def test_what_decides_a_cell_changes_its_fingerprint_and_nothing_else_does():
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 20])
-def test_the_interval_is_the_percentile_bootstrap_of_paired_differences(seeds):
-    """scipy's, within what 9999 draws leave to chance."""
+def test_intervals_are_of_student_s_t_and_of_the_bootstrap_of_paired_differences(seeds):
+    """scipy's; the bootstrap within what 9999 draws leave to chance, and from five seeds on."""
     rng = np.random.default_rng(seeds)
     ours, reference = rng.normal(0.9, 0.02, seeds), rng.normal(0.88, 0.02, seeds)
-    difference, interval = comparison.paired_difference(ours, reference)
-    assert difference == pytest.approx(ours.mean() - reference.mean(), abs=1e-12)
-    scipys = stats.bootstrap((ours - reference,), np.mean, method="percentile").confidence_interval
-    spread = np.std(ours - reference) / np.sqrt(seeds)
-    np.testing.assert_allclose(interval, scipys, atol=0.15 * spread)
+    found = comparison.paired_difference(ours, reference)
+    assert found.mean == pytest.approx(ours.mean() - reference.mean(), abs=1e-12)
+    np.testing.assert_allclose(found.interval, stats.ttest_rel(ours, reference).confidence_interval(), atol=1e-12)
+    assert (found.bootstrap is None) == (seeds < 5)
+    if seeds >= 5:
+        scipys = stats.bootstrap((ours - reference,), np.mean, method="percentile").confidence_interval
+        spread = np.std(ours - reference) / np.sqrt(seeds)
+        np.testing.assert_allclose(found.bootstrap, scipys, atol=0.15 * spread)
 
 
-def test_differences_of_one_seed_and_of_equal_seeds():
-    assert comparison.paired_difference([0.75], [0.5]) == (0.25, None)
-    assert comparison.paired_difference([0.75, 1.0], [0.5, 0.75]) == (0.25, [0.25, 0.25])
+def test_one_and_two_seeds_have_no_interval_and_equal_differences_one_without_width():
+    assert comparison.paired_difference([0.75], [0.5]) == (0.25, None, None)
+    assert comparison.paired_difference([0.75, 1.0], [0.5, 0.75]) == (0.25, None, None)
+    assert comparison.paired_difference([0.5] * 5, [0.25] * 5) == (0.25, [0.25, 0.25], [0.25, 0.25])
 
 
-def test_a_row_is_compared_with_the_reference_of_the_same_sweep():
+def result(accuracy, validation):
+    """The result of a cell with two seeds."""
+    return {
+        "test_accuracy": [accuracy, accuracy],
+        "val_accuracy": [validation - 0.1, validation + 0.1],
+        "accuracy_by_timestep": [[0, accuracy], [1, accuracy]],
+        "seconds": 1.0,
+    }
+
+
+def test_another_setting_is_compared_with_the_reference_in_the_same_setting():
     made = cells("--methods", "none,uniform_kd,seal", "--sweep", "temperature=2,3", "top_k=1,2")
-    results = [
-        {
-            "test_accuracy": [k / 100, k / 100],
-            "val_accuracy": [0.25, 0.75],
-            "accuracy_by_timestep": [[0, 1], [1, 2]],
-            "seconds": 1.0,
-        }
-        for k in range(len(made))
-    ]
-    rows = {row["name"]: row for row in comparison.make_rows(made, results)}
-    assert rows["none"]["difference"] is None  # to which temperature?
+    rows = {row["name"]: row for row in comparison.make_rows(made, [result(k / 100, 0.5) for k in range(len(made))])}
     assert rows["uniform_kd temperature=2"]["difference"] is None and rows["none"]["std"] == 0
     assert rows["seal temperature=2 top_k=2"]["difference"] == pytest.approx(0.03)  # 4 to 1
     assert rows["seal temperature=3 top_k=1"]["difference"] == pytest.approx(0.03)  # 5 to 2
-    assert rows["none"]["accuracy_by_timestep_mean"] == [0.5, 1.5] and rows["none"]["validation"] == 0.5
+    assert rows["seal temperature=3 top_k=1"]["against"] == "uniform_kd temperature=3"
+    assert rows["none"]["accuracy_by_timestep_mean"] == [0.5, 0] and rows["none"]["validation"] == 0.5
+    chosen = [name for name, row in rows.items() if row["chosen"]]  # of equals the first
+    assert chosen == ["seal temperature=2 top_k=1", "uniform_kd temperature=2", "none"]
+
+
+def test_a_method_stands_for_the_setting_that_validation_chooses():
+    """Whatever the test split says of others: its place, its difference, and the reference's setting."""
+    made = cells("--methods", "uniform_kd,seal,none", "--sweep", "temperature=2,3")
+    results = [result(0.7, 0.6), result(0.6, 0.7), result(0.99, 0.6), result(0.5, 0.7), result(0.55, 0.1)]
+    rows = comparison.make_rows(made, results)
+    assert [row["name"] for row in rows] == [
+        *("uniform_kd temperature=2", "uniform_kd temperature=3", "none"),
+        *("seal temperature=2", "seal temperature=3"),
+    ]
+    chosen = {row["method"]: row for row in rows if row["chosen"]}
+    assert {method: row["name"] for method, row in chosen.items()} == {
+        **{"uniform_kd": "uniform_kd temperature=3", "seal": "seal temperature=3", "none": "none"},
+    }
+    assert chosen["seal"]["difference"] == pytest.approx(-0.1) and chosen["none"]["difference"] == pytest.approx(-0.05)
+    assert chosen["none"]["against"] == "uniform_kd temperature=3"
 
 
 # ---- the program
@@ -192,8 +216,11 @@ def test_a_comparison_writes_what_it_promises(out):
     comparison, found = read(out / "comparison.json"), [read(path) for path in (out / "cells").iterdir()]
     assert {"config.json", "comparison.csv", "report.html", "plots"} <= {path.name for path in out.iterdir()}
     by_method = {cell["key"]["options"]["method"]: cell for cell in found}
-    assert [row["name"] for row in comparison["rows"]] == ["none", "uniform_kd", "tser"]
-    assert [row["unconfirmed"] for row in comparison["rows"]] == [False, False, True]
+    means = [row["mean"] for row in comparison["rows"]]
+    assert means == sorted(means, reverse=True) and all(row["chosen"] for row in comparison["rows"])
+    assert {row["name"]: row["unconfirmed"] for row in comparison["rows"]} == {
+        **{"none": False, "uniform_kd": False, "tser": True},
+    }
     for row in comparison["rows"]:
         cell = by_method[row["method"]]
         assert row["test_accuracy"] == cell["test_accuracy"] == [of[-1] for of in cell["accuracy_by_timestep"]]
@@ -232,8 +259,8 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     kill, trained[:] = False, []
     compare.main([*two, "--resume"])
     assert trained == ["uniform_kd"]
-    accuracies = [row["test_accuracy"] for row in read(Path("parts/comparison.json"))["rows"]]
-    assert accuracies == [row["test_accuracy"] for row in whole["rows"][:2]]
+    accuracies = {row["name"]: row["test_accuracy"] for row in read(Path("parts/comparison.json"))["rows"]}
+    assert accuracies == {row["name"]: row["test_accuracy"] for row in whole["rows"] if row["name"] != "tser"}
     trained.clear()
     capsys.readouterr()
     compare.main([*SMALL, "--resume", "--methods", "none,tser", "--hyper", "lam=0.1", "--tensorboard"])
@@ -243,9 +270,10 @@ def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch,
     assert "tser †" in said.out and "report.html" in said.out and "comparison.csv" in said.out
     rows = read(out / "comparison.json")["rows"]
     assert all(row["difference"] is None for row in rows)  # no uniform_kd
+    by_name = {row["name"]: row for row in rows}
     boards = [scalars(out / "tensorboard" / "tser" / f"seed {seed}")["accuracy/validation"] for seed in (0, 1)]
     assert [[step for step, _ in board] for board in boards] == [[1], [1]]
-    assert np.mean([board[0][1] for board in boards]) == pytest.approx(rows[1]["validation"])
+    assert np.mean([board[0][1] for board in boards]) == pytest.approx(by_name["tser"]["validation"])
     (cell,) = Path("parts/cells").glob("none-*.json")
     cell.write_text(json.dumps(read(cell) | {"commit": "an earlier one"}))
     compare.main([*two, "--resume"])

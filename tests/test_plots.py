@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 
 from sealkd_jax.diagnostics import expected_calibration_error
 from sealkd_jax.plots import comparison, learning, predictions, spikes, timesteps
@@ -167,10 +168,15 @@ def test_energy_draws_totals_then_layers():
     assert [text.strip() for text in texts(axis)] == ["9 µJ", "1.5 nJ", "500 pJ", "1 nJ"]
 
 
-def make_row(name, accuracies, *, difference=None, interval=None):
+def make_row(name, accuracies, *, difference=None, interval=None, bootstrap=None, chosen=True, **options):
     mean = float(np.mean(accuracies))
     return {
         "name": name,
+        "method": name,
+        "options": options,
+        "chosen": chosen,
+        "unconfirmed": False,
+        "bootstrap": bootstrap,
         "test_accuracy": accuracies,
         "mean": mean,
         "std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
@@ -182,7 +188,7 @@ def make_row(name, accuracies, *, difference=None, interval=None):
 
 ROWS = [
     make_row("uniform_kd", [0.90, 0.92]),
-    make_row("seal", [0.93, 0.95], difference=0.03, interval=[0.01, 0.05]),
+    make_row("seal", [0.93, 0.95], difference=0.03, interval=[0.01, 0.05], bootstrap=[0.02, 0.04]),
     make_row("sta", [0.89, 0.91], difference=-0.01, interval=[-0.03, 0.01]),
     make_row("none", [0.80, 0.82], difference=-0.10, interval=[-0.12, -0.08]),
 ]
@@ -216,7 +222,23 @@ def test_differences_are_hollow_where_the_interval_includes_zero():
     hollow = [dot.get_markerfacecolor() != dot.get_color() for dot in dots]
     assert hollow == [False, True, False]
     intervals = [line.get_xdata() for line in axis.get_lines() if line.get_marker() == "None"][1:]
-    np.testing.assert_allclose(intervals, [[-12, -8], [-3, 1], [1, 5]])
+    np.testing.assert_allclose(intervals, [[-12, -8], [-3, 1], [1, 5], [2, 4]])
+
+
+def test_a_sweep_is_a_curve_through_the_chosen_setting():
+    settings = {("2", "0.1"): 0.8, ("10", "0.1"): 0.9, ("2", "0.2"): 0.6, ("10", "0.2"): 0.7}
+    rows = [
+        make_row("seal", [mean, mean], temperature=t, learning_rate=lr, chosen=(t, lr) == ("2", "0.1"))
+        for (t, lr), mean in settings.items()
+    ]
+    rows += [make_row("none", [0.5, 0.7], learning_rate=lr, chosen=lr == "0.2") for lr in ("0.1", "0.2")]
+    temperature, rate = comparison.sweep(rows).axes
+    assert [label.get_text() for label in temperature.get_xticklabels()] == ["2", "10"]  # in order of size
+    assert [y.tolist() for _, y in curves(temperature)] == [[0.8, 0.9]]  # at the chosen rate
+    assert [y.tolist() for _, y in curves(rate)] == [[0.8, 0.6], [0.6, 0.6]]
+    assert legend(temperature) == ["seal"] and set(legend(rate)) == {"seal", "none"}
+    rings = [ring.get_offsets().tolist() for ring in rate.collections if isinstance(ring, PathCollection)]
+    assert rings == [[[0, 0.8]], [[1, 0.6]]]
 
 
 def test_ladder_climbs_in_the_order_of_its_ideas_with_sta_beside():

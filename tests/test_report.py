@@ -270,6 +270,9 @@ def make_comparison(folder, rows, **changes):
                 "name": name,
                 "method": name,
                 "options": {},
+                "chosen": True,
+                "bootstrap": None,
+                "against": None,
                 "test_accuracy": accuracies,
                 "validation": 0.875,
                 "mean": float(np.mean(accuracies)),
@@ -300,10 +303,8 @@ def test_comparison_says_plainly_what_differs(tmp_path):
         ("none", [0.80, 0.82], -0.10, [-0.12, -0.08]),
     ]
     html, page = read(write_comparison_report(make_comparison(tmp_path, rows)))
-    assert "Better than uniform_kd (the interval excludes zero): seal." in page.text
-    assert "Worse than uniform_kd (the interval excludes zero): none." in page.text
-    assert "No difference to uniform_kd shown (the interval includes zero): tser." in page.text
-    assert "The highest mean accuracy is that of seal, 94.00 %; the teacher has 98.00 %." in page.text
+    assert "Better than uniform_kd: seal (+3.00 points). Worse than uniform_kd: none (−10.00 points)." in page.text
+    assert "Not shown to differ: tser (+0.50 points). The teacher has 98.00 %." in page.text
     assert "tser †87.50 %91.50 %2.12+0.50−2.00 to +3.001 min 1 s" in page.text
     assert "not checked against its authors’ code" in page.text
     figures = {value for tag, name, value in page.attributes if tag == "figure" and name == "id"}
@@ -312,10 +313,38 @@ def test_comparison_says_plainly_what_differs(tmp_path):
     assert "http" not in re.sub("http-equiv", "", html)
 
 
+def test_a_comparison_without_a_difference_has_no_headline(tmp_path):
+    rows = [
+        ("uniform_kd", [0.90, 0.92, 0.91], None, None),
+        ("seal", [0.93, 0.95, 0.90], 0.017, [-0.03, 0.06]),
+        ("none", [0.80, 0.82, 0.99], -0.04, [-0.3, 0.2]),
+    ]
+    _, page = read(write_comparison_report(make_comparison(tmp_path, rows)))
+    assert "No method is shown to differ from uniform_kd: every interval includes zero." in page.text
+    assert "Better" not in page.text and "Worse" not in page.text
+
+
+def test_a_setting_is_reported_if_validation_chose_it(tmp_path):
+    """However good another is on the test split; the others are in a curve and in a folded table."""
+    rows = [("uniform_kd", [0.90] * 3, None, None), ("sta", [0.99] * 3, 0.09, [0.08, 0.1])]
+    rows += [("seal", [0.85] * 3, -0.05, [-0.06, -0.04])]
+    make_comparison(tmp_path, rows)
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    for row, temperature in zip(found["rows"][1:], ("2", "3"), strict=True):
+        row |= {"name": f"seal temperature={temperature}", "method": "seal", "options": {"temperature": temperature}}
+    found["rows"][1]["chosen"] = False
+    (tmp_path / "comparison.json").write_text(json.dumps(found))
+    html, page = read(write_comparison_report(tmp_path))
+    assert "2 methods in 3 settings" in page.text
+    assert "Worse than uniform_kd: seal temperature=3 (−5.00 points)." in page.text and "Better" not in page.text
+    assert page.text.count("99.00 %") == 1 and html.index("99.00 %") > html.index("<summary>All settings")
+    assert ("figure", "id", "sweep") in page.attributes
+
+
 def test_comparison_of_one_seed_one_method_and_no_teacher(tmp_path):
     rows = [("<b>", [0.9], None, None), ("mean_kd", [0.9], 0.0, None)]
     html, page = read(write_comparison_report(make_comparison(tmp_path, rows, teacher_accuracy=None)))
-    assert "these differences may be chance" in page.text
+    assert "So few seeds give no intervals: the differences may be chance." in page.text
     assert "<b>" in page.text and "<b>" not in html
     _, page = read(write_comparison_report(make_comparison(tmp_path, rows[:1])))
     figures = {value for tag, name, value in page.attributes if tag == "figure" and name == "id"}

@@ -105,7 +105,7 @@ def draw_lines(
             marker=MARKERS[index % len(MARKERS)] if len(x) <= 12 else None,
             markersize=4,
             clip_on=False,
-            label=f"{name} {form(values[-1])}" if np.isfinite(values[-1]) else name,
+            label=f"{name} {form(values[-1])}".rstrip() if np.isfinite(values[-1]) else name,
         )
     if teacher is not None:
         axis.axhline(teacher, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=f"teacher {percent(teacher)}")
