@@ -1,6 +1,7 @@
 """A user's own arrays in an .npz file: what is read, and that everything else is refused in a line."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -117,7 +118,7 @@ ZEROS, LABELS, RAMP = (
         ({"x_test": np.zeros((9, 4, 0, 2), np.uint8)}, "got uint8 [9, 4, 0, 2]; an axis has length 0"),
         ({"x_train": np.zeros((0, 4, 3, 2), np.uint8), "y_train": np.zeros(0, int)}, "x_train: expected uint8"),
         ({"x_test": np.array([["a"]])}, "x_test: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or"),
-        ({"x_train": RAMP - 5}, "got float64 [60, 4, 3, 2] from -5.0 to -4.0"),
+        ({"x_train": RAMP - 5}, "from -5.0 to -4.0; expected no normalisation"),
         ({"x_train": np.where(np.arange(60)[:, None, None, None] == 7, np.nan, RAMP)}, "NaN or infinity in example 7"),
         ({"x_train": np.array([{}] * 60, object)}, "x_train: cannot be read (it has Python objects, which are never"),
         ({"y_train": LABELS[:59]}, "y_train: expected integers [60], one for each image of x_train; got int64 [59]"),
@@ -140,6 +141,11 @@ ZEROS, LABELS, RAMP = (
         ({"y_train": np.arange(60) % 31}, "y_train: no tenth of each class can be held out"),
         ({"x_val": np.zeros((9, 4, 3, 2), np.uint8)}, "x_val alone; expected both or neither"),
         ({"y_val": np.zeros(9, int)}, "y_val alone; expected both or neither"),
+        (
+            {"x_val": ZEROS[:9], "y_val": LABELS},
+            "y_val: expected integers [9], one for each image of x_val; got int64 [60]",
+        ),
+        ({"x_val": ZEROS[:9], "y_val": LABELS}, "got int64 [60], as many as x_train"),
         ({"x_val": LABELS[:9], "y_val": ZEROS[:9]}, "x_val [9] and y_val [9, 4, 3, 2] are exchanged"),
         ({"classes": np.array(["a", "b"])}, "train labels: expected 0 to 1"),
         ({"classes": np.array("abc")}, "classes: expected names, strings [C]; got <U3 []"),
@@ -208,7 +214,8 @@ def test_frames_of_events_in_another_order_or_as_floats_are_told_what_to_write(t
         (lambda x: np.moveaxis(x, -1, 2), "write x_train = np.moveaxis(x_train, 2, -1)"),
         (lambda x: np.moveaxis(x, -1, 1), "write x_train = np.moveaxis(x_train, 1, -1)"),
         (lambda x: x.astype(np.float32), "from 0.0 to 255.0; write x_train = x_train.astype(np.uint16)"),
-        (lambda x: x / 2, "got float64 [60, 5, 4, 3, 2] from 0.0 to 127.5"),
+        (lambda x: x / 2, "from 0.0 to 127.5; expected whole numbers from 0 to 65535"),
+        (lambda x: np.moveaxis(x, 0, 1), "write x_train = np.moveaxis(x_train, 1, 0)"),
     ):
         changed = {key: change(a) if key[0] == "x" else a for key, a in frames.items()}
         assert refused(save(tmp_path, **changed)).endswith(words)
@@ -265,6 +272,7 @@ def test_arrays_given_to_the_library_are_read_or_refused_with_what_to_write():
     for wrong, words in (
         ((np.moveaxis(images, -1, 1), labels), "write images = np.moveaxis(images, 1, -1)"),
         ((images / 255, labels), "write images = np.round(images * 255).astype(np.uint8)"),
+        ((images[..., 0], labels), "write images = images[..., None]"),
         ((images[:, :0], labels), "an axis has length 0"),
         ((images, labels.astype(np.int64)), "write labels = labels.astype(np.int32)"),
         ((images, labels[:, None]), "write labels = labels.reshape(-1)"),
@@ -279,6 +287,8 @@ def test_arrays_given_to_the_library_are_read_or_refused_with_what_to_write():
 def test_a_file_that_is_no_archive_is_refused(tmp_path):
     assert "no such file" in refused(tmp_path / "none.npz")
     assert "not a regular file" in refused(tmp_path)
+    os.mkfifo(tmp_path / "pipe.npz")  # opening it would wait for ever
+    assert "not a regular file" in refused(tmp_path / "pipe.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
     assert "expected an .npz archive, as of np.savez" in refused(tmp_path / "one.npy")
     (tmp_path / "empty.npz").touch()

@@ -16,6 +16,13 @@ def channels_first(shape: tuple[int, ...]) -> bool:
     return channels > 4 and ((height <= 4 and width > 4) or (height < width == channels))
 
 
+def axis_of_examples(shape: tuple[int, ...], examples: int) -> int:
+    """The axis of the examples of images: -1 or, of frames, 1 if only that has as many as there are labels, else 0."""
+    if len(shape) > 2 and shape[0] != examples:
+        return -1 if shape[-1] == examples else int(len(shape) == 5 and shape[1] == examples)
+    return 0
+
+
 def for_images(name: str, images: np.ndarray, examples: int) -> str:
     """The end of a message about images: their range and the expression that makes uint8 `[N, H, W, C]` of them.
 
@@ -33,14 +40,18 @@ def for_images(name: str, images: np.ndarray, examples: int) -> str:
             first = int(np.argmax(~np.isfinite(images).reshape(len(images), -1).all(1)))
             return f"; NaN or infinity in example {first}"
         text = f" from {low} to {high}"
-    expression = _of_dtype(_of_shape(name, images.shape, examples), images, images.ndim == 5)
-    return text if expression == name else f"{text}; write {name} = {expression}"
+    expression = _of_dtype(_of_shape(name, images.shape, examples), images)
+    if expression != name:
+        return f"{text}; write {name} = {expression}"
+    if not text:
+        return ""
+    return f"{text}; expected {'whole numbers from 0 to 65535' if images.ndim == 5 else 'no normalisation'}"
 
 
 def _of_shape(x: str, shape: tuple[int, ...], examples: int) -> str:
     """The expression that makes `[N, H, W, C]`, `[N, H, W]` or `[N, T, H, W, 2]`; `x` if none is known."""
-    if len(shape) > 2 and shape[0] != examples == shape[-1]:
-        return f"np.moveaxis({x}, -1, 0)"
+    if (last := axis_of_examples(shape, examples)) != 0:
+        return f"np.moveaxis({x}, {last}, 0)"
     if len(shape) == 2:
         for channels in (1, 3):
             side = math.isqrt(shape[1] // channels)
@@ -54,8 +65,9 @@ def _of_shape(x: str, shape: tuple[int, ...], examples: int) -> str:
     return x
 
 
-def _of_dtype(x: str, images: np.ndarray, frames: bool) -> str:
+def _of_dtype(x: str, images: np.ndarray) -> str:
     """The expression that makes uint8, or of frames uint16; `x` if none is known."""
+    frames = images.ndim == 5
     low, high, whole = images.min(), images.max(), images.dtype.kind != "f"
     if images.dtype == np.uint8:
         return x

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sealkd_jax.data._left_out import is_hidden
-from sealkd_jax.data._remedies import channels_first, for_images, for_labels, renumbered
+from sealkd_jax.data._remedies import axis_of_examples, channels_first, for_images, for_labels, renumbered
 from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
 from sealkd_jax.errors import InputError, reason
 from sealkd_jax.files import open_file, read_array
@@ -89,17 +89,17 @@ def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
         raise InputError(f"{path}: {x} {list(images.shape)} and {y} {list(labels.shape)} are exchanged")
     static = images.ndim in (3, 4) and images.dtype == np.uint8 and not channels_first(images.shape)
     frames = images.ndim == 5 and images.dtype in (np.uint8, np.uint16) and images.shape[-1] == 2
-    last = len(images) != labels.size == images.shape[-1] if images.ndim > 2 else False
-    if not (static or frames) or not images.size or last:
+    if not (static or frames) or not images.size or axis_of_examples(images.shape, labels.size):
         raise InputError(
             f"{path}: {x}: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or frames of events, "
             f"uint8 or uint16 [N, T, H, W, 2]; got {images.dtype} {list(images.shape)}"
             f"{for_images(x, images, labels.size)}"
         )
+    as_many = "".join(f", as many as {key}" for key in arrays if key[0] == "x" and len(arrays[key]) == labels.size)
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise InputError(
             f"{path}: {y}: expected integers [{len(images)}], one for each image of {x}; "
-            f"got {labels.dtype} {list(labels.shape)}{for_labels(y, labels, len(images))}"
+            f"got {labels.dtype} {list(labels.shape)}{for_labels(y, labels, len(images)) or as_many}"
         )
     if labels.min() < 0 or labels.max() >= 2**31:
         raise InputError(

@@ -260,6 +260,8 @@ def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int)
     events = len(shape) == 5 and shape[-1] == 2 and dtype in (np.uint8, np.uint16)
     if not (static or events) or shape[1:] != image_shape or not all(shape):
         remedy = for_images("images", images, labels.size) if isinstance(images, np.ndarray) else ""
+        if len(shape) == 3 and dtype == np.uint8:
+            remedy = remedy or "; write images = images[..., None]"
         raise InputError(
             f"{where} images: expected uint8 [N, H, W, C], or frames of events uint8 or uint16 [N, T, H, W, 2], with "
             f"N >= 1 and the same shape in each split; got {dtype} {list(shape)}{remedy}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sealkd_jax.errors import InputError, reason
 
@@ -81,7 +81,10 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _open(file: IO[bytes]) -> Image.Image:
-    picture = Image.open(file, formats=FORMATS)
+    try:
+        picture = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
     if picture.mode == "F" or (picture.mode == "I" and not _has_16_bits(picture)):
         raise ValueError(
             f"its levels, {_KINDS[picture.mode]}, have no known white; save it with 8 or 16 bits a channel"

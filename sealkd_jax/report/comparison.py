@@ -102,30 +102,3 @@ def _result(row: Row) -> tuple[str, ...]:
         *intervals,
         duration(row["seconds"]),
     )
-<<<<<<< ours
-
-
-def verdicts(comparison: Comparison) -> str:
-    """For every row with an interval, in words, whether it differs from the reference."""
-    reference = comparison["reference"]
-    better: list[str] = []
-    worse: list[str] = []
-    unclear: list[str] = []
-    for row in comparison["rows"]:
-        if row["interval"] is not None:
-            positive = better if (row["difference"] or 0) > 0 else worse
-            (unclear if includes_zero(row["interval"]) else positive).append(row["name"])
-    lines = [
-        f"{verdict}: {', '.join(names)}."
-        for verdict, names in (
-            (f"Better than {reference} (the interval excludes zero)", better),
-            (f"Worse than {reference} (the interval excludes zero)", worse),
-            (f"No difference to {reference} shown (the interval includes zero)", unclear),
-        )
-        if names
-    ]
-    if not lines and any(row["difference"] is not None for row in comparison["rows"]):
-        lines = ["One seed gives no interval: these differences may be chance."]
-    return "".join(f"<p>{escape(line)}</p>" for line in lines)
-=======
->>>>>>> theirs
