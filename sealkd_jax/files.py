@@ -161,6 +161,8 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> 
                 "it has Python objects, which are never loaded: save images of one size, np.stack(…), labels as "
                 "integers, .astype(int), and names as strings, .astype(str)"
             )
+        if not dtype.itemsize:
+            raise ValueError(f"its elements, {dtype}, have no bytes")
         declared, held = int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size - stream.tell()
         if declared != held or member.file_size > DEFLATE * size:
             raise ValueError(f"its header declares {declared} bytes, the archive {held}, in a file of {size}")

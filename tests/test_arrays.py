@@ -343,6 +343,39 @@ def test_an_archive_that_says_to_hold_more_than_its_bytes_can_is_refused(tmp_pat
     assert "x_train: cannot be read (its header declares 2199023255552 bytes" in refused(path)
 
 
+def raw(text: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def array_header(shape: tuple[int, ...], descr: str) -> bytes:
+    stream = io.BytesIO()
+    npy.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        array_header((10**15,), "<U0"),  # 10**15 names in no bytes
+        array_header((10**12,), "|V0"),
+        array_header((10**6, 10**6, 10**3), "<f4"),
+        raw(b"{'descr': '''\n\n  "),
+        raw(b"-" * 9000 + b"1"),
+        raw(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}\n") + bytes(4),
+        raw(b"{'descr': [('a','<f4',(1000000,1000000))], 'fortran_order': False, 'shape': (1,)}\n"),
+        raw(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n") + b"cos\nsystem\n(S'exit'\ntR.",
+        b"\x93NUMPY\x09\x00",
+        b"",
+    ],
+    ids=range(10),
+)
+def test_a_hostile_member_is_refused_at_once(tmp_path, member):
+    path = save(tmp_path, **make_arrays(30))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("classes.npy", member)
+    assert "classes" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("file", "name"), [("my set (2).npz", "my-set-2"), ("...npz", "npz"), ("größe_1.5.npz", "größe_1.5")]
 )

@@ -243,6 +243,6 @@ def ladder_by_timestep(rows: Sequence[dict]) -> Figure:
     figure, (axis,) = new_axes("Test accuracy after each timestep", "timestep", "test accuracy", height=3.6)
     for name in (name for name in (*LADDER, "sta") if name in by_name):
         draw_lines(axis, np.arange(1, len(by_name[name]) + 1), {name: by_name[name]}, form=percent)
-    steps(axis, max(len(line.get_xdata()) for line in axis.get_lines()))
+    steps(axis, max(map(len, by_name.values())))
     in_percent(axis.yaxis)
     return figure
