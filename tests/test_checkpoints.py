@@ -323,3 +323,11 @@ def test_a_first_checkpoint_that_is_not_read_back_ends_the_run(tmp_path, monkeyp
         monkeypatch.setattr(checkpoints._manager, "restore", other)
         with pytest.raises(InputError, match="read back otherwise"):
             checkpoints.save(STATE, RECORDS[:1])
+
+
+def test_a_pipe_among_checkpoints_is_refused(written, tmp_path):
+    shutil.copytree(written, tmp_path / "c")
+    (tmp_path / "c" / "1" / "_CHECKPOINT_METADATA").unlink()
+    os.mkfifo(tmp_path / "c" / "1" / "_CHECKPOINT_METADATA")
+    with pytest.raises(InputError, match="_CHECKPOINT_METADATA: a pipe or a device"):
+        Checkpoints(tmp_path / "c")

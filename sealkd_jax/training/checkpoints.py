@@ -77,6 +77,8 @@ class Checkpoints:
         self._directory = directory.absolute()
         for path in (self._directory, *self._directory.rglob("*")):
             refuse_link(path)
+            if path.exists() and not (path.is_dir() or path.is_file()):  # Orbax would wait for ever
+                raise InputError(f"{path}: a pipe or a device among checkpoints; remove it")
         self._records: Records = []
         self._proved = False  # whether a checkpoint of this directory was read back
         options = ocp.CheckpointManagerOptions(
