@@ -177,7 +177,8 @@ def test_a_policy_can_keep_just_the_spikes(capsys):
     assert all("named 'spikes'" in line for line in kept)
 
 
-@pytest.mark.parametrize("timesteps", [2, pytest.param(UNROLL_ON_CPU + 1, marks=pytest.mark.slow)])
+@pytest.mark.slow  # compiles nested transformations for a quarter of a minute
+@pytest.mark.parametrize("timesteps", [2, UNROLL_ON_CPU + 1])
 def test_a_surrogate_may_close_over_traced_values(float64, timesteps):
     """Under every transformation the gradient is that of the same numbers written out, and no tracer leaks."""
 

@@ -206,8 +206,8 @@ def test_names_are_escaped(tmp_path):
     [
         {"timesteps": 1, "epochs": 1, "teacher": None},
         {"timesteps": 16, "classes": 1000, "epochs": 1},
-        {"timesteps": 2, "teacher": None, "summary": {"teacher": "mine.npz"}},
-        {"timesteps": 2, "classes": 2, "examples": 1},
+        pytest.param({"timesteps": 2, "teacher": None, "summary": {"teacher": "mine.npz"}}, marks=pytest.mark.slow),
+        pytest.param({"timesteps": 2, "classes": 2, "examples": 1}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -49,7 +49,9 @@ def expected():
     return arguments, jax.jit(program)(*arguments)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", [pytest.param(x, marks=pytest.mark.slow) if x == "disable_jit" else x for x in SETTINGS]
+)
 def test_the_numbers_are_the_same(expected, setting):
     arguments, values = expected
     arguments = jax.device_put(arguments)  # explicit, as the guard of transfers wants it
