@@ -1,10 +1,15 @@
 """The one exception for wrong input. Programs print it as one line and exit with status 2."""
 
+import unicodedata
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """Something the caller gave is wrong. The message says what, where, what was expected and what to do."""
+
+    def __init__(self, message: str):
+        # It may quote what a file holds, or the message of a library.
+        super().__init__(printable(" ".join(line.strip() for line in message.splitlines())))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -32,3 +37,13 @@ def reason(error: BaseException) -> str:
     """
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """The text with a mark for each character that a terminal would obey or that cannot be written as UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join("�" if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+
+
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, direction of writing, halves of UTF-16, ends of lines

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import stat
-import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from sealkd_jax.errors import InputError, reason
+from sealkd_jax.errors import InputError, printable, reason
 
 DEFLATE = 1032  # most bytes that one byte of a zip archive can expand to; https://zlib.net/zlib_tech.html
 
@@ -99,16 +98,6 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file of any size, in hexadecimal digits."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def printable(text: str) -> str:
-    """The text with a mark for each character that a terminal would obey or that cannot be written as UTF-8."""
-    if text.isprintable():
-        return text
-    return "".join("�" if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
-
-
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, direction of writing, halves of UTF-16, ends of lines
 
 
 def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -28,8 +28,8 @@ from typing import (
     is_typeddict,
 )
 
-from sealkd_jax.errors import InputError
-from sealkd_jax.files import open_file, printable
+from sealkd_jax.errors import InputError, printable
+from sealkd_jax.files import open_file
 
 MOST_BYTES = 2**26  # of a file
 Kind = TypeVar("Kind")

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sealkd_jax.errors import InputError
-from sealkd_jax.files import printable, write_json
+from sealkd_jax.errors import InputError, printable
+from sealkd_jax.files import write_json
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.training import params_digest, train
 from sealkd_jax.training.checkpoints import Checkpoints

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, make_directory, open_file, printable, replacing
+from sealkd_jax.errors import InputError, printable
+from sealkd_jax.files import locked, make_directory, open_file, replacing
 
 
 def test_what_fails_half_way_leaves_the_file_as_it_was(tmp_path):
@@ -69,3 +69,4 @@ def test_pipes_and_devices_are_not_read(tmp_path):
 
 def test_what_a_terminal_would_obey_is_marked():
     assert printable("\x1b[2J a\nb\x7f \u202e ü × \udc80\u2028\u200b") == "�[2J a�b� � ü × ���"
+    assert str(InputError("a.json: \x1b[31mbad\n   at line 2")) == "a.json: �[31mbad at line 2"

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from sealkd_jax.errors import InputError, did_you_mean
+from sealkd_jax.errors import InputError, did_you_mean, printable
 from sealkd_jax.programs.commands import command, programs
 from sealkd_jax.programs.stopping import INTERRUPTED, terminable
 
@@ -113,7 +113,6 @@ def _missing_platform() -> str | None:
 
 def one_line(error: object) -> str:
     """The message of an error without line breaks and control characters."""
-    from sealkd_jax.files import printable
 
     return printable(" ".join(str(error).split()))
 

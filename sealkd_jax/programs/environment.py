@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from sealkd_jax.files import printable
+from sealkd_jax.errors import printable
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.run_files import Started
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sealkd_jax.files import printable, refuse_link
+from sealkd_jax.errors import printable
+from sealkd_jax.files import refuse_link
 from sealkd_jax.parallel.processes import is_main_process, max_across_processes
 from sealkd_jax.programs.options import WatchOptions
 from sealkd_jax.programs.stopping import SAVED, stopping

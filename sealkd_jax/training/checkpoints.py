@@ -22,8 +22,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sealkd_jax.errors import InputError
-from sealkd_jax.files import open_file, printable, refuse_link, sha256, write_json
+from sealkd_jax.errors import InputError, printable
+from sealkd_jax.files import open_file, refuse_link, sha256, write_json
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import place
 from sealkd_jax.typed import Range, as_kind, at_least
