@@ -7,6 +7,7 @@ Prints a line for each failure, with the command that repeats it, and at the end
 """
 
 import argparse
+import faulthandler
 import io
 import json
 import logging
@@ -218,17 +219,19 @@ KINDS = {
 
 @contextmanager
 def at_most(seconds: int):
-    """Raise `Slow` in the block after that time."""
+    """Raise `Slow` in the block after that time. If Python does not get to it, end the process with a traceback."""
 
     def stop(*_: object) -> None:
         raise Slow
 
     signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
+    faulthandler.dump_traceback_later(seconds + 30, exit=True)
     try:
         yield
     finally:
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def try_case(seed: int, number: int, right: dict[str, Any]) -> tuple[str, str, str | None]:
@@ -310,6 +313,7 @@ def _run(options: argparse.Namespace) -> int:
         number += 1
         if number % 200 == 0:
             jax.clear_caches()
+            print(f"{number} cases, {sum(failed.values())} failed", file=sys.stderr, flush=True)
         if options.case is not None or time.monotonic() - start > options.seconds:
             break
     for kind in KINDS:
