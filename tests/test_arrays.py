@@ -117,7 +117,7 @@ ZEROS, LABELS, RAMP = (
         ({"x_test": np.zeros((9, 4, 0, 2), np.uint8)}, "x_test: expected uint8 [N, H, W, C] or [N, H, W], pixels"),
         ({"x_test": np.zeros((9, 4, 0, 2), np.uint8)}, "got uint8 [9, 4, 0, 2]; an axis has length 0"),
         ({"x_train": np.zeros((0, 4, 3, 2), np.uint8), "y_train": np.zeros(0, int)}, "x_train: expected uint8"),
-        ({"x_test": np.array([["a"]])}, "x_test: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or"),
+        ({"x_test": np.array("a")}, "x_test: expected uint8 [N, H, W, C] or [N, H, W], pixels from 0 to 255, or"),
         ({"x_train": RAMP - 5}, "from -5.0 to -4.0; expected no normalisation"),
         ({"x_train": np.where(np.arange(60)[:, None, None, None] == 7, np.nan, RAMP)}, "NaN or infinity in example 7"),
         ({"x_train": np.array([{}] * 60, object)}, "x_train: cannot be read (it has Python objects, which are never"),

@@ -95,7 +95,9 @@ def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
             f"uint8 or uint16 [N, T, H, W, 2]; got {images.dtype} {list(images.shape)}"
             f"{for_images(x, images, labels.size)}"
         )
-    as_many = "".join(f", as many as {key}" for key in arrays if key[0] == "x" and len(arrays[key]) == labels.size)
+    as_many = "".join(
+        f", as many as {key}" for key in arrays if key[0] == "x" and arrays[key].shape[:1] == (labels.size,)
+    )
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise InputError(
             f"{path}: {y}: expected integers [{len(images)}], one for each image of {x}; "
