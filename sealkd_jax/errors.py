@@ -8,8 +8,7 @@ class InputError(ValueError):
     """Something the caller gave is wrong. The message says what, where, what was expected and what to do."""
 
     def __init__(self, message: str):
-        # It may quote what a file holds, or the message of a library.
-        super().__init__(printable(" ".join(line.strip() for line in message.splitlines())))
+        super().__init__(one_line(message))  # it may quote what a file holds, or the message of a library
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -37,6 +36,11 @@ def reason(error: BaseException) -> str:
     """
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters."""
+    return printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
 
 
 def printable(text: str) -> str:

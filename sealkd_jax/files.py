@@ -1,7 +1,6 @@
 """Files that are complete or absent, and directories that only one process writes to.
 
-A directory may come from somebody else. No symbolic link in it makes us write to, or empty, a file elsewhere, and no
-pipe or device in it is read.
+A directory may come from another person. We follow no symbolic link in it when we write, and read no pipe or device.
 """
 
 import errno
@@ -11,7 +10,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from sealkd_jax.errors import InputError, printable, reason
+from sealkd_jax.errors import InputError, reason
 
 DEFLATE = 1032  # most bytes that one byte of a zip archive can expand to; https://zlib.net/zlib_tech.html
 
@@ -113,8 +112,15 @@ def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]
     return headers[version](stream)
 
 
-def read_npz(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, keys: Iterable[str], check: Callable[[list[str]], None] = lambda found: None
+) -> dict[str, np.ndarray]:
     """Those of the arrays that an .npz archive has. Every byte of them is compared with the archive's checksums.
+
+    Args:
+        path: of the archive.
+        keys: names of the arrays.
+        check: is called with all names in the archive before an array is read.
 
     Raises:
         InputError: if it is missing, damaged or no such archive.
@@ -122,20 +128,24 @@ def read_npz(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
     arrays, key = {}, ""
     try:
         with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
-            members, size = set(archive.namelist()), os.fstat(stream.fileno()).st_size
+            found, size = [name.removesuffix(".npy") for name in archive.namelist()], os.fstat(stream.fileno()).st_size
+            check(found)
             for key in keys:
-                if f"{key}.npy" in members:
-                    arrays[key] = read_array(archive, archive.getinfo(f"{key}.npy"), size)
+                if key in found:
+                    arrays[key] = _read_array(archive, archive.getinfo(f"{key}.npy"), size)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # damaged bytes make zipfile and NumPy raise whatever their parsers meet
         where = f"{path}: {key}" if key else f"{path}"
-        why = printable(reason(error))
-        raise InputError(f"{where}: cannot be read ({why}); expected an .npz archive, as of np.savez") from error
+        raise InputError(
+            f"{where}: cannot be read ({reason(error)}); expected an .npz archive, as of np.savez"
+        ) from error
     return arrays
 
 
-def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
     """One array of an .npz archive, in a file of that size.
 
     Allocates nothing before the header and the archive agree, and compares every byte with the checksum.

@@ -1,4 +1,4 @@
-"""The files of a finished run, as types: what its readers may rely on, whoever wrote them.
+"""The files of a finished run, as types: what a reader may rely on, even in files from another person.
 
 Axis legend: T timesteps, N test examples, C classes.
 """

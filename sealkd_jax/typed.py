@@ -68,7 +68,7 @@ def parse_json(where: object, text: str, kind: type[Kind]) -> Kind:
         InputError: if it is not of that type.
     """
     try:
-        return as_kind(kind, json.loads(text, parse_constant=_refuse_constant))
+        return as_type(kind, json.loads(text, parse_constant=_refuse_constant))
     except RecursionError as error:
         raise InputError(f"{where}: damaged: nested too deeply") from error
     except ValueError as error:
@@ -98,7 +98,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name}: expected a finite number")
 
 
-def as_kind(kind: Any, value: Any, where: str = "") -> Any:
+def as_type(kind: Any, value: Any, where: str = "") -> Any:
     """A JSON value as a type; texts come out without control characters.
 
     Raises:
@@ -106,7 +106,7 @@ def as_kind(kind: Any, value: Any, where: str = "") -> Any:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        parsed = as_kind(arguments[0], value, where)
+        parsed = as_type(arguments[0], value, where)
         numbers = parsed if isinstance(parsed, list | tuple) else [parsed]
         for note in arguments[1:]:
             if isinstance(note, Range) and not all(number is None or note.holds(number) for number in numbers):
@@ -116,15 +116,15 @@ def as_kind(kind: Any, value: Any, where: str = "") -> Any:
         if value is None and types.NoneType in arguments:
             return None
         (kind,) = set(arguments) - {types.NoneType}
-        return as_kind(kind, value, where)
+        return as_type(kind, value, where)
     if origin is Literal:
         if value not in arguments:
             raise _wrong(where, f"one of {', '.join(arguments)}", value)
         return value
     if origin in (list, tuple) and isinstance(value, list):
-        return origin(as_kind(arguments[0], each, f"{where}[{number}]") for number, each in enumerate(value))
+        return origin(as_type(arguments[0], each, f"{where}[{number}]") for number, each in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {printable(name): as_kind(arguments[1], each, _inside(where, name)) for name, each in value.items()}
+        return {printable(name): as_type(arguments[1], each, _inside(where, name)) for name, each in value.items()}
     if (is_typeddict(kind) or is_dataclass(kind)) and isinstance(value, dict):
         return _as_record(kind, value, where)
     return _as_plain(kind, value, where)
@@ -140,7 +140,7 @@ def _as_record(kind: Any, value: dict[str, Any], where: str) -> Any:
             raise ValueError(f"{_inside(where, unknown[0])}: unknown")
     if missing := sorted(required - value.keys()):
         raise ValueError(f"{_inside(where, missing[0])}: missing")
-    return kind(**{name: as_kind(hints[name], value[name], _inside(where, name)) for name in value if name in hints})
+    return kind(**{name: as_type(hints[name], value[name], _inside(where, name)) for name in value if name in hints})
 
 
 @cache
@@ -163,7 +163,7 @@ def _as_plain(kind: Any, value: Any, where: str) -> Any:
         case (_, int() | float()) if kind in (float, Any) and abs(value) < sys.float_info.max:
             return float(value)
         case (_, None | list() | dict()) if kind is Any:
-            return value and as_kind(list[Any] if isinstance(value, list) else dict[str, Any], value, where)
+            return value and as_type(list[Any] if isinstance(value, list) else dict[str, Any], value, where)
     names: dict[Any, str] = {
         int: "a whole number",
         float: "a finite number",

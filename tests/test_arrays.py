@@ -332,7 +332,7 @@ def test_a_header_that_declares_another_size_is_refused_before_memory_is_taken(t
 
 
 def test_an_archive_that_says_to_hold_more_than_its_bytes_can_is_refused(tmp_path):
-    """The archive's directory and the array's header agree on 2 TB; the file has not a thousandth of it."""
+    """The archive's directory and the array's header agree on 2 TB; the file holds less than a thousandth of it."""
     path, size, start = tmp_path / "bomb.npz", 2**41, io.BytesIO()
     npy.write_array_header_1_0(start, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -213,7 +213,7 @@ def test_where_no_checkpoint_is_good_nothing_is_trained(trained, tmp_path):
 
 
 def test_records_come_from_the_checkpoint(trained, tmp_path):
-    """Whatever became of metrics.jsonl: what is gone on from and what is reported is whole."""
+    """metrics.jsonl may be cut or altered: the resumed state and the report are complete."""
     shutil.copytree(trained[0], tmp_path / "run")
     good = (tmp_path / "run" / "metrics.jsonl").read_text()
     (tmp_path / "run" / "metrics.jsonl").write_text(good[:100].replace("0.", "7."))

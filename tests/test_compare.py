@@ -192,7 +192,7 @@ SMALL += ["--timesteps", "2", "--devices", "1", "--teacher-logits", "own.npz", "
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A current directory with somebody's own teacher logits."""
+    """A current directory with a user's own teacher logits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("compare"))
         np.savez("own.npz", logits=4 * np.eye(10, dtype=np.float32)[load("digits").train.labels])

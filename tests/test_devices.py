@@ -96,7 +96,7 @@ def test_each_device_computes_its_own_part_of_a_batch(student):
     ("student", "remat"), [("spiking-conv", "spikes"), pytest.param("spiking-resnet18", "full", marks=pytest.mark.slow)]
 )
 def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
-    """Of BatchNorm and the gradients there are sums over the devices; nobody waits for another's examples."""
+    """Devices exchange the sums of BatchNorm and of the gradients, and no examples."""
     network, variables, images = make_student(student, 8, batch=8, width=1 / 16, remat=remat)
     parallel = Parallel("jit", first_devices(2))
 

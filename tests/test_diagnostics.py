@@ -196,7 +196,7 @@ def test_summary_is_json():
 
 def test_the_verdict_follows_the_share_of_erroneous_timesteps():
     def verdict(share):
-        """Of 10 timesteps of 1,000 examples that are right in the end, so many are wrong."""
+        """The given number of timesteps is wrong, of 10 timesteps of 1,000 examples that are right in the end."""
         wrong = np.zeros((10, 1000), int)
         wrong[0, : round(share * wrong.size)] = 1
         return d.timestep_variance_verdict(np.eye(2, dtype="float32")[wrong], np.zeros(1000, int))

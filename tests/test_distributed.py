@@ -74,7 +74,7 @@ def test_four_processes_of_slurm_give_what_one_gives(alone, place):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place):
-    """To the digest of a run that nobody kills: the same command gives the same."""
+    """The run ends with the digest of an undisturbed run: the same command gives the same result."""
     write_digits(place / "killed")
     first, killed = started = start(place / "killed", 2, MEMORY, DIES="1")
     killed.wait(300)

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and directories of somebody else."""
+"""Files that are complete or absent, and directories from other people."""
 
 import os
 from pathlib import Path

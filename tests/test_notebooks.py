@@ -40,7 +40,7 @@ TINY = {
 
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
-    """Runs a notebook in an empty directory, as somebody who has installed the package; gives what it shows."""
+    """Runs a notebook in an empty directory, as a user of the installed package does; returns what it shows."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / ".ipython"))
 

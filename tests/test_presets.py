@@ -60,7 +60,7 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
 
 @pytest.fixture
 def own_images(tmp_path, monkeypatch):
-    """The digits as colour images of 16x16, in a file of one's own."""
+    """The digits as colour images of 16x16, in a user's file."""
     monkeypatch.chdir(tmp_path)
     digits = load_digits()
     images = np.kron(digits.images[:300] * 15, np.ones((1, 2, 2))).astype(np.uint8)

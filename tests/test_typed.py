@@ -10,7 +10,7 @@ import pytest
 
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import write_json
-from sealkd_jax.typed import SHARE, as_kind, at_least, read_json
+from sealkd_jax.typed import SHARE, as_type, at_least, read_json
 
 
 @dataclass
@@ -47,8 +47,8 @@ def test_a_record_is_read_back_and_unknown_entries_are_dropped(tmp_path):
 
 
 def test_texts_come_out_without_what_a_terminal_would_obey():
-    assert as_kind(dict[str, str], {"a\x1b[2J": "b\ud800\n"}) == {"a�[2J": "b��"}
-    assert as_kind(Any, {"\x07": ["\u202e"]}) == {"�": ["�"]}
+    assert as_type(dict[str, str], {"a\x1b[2J": "b\ud800\n"}) == {"a�[2J": "b��"}
+    assert as_type(Any, {"\x07": ["\u202e"]}) == {"�": ["�"]}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_texts_come_out_without_what_a_terminal_would_obey():
 )
 def test_what_does_not_fit_is_named(change, words):
     with pytest.raises(ValueError) as raised:
-        as_kind(Record, GOOD | change)
+        as_type(Record, GOOD | change)
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
 

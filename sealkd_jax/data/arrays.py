@@ -3,9 +3,7 @@
 Axis legend: N examples, H height, W width, C channels.
 """
 
-import os
 import warnings
-import zipfile
 from itertools import combinations
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import numpy as np
 from sealkd_jax.data._left_out import is_hidden
 from sealkd_jax.data._remedies import axis_of_examples, channels_first, for_images, for_labels, renumbered
 from sealkd_jax.data.datasets import Dataset, Split, directory_name, hold_out_for_validation, take
-from sealkd_jax.errors import InputError, reason
-from sealkd_jax.files import open_file, read_array
+from sealkd_jax.errors import InputError
+from sealkd_jax.files import read_npz
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 KEYS = (*NEEDED, "x_val", "y_val", "classes")
@@ -55,29 +53,19 @@ def load_npz(path: Path) -> Dataset:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of `KEYS` that the file has, at least those of `NEEDED`."""
-    arrays, key = {}, ""
-    try:
-        with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
-            members, size = archive.namelist(), os.fstat(stream.fileno()).st_size
-            found = [name.removesuffix(".npy") for name in members if not is_hidden(name)]
-            if missing := [key for key in NEEDED if key not in found]:
-                raise InputError(
-                    f"{path}: no {', '.join(missing)}; expected the keys {', '.join(NEEDED)}; "
-                    f"found {', '.join(found[:9]) or 'none'}"
-                )
-            for key in KEYS:
-                if key in found:
-                    arrays[key] = read_array(archive, archive.getinfo(f"{key}.npy"), size)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except Exception as error:  # damaged bytes make zipfile and NumPy raise whatever their parsers meet
-        where = f"{path}: {key}" if key else f"{path}"
-        raise InputError(
-            f"{where}: cannot be read ({reason(error)}); expected an .npz archive, as of np.savez"
-        ) from error
-    if others := [name for name in found if name not in KEYS]:
+
+    def check(members: list[str]) -> None:
+        found = [name for name in members if not is_hidden(name)]
+        if missing := [key for key in NEEDED if key not in found]:
+            raise InputError(
+                f"{path}: no {', '.join(missing)}; expected the keys {', '.join(NEEDED)}; "
+                f"found {', '.join(found[:9]) or 'none'}"
+            )
+        others.extend(name for name in found if name not in KEYS)
+
+    others: list[str] = []
+    arrays = read_npz(path, KEYS, check)
+    if others:
         text = f"{', '.join(others[:9])}; the keys are {', '.join(KEYS)}"
         warnings.warn(f"{path}: {len(others)} keys are not read: {text}", stacklevel=4)
     return arrays
@@ -95,13 +83,11 @@ def _split(path: Path, arrays: dict[str, np.ndarray], part: str) -> Split:
             f"uint8 or uint16 [N, T, H, W, 2]; got {images.dtype} {list(images.shape)}"
             f"{for_images(x, images, labels.size)}"
         )
-    as_many = "".join(
-        f", as many as {key}" for key in arrays if key[0] == "x" and arrays[key].shape[:1] == (labels.size,)
-    )
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
+        as_many = [f", as many as {key}" for key in arrays if key[0] == "x" and arrays[key].shape[:1] == (labels.size,)]
         raise InputError(
             f"{path}: {y}: expected integers [{len(images)}], one for each image of {x}; "
-            f"got {labels.dtype} {list(labels.shape)}{for_labels(y, labels, len(images)) or as_many}"
+            f"got {labels.dtype} {list(labels.shape)}{for_labels(y, labels, len(images)) or ''.join(as_many)}"
         )
     if labels.min() < 0 or labels.max() >= 2**31:
         raise InputError(

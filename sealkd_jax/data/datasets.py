@@ -267,9 +267,9 @@ def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int)
             f"N >= 1 and the same shape in each split; got {dtype} {list(shape)}{remedy}"
         )
     if labels.shape != shape[:1] or labels.dtype != np.int32:
-        remedy = for_labels("labels", labels, shape[0]) if labels.dtype.kind not in "iu" or labels.ndim != 1 else ""
-        if labels.shape == shape[:1] and labels.dtype.kind in "iu":
-            remedy = "; write labels = labels.astype(np.int32)"
+        of_another_width = labels.shape == shape[:1] and labels.dtype.kind in "iu"
+        cast = "; write labels = labels.astype(np.int32)"
+        remedy = cast if of_another_width else for_labels("labels", labels, shape[0])
         raise InputError(
             f"{where} labels: expected int32 [{shape[0]}], one for each image; got {labels.dtype} "
             f"{list(labels.shape)}{remedy}"

@@ -7,9 +7,9 @@ Axes: `T` timesteps, first; `B` examples, `C` classes; `...` the neurons of a la
 `[B]`, spikes `[T, B, ...]`. A timestep *alone* predicts from its own logits; *accumulated*, from the mean of the logits
 so far. The final answer is the accumulated one after T. Shares and accuracies lie in [0, 1].
 
-All take `where`, bool `[B]`: the examples that count, e.g. those that do not pad a batch; a mean over none is NaN.
-`time_axis=1` is for logits `[B, T, C]` and spikes `[B, T, ...]`, which without it cannot be told from time first if
-T = B. Logits with a NaN are never right, and agree with no teacher.
+All functions of logits or spikes take `where`, bool `[B]`: the examples that count, e.g. those that do not pad a
+batch; a mean over none is NaN. `time_axis=1` is for logits `[B, T, C]` and spikes `[B, T, ...]`, which without it
+cannot be told from time first if T = B. Logits with a NaN are never right, and agree with no teacher.
 """
 
 from sealkd_jax.diagnostics.activity import (
@@ -21,7 +21,7 @@ from sealkd_jax.diagnostics.activity import (
     saturated_share,
     synaptic_operations,
 )
-from sealkd_jax.diagnostics.classes import by_class
+from sealkd_jax.diagnostics.classes import by_class, standard_error
 from sealkd_jax.diagnostics.early_exit import EarlyExit, ExitCurve, early_exit, early_exit_curve
 from sealkd_jax.diagnostics.timesteps import (
     WORTHWHILE_ERRONEOUS_SHARE,
@@ -67,6 +67,7 @@ __all__ = [
     "mean_sta_weights",
     "prediction_flips",
     "saturated_share",
+    "standard_error",
     "summarise",
     "synaptic_operations",
     "teacher_agreement",

@@ -23,6 +23,16 @@ MOST_CLASSES = 100
 """`by_class` gives the confusion matrix of at most this many classes."""
 
 
+def standard_error(accuracy: ArrayLike, n: int) -> np.ndarray:
+    """Binomial standard error √(p(1−p)/n) of accuracies measured on n examples, on the host.
+
+    >>> print(standard_error(0.5, 100))
+    0.05
+    """
+    p = np.asarray(accuracy, float)
+    return np.sqrt(p * (1 - p) / n)
+
+
 def by_class(
     logits: Float[ArrayLike, "T B C"],
     labels: Integer[ArrayLike, "B"],
@@ -85,7 +95,7 @@ def _untrained(confusion: np.ndarray, examples: np.ndarray) -> str | None:
         share = 100 * answers[favourite] / n
         return f"It predicts one class, {favourite}, for {share:.2f} % of the examples: not trained."
     accuracy, chance = np.trace(confusion) / n, 1 / classes
-    error = np.sqrt(chance * (1 - chance) / n)
+    error = standard_error(chance, n)
     if accuracy <= chance + 2 * error:
         return (
             f"Its accuracy of {100 * accuracy:.2f} % on {n} examples is not above chance ({100 * chance:.2f} %) by "

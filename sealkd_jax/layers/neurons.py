@@ -8,6 +8,7 @@ Axis legend: T timesteps; `...` one timestep, such as `[B, H, W, C]`.
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -31,7 +32,7 @@ class TorchParameter(NamedTuple):
     from_torch: Callable[[np.ndarray], np.ndarray]
 
 
-class Neuron(nn.Module):
+class Neuron(nn.Module, ABC):
     """A layer of spiking neurons: currents `[T, ...]` -> spikes `[T, ...]`.
 
     The collections `spikes` and `membranes` (after the last timestep) can be read: `apply(..., mutable=["spikes"])`.
@@ -60,10 +61,11 @@ class Neuron(nn.Module):
             self.sow(collection, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         return spikes
 
+    @abstractmethod
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Spikes `[T, ...]` and the membranes after them, `[...]`, from currents and the membranes before them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
         """The class of `nir` that is this neuron, and its arguments, for timesteps of `dt` seconds.
 
@@ -72,7 +74,6 @@ class Neuron(nn.Module):
         Raises:
             InputError: for a soft reset.
         """
-        raise NotImplementedError
 
     def _parameters(self) -> dict[str, Any]:
         """What `sealkd_jax.neurons` takes from every kind."""

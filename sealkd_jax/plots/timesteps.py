@@ -36,12 +36,6 @@ EXITS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, math.inf)
 """Confidences at which examples may stop: at the first all stop after one timestep, at the last none before T."""
 
 
-def standard_error(accuracy: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:
-    """Binomial standard error √(p(1−p)/n) of accuracies measured on n examples."""
-    p = np.asarray(accuracy, float)
-    return np.sqrt(p * (1 - p) / n)
-
-
 @panel(
     SECTION,
     "Blue: accuracy if the network stops after that many timesteps. Orange: accuracy of each timestep alone. Bars show "
@@ -69,7 +63,7 @@ def accuracy_by_timestep(
     times = np.arange(1, len(accumulated) + 1)
     draw_lines(axis, times, lines, (BLUE, VERMILION), form=percent, teacher=teacher_accuracy)
     for values, colour in zip(lines.values(), (BLUE, VERMILION), strict=True):
-        error = standard_error(values, n_test)
+        error = diagnostics.standard_error(values, n_test)
         axis.errorbar(times, values, error, fmt="none", color=colour, elinewidth=1.2, capsize=2.5)
     steps(axis, len(times))
     in_percent(axis.yaxis)
@@ -134,7 +128,7 @@ def early_exit(
     "Each row is a test example that at least one timestep gets wrong, each orange cell a wrong timestep. Rows with "
     "the most errors come first. A row that is orange only at the left is corrected by later timesteps; one that is "
     "orange throughout is beyond the network.",
-    lambda run: {"wrong": run.logits.argmax(-1) != run.labels} if run.in_time else None,
+    lambda run: {"wrong": ~np.asarray(diagnostics.correct(run.logits, run.labels))} if run.in_time else None,
 )
 def error_raster(wrong: np.ndarray) -> Figure:
     """The test examples with a wrong timestep as rows, most errors first; the others are counted.

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from sealkd_jax.errors import InputError, did_you_mean, printable
+from sealkd_jax.errors import InputError, did_you_mean, one_line
 from sealkd_jax.programs.commands import command, programs
 from sealkd_jax.programs.stopping import INTERRUPTED, terminable
 
@@ -70,12 +70,12 @@ def run(main: Callable[[], Any]) -> None:
         try:
             main()
         except InputError as error:
-            status, message = 2, f"error: {_with_flag(one_line(error))}"
+            status, message = 2, f"error: {_with_flag(str(error))}"
         except FloatingPointError as error:
-            status, message = 2, f"error: {one_line(error)}"
+            status, message = 2, f"error: {one_line(str(error))}"
         except OSError as error:
             status = 2
-            message = f"error: {one_line(f'{error.filename}: {error.strerror}' if error.filename else error)}"
+            message = f"error: {one_line(f'{error.filename}: {error.strerror}' if error.filename else str(error))}"
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in ("", "sealkd_jax", "train"):
@@ -85,10 +85,8 @@ def run(main: Callable[[], Any]) -> None:
             status, message = 128 + getattr(stop, "number", signal.SIGINT), INTERRUPTED
         except Exception as error:
             if str(error).startswith("RESOURCE_EXHAUSTED"):
-                status, message = (
-                    2,
-                    f"error: {one_line(error)[:200]}; --accumulate, --remat or a smaller batch need less",
-                )
+                status = 2
+                message = f"error: {one_line(str(error))[:200]}; --accumulate, --remat or a smaller batch need less"
             elif missing := _missing_platform():
                 status, message = 2, f"error: {missing}"
             elif jax.distributed.is_initialized():
@@ -106,15 +104,9 @@ def _missing_platform() -> str | None:
         jax.devices()
         return None
     except (RuntimeError, AssertionError, AttributeError) as error:  # JAX 0.10 asserts that there is one for cuda
-        reason = f" ({one_line(error)[:150]})" if isinstance(error, RuntimeError) else ""
+        reason = f" ({one_line(str(error))[:150]})" if isinstance(error, RuntimeError) else ""
         named = getattr(jax.config, "jax_platforms", None)
         return f"JAX_PLATFORMS={named}: JAX finds no such device{reason}; name one that is there, such as cpu"
-
-
-def one_line(error: object) -> str:
-    """The message of an error without line breaks and control characters."""
-
-    return printable(" ".join(str(error).split()))
 
 
 def _with_flag(message: str) -> str:

@@ -10,7 +10,6 @@ from dataclasses import MISSING, fields
 from importlib.util import find_spec
 from typing import Any, NoReturn, TypeVar
 
-from sealkd_jax import typed
 from sealkd_jax.data import parse_augmentation
 from sealkd_jax.data.augmentation import STEPS
 from sealkd_jax.errors import InputError, did_you_mean
@@ -26,6 +25,7 @@ from sealkd_jax.programs.options import (
     TrainingOptions,
 )
 from sealkd_jax.programs.presets import DEFAULT, PRESETS
+from sealkd_jax.typed import as_type
 
 Kind = TypeVar("Kind")
 Training = TypeVar("Training", bound=TrainingOptions)
@@ -67,7 +67,7 @@ def parse(kind: type[Training], description: str, argv: list[str] | None, progra
     """Read `[PRESET] [--option value …]`: the preset's name, and its options with those that are named changed.
 
     Args:
-        kind: class of the options. What it has and the preset has not keeps its default.
+        kind: class of the options. Those that the preset does not set keep their defaults.
         description: what the program does, for its help.
         argv: the command line; that of this process if None.
         program: name of the program.
@@ -119,7 +119,7 @@ def options_from_json(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     Raises:
         ValueError: for an unknown or a missing option, or a value of another type or out of its range.
     """
-    options = typed.as_kind(kind, {name: value for name, value in values.items() if name != "preset"})
+    options = as_type(kind, {name: value for name, value in values.items() if name != "preset"})
     check(options)
     return options
 
@@ -237,7 +237,8 @@ def _make_parser(kind: type, values: Mapping[str, Any], usage: str, description:
 
     Args:
         kind: class of the options.
-        values: what options have that are not named, for the help; those without are required.
+        values: the values of options that the command line does not name, for the help; an option without one is
+            required.
         usage: first line of the help.
         description: what the program does.
     """

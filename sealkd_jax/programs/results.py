@@ -52,6 +52,7 @@ def save_results(
     evaluate = compile_evaluation(plan.network, plan.spec, plan.timesteps, parallel, test, count_activity)
     logits, counts = evaluate(trained.variables)
     logits = np.asarray(logits, np.float32)
+    by_timestep = accuracy_by_timestep(logits, test.labels).tolist()
     summary = {
         "preset": preset,
         "dataset": dataset.name,
@@ -62,8 +63,8 @@ def save_results(
         "epochs_done": len(trained.records),
         "best_epoch": trained.best["epoch"],
         "val_accuracy": trained.best["val_accuracy"],
-        "test_accuracy": float(accuracy_by_timestep(logits, test.labels)[-1]),
-        "accuracy_by_timestep": accuracy_by_timestep(logits, test.labels).tolist(),
+        "test_accuracy": by_timestep[-1],
+        "accuracy_by_timestep": by_timestep,
         "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
         **by_class(logits, test.labels),
         "teacher": _teacher_name(options, teacher, teacher_logits),

@@ -12,7 +12,7 @@ from sealkd_jax.programs.command_line import options_from_json
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.run_files import Config, Started, read_config
 from sealkd_jax.training.checkpoints import check_path
-from sealkd_jax.typed import as_kind, read_json
+from sealkd_jax.typed import as_type, read_json
 
 # Options that may change when a run is resumed: where it is, what it runs on, and what it shows.
 MAY_CHANGE = ("out", "resume", "parallel", "devices", "data_dir", "stream", "log", "tensorboard")
@@ -71,7 +71,7 @@ def make_config(
     if not path.exists():
         return {"options": chosen, "source": source, "data": data, "splits": splits, **started, "resumed": []}
     config = read_config(out)
-    before, known, same = config["options"], dict(config), as_kind(dict[str, Any], chosen)
+    before, known, same = config["options"], dict(config), as_type(dict[str, Any], chosen)
     for name in sorted(chosen.keys() - set(MAY_CHANGE)):
         if name not in before or before[name] != same[name]:
             raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.data.augmentation import random_key
-from sealkd_jax.diagnostics import accuracy_by_timestep
+from sealkd_jax.diagnostics import accuracy_by_timestep, standard_error
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.files import locked, write_json
 from sealkd_jax.models import TEACHERS, Network, Variables
@@ -326,8 +326,7 @@ def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> Teacher
     """The user's own file. One that a program wrote must have the same data and views; its teacher may be any."""
     logits = _open(path, options, dataset, _view_fingerprints(options, dataset))
     accuracy, chance = logits.accuracy(dataset.train.labels), 1 / len(dataset.classes)
-    standard_error = (chance * (1 - chance) / len(dataset.train.labels)) ** 0.5
-    if accuracy <= chance + 2 * standard_error:
+    if accuracy <= chance + 2 * standard_error(chance, len(dataset.train.labels)):
         warn(
             f"{path}: {accuracy:.2%} right on the training labels, no better than chance; expected the logits of the "
             "training split in its order, with the classes in the data's order"

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sealkd_jax.diagnostics import timestep_variance_verdict
+from sealkd_jax.diagnostics import standard_error, timestep_variance_verdict
 from sealkd_jax.plots import learning, predictions, spikes, timesteps
 from sealkd_jax.plots.panels import Run
-from sealkd_jax.plots.timesteps import standard_error
 from sealkd_jax.plots.words import count, duration, percent
 from sealkd_jax.report.hardest import hardest_examples
 from sealkd_jax.report.page import section, table, write_page

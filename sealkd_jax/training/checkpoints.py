@@ -26,7 +26,7 @@ from sealkd_jax.errors import InputError, printable
 from sealkd_jax.files import open_file, refuse_link, sha256, write_json
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import place
-from sealkd_jax.typed import Range, as_kind, at_least
+from sealkd_jax.typed import Range, as_type, at_least
 from sealkd_jax.weights.own import check_values, flatten
 
 SCORE = "val_accuracy"
@@ -221,7 +221,7 @@ class _Scored(TypedDict):
 def _check_records(directory: Path, records: Any) -> None:
     """Raises an `InputError` unless the records are of the epochs 1, 2, 3, … and have scores."""
     try:
-        epochs = [record["epoch"] for record in as_kind(list[_Scored], records, "records")]
+        epochs = [record["epoch"] for record in as_type(list[_Scored], records, "records")]
     except ValueError as error:
         raise InputError(f"{directory}: damaged: {error}; start again in another directory") from error
     if epochs != list(range(1, len(epochs) + 1)):

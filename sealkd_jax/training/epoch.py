@@ -26,8 +26,8 @@ class EpochSpec(NamedTuple):
         views: K; epoch e shows view e mod K.
         batch_size: B, over all devices.
         epochs: their number.
-        mean: of each channel, `[C]`, for `normalise`.
-        std: likewise.
+        mean: the mean of each channel, `[C]`, for `normalise`.
+        std: the standard deviation of each channel, `[C]`.
     """
 
     augmentation: Augmentation

@@ -24,7 +24,7 @@ from sealkd_jax.training.feed import compile_epoch, count_steps, join_metrics
 from sealkd_jax.training.plan import Plan, prepare
 from sealkd_jax.training.step import Metrics
 from sealkd_jax.training.teacher_logits import TeacherLogits
-from sealkd_jax.typed import as_kind
+from sealkd_jax.typed import as_type
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,13 @@ def _split_unfinished(directory: Path, records: Any, steps: int) -> tuple[list[d
     seconds = 0.0
     try:
         if records and "metrics" in records[-1]:
-            last = as_kind(_Unfinished, records[-1], "the interrupted epoch")
+            last = as_type(_Unfinished, records[-1], "the interrupted epoch")
             seconds, begun = last["seconds"], [jax.tree.map(np.asarray, last["metrics"], is_leaf=_is_list)]
             of_steps = {name: series for name, series in begun[0].items() if name != "variables_norm"}  # one a chunk
             if len({len(series) for series in jax.tree.leaves(of_steps)}) != 1 or not 0 < count_steps(begun) < steps:
                 raise ValueError("the interrupted epoch has another number of steps")
             records = records[:-1]
-        return as_kind(list[Epoch], records, "records"), begun, seconds
+        return as_type(list[Epoch], records, "records"), begun, seconds
     except ValueError as error:
         raise InputError(
             f"{directory}: the checkpoint is damaged: {error}; start again in another directory"

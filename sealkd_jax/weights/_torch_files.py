@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, reason
 from sealkd_jax.files import open_file, read_npy_header
 
 _MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # what torch.save wrote first before PyTorch 1.6
@@ -51,8 +51,7 @@ def open_state_dict(path: Path) -> Iterator[Mapping[str, Stored]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # a damaged or malicious file can make its reader raise anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as weights: {' '.join(reason.split())}") from error
+        raise InputError(f"{path}: cannot be read as weights: {reason(error)}") from error
 
 
 def _format(path: Path) -> Callable[[Path], Any]:

@@ -77,7 +77,7 @@ def test_other_recordings_or_settings_are_another_file(tmp_path, other):
 
 
 def crowd(count):
-    """So many events of one pixel at one time."""
+    """That number of events at one pixel and one time."""
     return Events(*(np.full(count, value) for value in (1, 2, 1, 5)))
 
 

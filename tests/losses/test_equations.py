@@ -179,7 +179,7 @@ def test_confidence_threshold(float64):
     weights = jax.jit(lambda s, threshold: losses.sta_weights(s, confidence_threshold=threshold))
     confidence = reference.over_batch(lambda s: np.array([reference.confidence(step) for step in s]), s)
     np.testing.assert_array_equal(weights(s, 0.0), jax.jit(losses.sta_weights)(s))
-    np.testing.assert_array_equal(weights(s, 2.0), weights(s, 0.0))  # nobody reaches it: as without it
+    np.testing.assert_array_equal(weights(s, 2.0), weights(s, 0.0))  # no source reaches the threshold: as without one
     silent = confidence < 0.5
     somebody_else = (~silent).sum(axis=0) >= 2  # so that every listener has a source left
     assert silent[:, somebody_else].any()

@@ -33,7 +33,7 @@ from sealkd_jax.programs.teachers import Teacher, fingerprint, obtain_logits, ow
 from sealkd_jax.run_files import Amount, Count, Shares, Started
 from sealkd_jax.training import compile_evaluation, params_digest, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
-from sealkd_jax.typed import as_kind, read_json
+from sealkd_jax.typed import as_type, read_json
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,11 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
         teacher = None
         if options.teacher_logits is None and any(needs_teacher(cell.options.method) for cell in cells):
             teacher = pick_teacher(options, preset, whole, cells[0].parallel)
-        for cell in cells:  # before the progress bar, and refused before anything is written
-            _teacher_logits(cell, teacher, dataset)
+        logits = _open_logits(cells, teacher, dataset)  # before the progress bar, and before anything is written
         with locked(out, wait=False):
             started = environment()
             write_json(out / "config.json", {"options": options_as_json(preset, options)} | started)
-            results = run_cells(out, cells, options, teacher, dataset)
+            results = run_cells(out, cells, logits, options, teacher, dataset)
             rows = make_rows(cells, results)
             comparison = {
                 "preset": preset,
@@ -127,18 +126,33 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
     return Compared(comparison, out)
 
 
-def _teacher_logits(cell: Cell, teacher: Teacher | None, dataset: Dataset) -> TeacherLogits | None:
-    """The logits that a cell distils from; None if it needs no teacher."""
-    if not needs_teacher(cell.options.method):
-        return None
-    if cell.options.teacher_logits is not None:
-        return own_logits(cell.options.teacher_logits, cell.options, dataset)
-    assert teacher is not None
-    return obtain_logits(cell.options, teacher, dataset, cell.parallel)
+def _open_logits(cells: Sequence[Cell], teacher: Teacher | None, dataset: Dataset) -> list[TeacherLogits | None]:
+    """The logits that each cell distils from, the same for all cells of the same views; None without a teacher."""
+    opened: dict[tuple[Any, ...], TeacherLogits] = {}  # each file is checked, and may be read whole
+    found: list[TeacherLogits | None] = []
+    for cell in cells:
+        if not needs_teacher(cell.options.method):
+            found.append(None)
+            continue
+        options = cell.options
+        views = (options.timesteps, options.views, options.view_seed, options.augment)
+        if views not in opened:
+            if options.teacher_logits is not None:
+                opened[views] = own_logits(options.teacher_logits, options, dataset)
+            else:
+                assert teacher is not None
+                opened[views] = obtain_logits(options, teacher, dataset, cell.parallel)
+        found.append(opened[views])
+    return found
 
 
 def run_cells(
-    out: Path, cells: Sequence[Cell], options: CompareOptions, teacher: Teacher | None, dataset: Dataset
+    out: Path,
+    cells: Sequence[Cell],
+    logits: Sequence[TeacherLogits | None],
+    options: CompareOptions,
+    teacher: Teacher | None,
+    dataset: Dataset,
 ) -> list[CellFile]:
     """The result of every cell: read if it is finished, otherwise trained and written."""
     make_directory(out / "cells")
@@ -146,15 +160,14 @@ def run_cells(
     when = "the epoch is over; finished cells are kept, this one is not"
     with progress("epochs", sum(cell.options.epochs for cell in cells), options, when=when) as show:
         done = 0
-        for cell in cells:
+        for cell, of_cell in zip(cells, logits, strict=True):
             key = cache_key(cell, seeds, teacher, dataset)
             path = out / "cells" / f"{cell.options.method}-{fingerprint(key)}.json"
             if not path.exists():
-                logits = _teacher_logits(cell, teacher, dataset)
                 boards = [out / "tensorboard" / cell.name / f"seed {seed}" for seed in seeds if options.tensorboard]
                 try:
                     with _each_epoch(cell, done, show, boards) as on_epoch:
-                        result = _train(cell, seeds, dataset, logits, options.seeds_at_once, on_epoch)
+                        result = _train(cell, seeds, dataset, of_cell, options.seeds_at_once, on_epoch)
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{cell.name}: {error}") from error
                 write_json(path, result | {"digest": fingerprint(result), "key": key} | here)
@@ -191,7 +204,7 @@ def _read_cell(path: Path, key: dict[str, Any]) -> CellFile:
     result: Any = read_json(path, CellFile)
     by_timestep, seeds, timesteps = result["accuracy_by_timestep"], len(key["seeds"]), key["options"]["timesteps"]
     whole = (
-        result["key"] == as_kind(dict[str, Any], json.loads(json.dumps(key)))
+        result["key"] == as_type(dict[str, Any], json.loads(json.dumps(key)))
         and all(len(values) == seeds for values in result.values() if isinstance(values, list))
         and all(len(values) == timesteps for values in by_timestep)
         and result["digest"]

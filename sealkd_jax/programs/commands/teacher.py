@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> None:
 def _teacher(options: TeacherProgramOptions) -> Teacher:
     join(options)
     if options.evaluate and options.weights is None:
-        raise InputError("--evaluate: expected --import FILE beside it; a teacher of one's own is always evaluated")
+        raise InputError(
+            "--evaluate: expected --import FILE beside it; a teacher that is trained here is always evaluated"
+        )
     if options.scale is not None and options.weights is None:
         raise InputError(f"--scale {options.scale}: expected --import FILE beside it; others have the data set's own")
     with jax.enable_x64(options.precision == "float64"):
