@@ -198,6 +198,7 @@ def _run(neuron: _Neuron, v: jax.Array | None, currents: jax.Array) -> Carry:
     return checkpoint_name(spikes, "spikes"), v
 
 
+@functools.partial(jax.jit, inline=True)
 def _unrolled(neuron: _Neuron, v: jax.Array, currents: jax.Array) -> Carry:
     """`v_final` and spikes, without a loop.
 

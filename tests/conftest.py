@@ -31,6 +31,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # a test seldom compiles what another has
 
 
+def pytest_xdist_auto_num_workers():
+    """One more than the cores, since tests wait for processes and disks."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The directory of real recordings and arrays; CONTRIBUTING.md says what is in it."""

@@ -151,6 +151,7 @@ def test_a_view_is_the_same_alone_in_a_batch_and_where_64_bit_types_are_on(float
         np.testing.assert_array_equal(program(keys, images), together)
 
 
+@pytest.mark.slow
 def test_operations_on_pictures_of_imagenets_size():
     images, program = pictures(2, 4, 224, 224), jax.jit(jax.vmap(apply_setting, in_axes=(None, 0)))
     for name, level in product((*NAMES, "ShearX"), (5, 9)):

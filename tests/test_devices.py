@@ -92,9 +92,8 @@ def test_each_device_computes_its_own_part_of_a_batch(student):
     assert operations(Parallel("jit", first_devices(4))) < 1.4 / 4 * operations(one_device())
 
 
-@pytest.mark.parametrize(
-    ("student", "remat"), [("spiking-conv", "spikes"), pytest.param("spiking-resnet18", "full", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("student", "remat"), [("spiking-conv", "spikes"), ("spiking-resnet18", "full")])
 def test_what_is_computed_again_needs_nothing_of_other_devices(student, remat):
     """Devices exchange the sums of BatchNorm and of the gradients, and no examples."""
     network, variables, images = make_student(student, 8, batch=8, width=1 / 16, remat=remat)

@@ -51,20 +51,20 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(workplace, figures):
-    """Three finished runs: a plain one, one of another seed, and one from the user's own logits by the function."""
+def run(workplace, figures):
+    """A finished run."""
     with figures():
         distill.main([*SMALL, "--out", "run"])
-    distill.main([*SMALL, "--seed", "1"])
-    write_own_logits(4)
-    with redirect_stdout(io.StringIO()) as printed:
-        own = programs.distill("digits", teacher_logits="own.npz", out="own", **KEYWORDS | {"epochs": 1})
-    return SimpleNamespace(plain=workplace / "run", own=own, printed=printed.getvalue())
+    return workplace / "run"
 
 
 @pytest.fixture(scope="module")
-def run(runs):
-    return runs.plain
+def own(workplace):
+    """A run from the user's own logits by the function, with what it printed."""
+    write_own_logits(4)
+    with redirect_stdout(io.StringIO()) as printed:
+        returned = programs.distill("digits", teacher_logits="own.npz", out="own", **KEYWORDS | {"epochs": 1})
+    return SimpleNamespace(**vars(returned), printed=printed.getvalue())
 
 
 def write_own_logits(scale):
@@ -149,7 +149,9 @@ def test_resume_with_other_options_is_refused(run, capsys):
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_student_of_the_same_teacher(run, workplace):
+    distill.main([*SMALL, "--seed", "1"])
     assert digest(workplace / "runs/digits-seal-s1") != digest(run)
     (teacher,) = (workplace / "runs/teachers").iterdir()
     assert len(list(teacher.glob("logits-*.safetensors"))) == 1
@@ -201,34 +203,37 @@ def test_options_that_every_preset_understands(workplace, options):
     assert (summary["teacher_accuracy"] is None) == (options[1] == "none")
 
 
-def test_own_logits_stand_in_for_a_teacher(runs):
+@pytest.mark.slow
+def test_own_logits_stand_in_for_a_teacher(own):
     """Nothing in their file says that they are of these images and views: "unverified" everywhere."""
-    said = " ".join(runs.printed.split())
+    said = " ".join(own.printed.split())
     assert "own.npz: 1 views, 100.00% right on the training labels; unverified: no fingerprint says" in said
-    assert "the teacher's logits: own.npz (unverified)" in results_table(runs.own.summary).caption
-    assert (runs.own.summary["teacher"], runs.own.summary["teacher_accuracy"]) == ("own.npz (unverified)", None)
-    assert read(runs.own.directory / "config.json")["source"].startswith("unverified float32 [1, ")
-    assert "the logits of own.npz (unverified)" in (runs.own.directory / "report.html").read_text()
+    assert "the teacher's logits: own.npz (unverified)" in results_table(own.summary).caption
+    assert (own.summary["teacher"], own.summary["teacher_accuracy"]) == ("own.npz (unverified)", None)
+    assert read(own.directory / "config.json")["source"].startswith("unverified float32 [1, ")
+    assert "the logits of own.npz (unverified)" in (own.directory / "report.html").read_text()
 
 
-def test_a_function_returns_what_the_run_directory_holds(runs):
-    assert runs.own.directory == Path("own") and runs.own.summary == read(Path("own/summary.json"))
-    assert params_digest(runs.own.variables) == digest(runs.own.directory)
+@pytest.mark.slow
+def test_a_function_returns_what_the_run_directory_holds(own):
+    assert own.directory == Path("own") and own.summary == read(Path("own/summary.json"))
+    assert params_digest(own.variables) == digest(own.directory)
     command = read(Path("own/config.json"))["command"]
     assert command.startswith("distill('digits', teacher_logits='own.npz', out='own', epochs=1,")
 
 
-def test_a_run_with_changed_logits_or_a_damaged_configuration_is_not_resumed(runs, capsys):
-    own = [*SMALL, "--teacher-logits", "own.npz", "--epochs", "1", "--out", "own"]
+@pytest.mark.slow
+def test_a_run_with_changed_logits_or_a_damaged_configuration_is_not_resumed(own, capsys):
+    again = [*SMALL, "--teacher-logits", "own.npz", "--epochs", "1", "--out", "own", "--resume"]
     before = contents(Path("own"))
     write_own_logits(3)
-    said = refusal([*own, "--resume"], capsys, chatty=True)
+    said = refusal(again, capsys, chatty=True)
     assert "started with another teacher under that name" in said and contents(Path("own")) == before
     write_own_logits(4)
     config = Path("own/config.json")
     for damage in ("{}", "not json"):
         config.write_text(damage)
-        assert "config.json: damaged" in refusal([*own, "--resume"], capsys, chatty=True)
+        assert "config.json: damaged" in refusal(again, capsys, chatty=True)
     config.write_bytes(before[config])
 
 
@@ -261,6 +266,7 @@ def test_a_directory_with_the_name_of_a_network_is_not_that_network(tmp_path, mo
         named_teacher("./convnet", load("digits"), None)
 
 
+@pytest.mark.slow
 def test_a_student_of_fewer_examples_shares_the_teacher_of_all_examples(run, workplace, tmp_path, monkeypatch):
     (teacher,) = (workplace / "runs" / "teachers").iterdir()
     shutil.copytree(teacher, tmp_path / "runs" / "teachers" / teacher.name)

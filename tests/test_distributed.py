@@ -99,6 +99,7 @@ def test_the_loss_of_the_first_process_ends_the_others(place):
     end(processes)
 
 
+@pytest.mark.slow
 def test_processes_with_different_options_are_refused(place):
     for number, (status, said) in enumerate(end(start(place, 2, ["meet", "--seed", "{number}"]))):
         assert status == 2 and said.startswith(f"error: process {number} of 2: the processes have different options")

@@ -112,7 +112,7 @@ def test_it_says_what_the_timesteps_do_and_whether_it_pays(run, capsys):
     assert "This network has the timestep variance on which SeAl-KD pays: 12.50 % of the timesteps" in words
 
 
-@pytest.mark.parametrize("timesteps", [1, 4, 6, 9, 10, 16])
+@pytest.mark.parametrize("timesteps", [1, 4, *(pytest.param(t, marks=pytest.mark.slow) for t in (6, 9, 10, 16))])
 def test_every_timestep_has_a_row_of_80_characters(run, timesteps, capsys, monkeypatch):
     """Timestep t is right about the first t examples, and the teacher answers as the first timestep does."""
     monkeypatch.setenv("COLUMNS", "80")

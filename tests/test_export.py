@@ -68,6 +68,7 @@ def run(tmp_path):
     return tmp_path, network, variables
 
 
+@pytest.mark.slow
 def test_a_step_runs_in_a_process_without_this_package(run, tmp_path):
     """The code of docs/export.md, where an import of this package fails."""
     pytest.importorskip("flatbuffers", reason="without flatbuffers: see the extra export")

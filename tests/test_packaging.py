@@ -81,6 +81,7 @@ def test_the_sdist_has_what_the_tests_need(built):
     assert {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "mkdocs.yml", "docs/method.md"} <= names
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_has_its_losses_where_jax_alone_is(built, tmp_path):
     run("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", tmp_path, built[1])
     absent = ("flax", "optax", "orbax", "safetensors", "sklearn", "tensorflow_datasets", "grain", "PIL", "matplotlib")

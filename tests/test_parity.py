@@ -59,10 +59,10 @@ def compare(directory: Path, network: Network, found: dict[str, np.ndarray]) -> 
     return variables, after, expected
 
 
-RESNET19 = pytest.param("spiking-resnet19", 1 / 32, marks=pytest.mark.slow)
+SPIKING = [pytest.param(f"spiking-resnet{depth}", 1 / 32, marks=pytest.mark.slow) for depth in (18, 19)]
 
 
-@pytest.mark.parametrize(("name", "width"), [("spiking-resnet18", 1 / 32), RESNET19, ("resnet20", 1 / 8)])
+@pytest.mark.parametrize(("name", "width"), [*SPIKING, ("resnet20", 1 / 8)])
 def test_logits_and_gradients_equal_those_stored_of_pytorch(name, width, tmp_path):
     found = load_file(STORED / f"{name}.safetensors")
     variables, after, expected = compare(tmp_path, make(name, width), found)

@@ -144,6 +144,7 @@ def test_missing_data_and_wrong_options_are_one_line(arguments, words, tmp_path,
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_data_measures_each_part(own_images, capsys):
     arguments = ["data", "cifar10", "--dataset", "npz:own.npz", "--student", "spiking-mlp"]
     benchmark([*arguments, "--timesteps", "1", "--batch-size", "20", "--repeats", "2", "--out", "data.json"])

@@ -140,6 +140,7 @@ def test_report_has_every_figure_as_svg_and_png(run):
     assert [tag for tag, name, value in page.attributes if tag == "svg" and name == "role"] == ["svg"] * len(figures)
 
 
+@pytest.mark.slow
 def test_a_figure_is_added_in_one_place(tmp_path):
     with patch.dict(PANELS):
 
@@ -205,7 +206,7 @@ def test_names_are_escaped(tmp_path):
     "size",
     [
         {"timesteps": 1, "epochs": 1, "teacher": None},
-        {"timesteps": 16, "classes": 1000, "epochs": 1},
+        pytest.param({"timesteps": 16, "classes": 1000, "epochs": 1}, marks=pytest.mark.slow),
         pytest.param({"timesteps": 2, "teacher": None, "summary": {"teacher": "mine.npz"}}, marks=pytest.mark.slow),
         pytest.param({"timesteps": 2, "classes": 2, "examples": 1}, marks=pytest.mark.slow),
     ],
@@ -225,6 +226,7 @@ def test_report_of_unusual_sizes_replaces_the_one_before(tmp_path, size):
     assert (("figure", "id", "sta_weights") in page.attributes) == (size["timesteps"] > 1)
 
 
+@pytest.mark.slow
 def test_a_network_that_has_learned_nothing_says_so(tmp_path):
     make_run(tmp_path)
     labels = np.arange(60) % 10

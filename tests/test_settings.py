@@ -62,6 +62,7 @@ def test_the_numbers_are_the_same(expected, setting):
         np.testing.assert_allclose(leaf, value, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_python_without_asserts():
     """Flax takes an interceptor away in an assert; without it, a second look must not see the first one's."""
     code = """if True:

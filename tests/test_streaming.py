@@ -98,6 +98,7 @@ def test_the_statistics_of_a_data_set_are_the_same_either_way():
     np.testing.assert_array_equal(read.std, dataset.std)
 
 
+@pytest.mark.slow
 def test_both_ways_give_a_step_the_same_batches(small_chunks):
     """The loss gives the batch itself as its terms."""
     dataset, spec = make_dataset(examples=45), make_spec()
@@ -142,6 +143,7 @@ def test_training_from_disk_is_training_from_memory(mode, devices, small_chunks,
     assert [r["val_accuracy"] for r in ways["memory"].records] == [r["val_accuracy"] for r in ways["disk"].records]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_chunks, tmp_path):
     """Five steps an epoch in three chunks; stopped after the first chunk, after the second, and after an epoch."""
     dataset, plan, calls = make_dataset().on_demand(), make_plan(), []
@@ -177,6 +179,7 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_is_not(small_chu
         }
 
 
+@pytest.mark.slow
 def test_evaluations_are_the_same_either_way(small_chunks):
     dataset, plan, parallel = make_dataset(), make_plan(), one_device()
     variables = plan.network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))

@@ -242,7 +242,7 @@ def test_teacher_logits_of_another_split_are_refused(tmp_path):
 # ---- what is traced, and what may be changed
 
 
-@pytest.mark.parametrize("mode", ["jit", "seeds", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["jit", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("seeds", "pmap"))])
 def test_a_training_traces_its_step_and_its_evaluation_once(tmp_path, mode):
     chex.clear_trace_counter()
 

@@ -111,6 +111,7 @@ def _backward(
 _convolve.defvjp(_forward, _backward)
 
 
+@partial(jax.jit, inline=True, static_argnums=(0, 1))
 def _gradients(
     strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -166,12 +167,14 @@ def _kernel_gradient(
     return _sum_over_chunks(of_chunk, _CHUNK // (x.size // len(x)), x, dy)
 
 
+@partial(jax.jit, inline=True)
 def _by_winograd(x: jax.Array, transformed: jax.Array) -> jax.Array:
     """`[N, H, W, I]` and a transformed kernel `[4, 4, I, O]` -> `[N, H, W, O]`."""
     size = _winograd.images_per_chunk(x, transformed[0])
     return _map_chunks(lambda chunk: _winograd.convolve(chunk, transformed), size, x)
 
 
+@partial(jax.jit, inline=True)
 def _winograd_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """`[N, H, W, I]` and `[N, H, W, O]` -> `[3, 3, I, O]`."""
     size = _winograd.images_per_chunk(x, dy)

@@ -66,7 +66,7 @@ def every_method(s, t, y, names=tuple(METHODS), **arguments):
     return {name: one(METHODS[name]) for name in names}
 
 
-@pytest.mark.parametrize("per_timestep", [False, True])
+@pytest.mark.parametrize("per_timestep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_each_loss_is_that_of_the_examples_that_count(float64, per_timestep):
     s, t, y = problem(per_timestep)
     alone = jax.jit(every_loss)(s[:, KEEP], t[..., KEEP, :], y[KEEP])
