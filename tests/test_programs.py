@@ -1,6 +1,7 @@
 """The programs as functions and as sub-commands of `sealkd`: how they are found, started and refused."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,10 @@ def test_an_unused_gpu_is_named_with_the_remedy(tmp_path, monkeypatch, capsys, f
         assert 'pip install "sealkd-jax[cuda]"' in said and "JAX_PLATFORMS=cpu" in said and said.count("\n") == 1
     else:
         assert said == ""
+
+
+def test_the_command_is_written_down_as_it_was_typed():
+    facts = "from sealkd_jax.programs.environment import environment; print(environment()['command'])"
+    typed = [sys.executable, "-c", facts, "--out", "a b"]
+    said = subprocess.run(typed, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shlex.split(said.stdout) == ["python", *typed[1:]]
