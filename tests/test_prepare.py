@@ -107,6 +107,21 @@ def rows(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
     return sorted(map(bytes, np.column_stack([images.reshape(len(images), -1), labels.astype(np.uint8)])))
 
 
+def test_the_official_files_of_fashion_mnist_are_known_by_their_checksums(tmp_path, capsys):
+    """What is read is what they hold, and no warning is given."""
+    if not DEBIAN.is_dir():
+        pytest.skip(f"{DEBIAN} is not there: apt-get install dataset-fashion-mnist")
+    names = [f"{part}-{kind}-ubyte" for part in MADE for kind in ("images-idx3", "labels-idx1")]
+    for name in names:
+        (tmp_path / f"{name}.gz").write_bytes(official(name))
+    prepare.main(["fashion-mnist", "--from", str(tmp_path), "--data-dir", str(tmp_path / "data")])
+    words = capsys.readouterr()
+    assert words.out == f"fashion-mnist: {tmp_path}/data/fashion-mnist.npz\n" and words.err == ""
+    with np.load(tmp_path / "data/fashion-mnist.npz") as found:
+        raw = gzip.decompress((DEBIAN / "t10k-images-idx3-ubyte.gz").read_bytes())
+        assert found["x_test"].tobytes() == raw[16:] and len(found["y_train"]) == 60_000
+
+
 def test_fashion_mnist_prepared_by_tfds_is_the_official_one_bit_for_bit(tmp_path):
     if not TENSORFLOW:
         pytest.skip("TFDS prepares with TensorFlow, which is not installed: pip install tensorflow-cpu")

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs import teachers
+from sealkd_jax.programs.command_line import choose
+from sealkd_jax.programs.options import DistillOptions
+from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.teachers import check_test_logits, own_logits
 
 N, C = 300, 4
@@ -46,3 +51,12 @@ def test_logits_in_another_order(tmp_path, capsys):
     assert said(LOGITS) == ""
     for logits in (np.random.default_rng(1).permutation(LOGITS), np.roll(LOGITS, 1, axis=1), np.ones_like(LOGITS)):
         assert "right on the training labels, no better than chance; expected the logits" in said(logits)
+
+
+def test_a_teacher_trained_for_a_student_has_the_epochs_asked_for_or_its_presets(monkeypatch):
+    made = []
+    monkeypatch.setattr(teachers, "obtain_teacher", lambda recipe, *_: made.append(recipe.epochs))
+    data = load("digits")
+    for options in ({"epochs": 3}, {"epochs": 3, "teacher_epochs": 7}):
+        teachers.pick_teacher(choose(DistillOptions, "digits", options), "digits", data, None)
+    assert made == [PRESETS["digits"].teacher.epochs, 7]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sealkd_jax.data.archives import convert_archive
 from sealkd_jax.data.arrays import load_npz
 from sealkd_jax.data.datasets import SPLITS, Dataset, Split
 from sealkd_jax.data.events import (
@@ -43,16 +44,24 @@ class Source(NamedTuple):
     Attributes:
         load: reads it.
         prepare: downloads it: (name, data_dir, manual_dir) -> its directory. None if there is nothing to download.
+        convert: makes it of the official archive: (name, archive, data_dir) -> what is read. None if it cannot.
         events: whether it has recordings of events, which need a framing.
     """
 
     load: Callable[[Request], Dataset]
     prepare: Callable[[str, Path, Path | None], Path] | None = None
+    convert: Callable[[str, Path, Path], Path] | None = None
     events: bool = False
 
 
 def _images(name: str) -> Source:
-    return Source(lambda request: load_tfds(name, request.data_dir), prepare_tfds)
+    """A data set as `convert_archive` wrote it, or else as TFDS prepared it."""
+
+    def load(request: Request) -> Dataset:
+        converted = request.data_dir / f"{name}.npz"
+        return load_npz(converted) if converted.exists() else load_tfds(name, request.data_dir)
+
+    return Source(load, prepare_tfds, convert_archive)
 
 
 def _events(read: Callable[[Path, Framing, Path], EventDataset]) -> Source:
@@ -128,25 +137,36 @@ def load(
     return dataset.in_memory()
 
 
-def prepare(name: str, data_dir: str | Path | None = None, manual_dir: str | Path | None = None) -> Path:
-    """Downloads a data set to where `load` finds it, unless it is there already.
+def prepare(
+    name: str,
+    data_dir: str | Path | None = None,
+    manual_dir: str | Path | None = None,
+    archive: str | Path | None = None,
+) -> Path:
+    """Downloads a data set to where `load` finds it, unless it is there already, or makes it of an archive.
 
     Args:
         name: one of `DATASETS` that can be downloaded.
         data_dir: directory of the data sets; `DATA_DIR` if None.
-        manual_dir: for images, a directory with the official archives in place of a download.
+        manual_dir: for images, a directory with the official archives in place of a download by TFDS.
+        archive: the official archive, or a directory with its files, from which the data set is made at once.
 
     Returns:
-        The directory of the data set.
+        The directory or the file of the data set.
 
     Raises:
-        InputError: if there is nothing to download for this name, or the download fails.
+        InputError: if there is nothing to download for this name, the download fails, or it is another archive.
     """
     source = DATASETS.get(name)
     if source is None or source.prepare is None:
         names = [known for known, source in DATASETS.items() if source.prepare is not None]
         nearest = did_you_mean(name, names)
         raise InputError(f"{name}: nothing to prepare; expected one of {', '.join(names)}{nearest}")
+    if archive is not None:
+        if source.convert is None:
+            names = [known for known, source in DATASETS.items() if source.convert is not None]
+            raise InputError(f"archive {archive}: of {name} none is read; expected one of {', '.join(names)}")
+        return source.convert(name, _path(archive), _path(data_dir or DATA_DIR))
     return source.prepare(name, _path(data_dir or DATA_DIR), _path(manual_dir) if manual_dir else None)
 
 

@@ -1,6 +1,8 @@
 """The data set and the augmentation that the options name."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,8 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     source, framing = DATASETS.get(options.dataset), None
     if source is not None and source.events:
         framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        dataset = load(
+    with shown_warnings():
+        return load(
             options.dataset,
             data_dir=options.data_dir,
             framing=framing,
@@ -28,9 +29,16 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
             stream=options.stream,
             image_size=options.image_size,
         )
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Shows the library's warnings of the block as a program's, one line each, when it has ended."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
     for warning in caught:
         warn(" ".join(str(warning.message).split()))
-    return dataset
 
 
 def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:

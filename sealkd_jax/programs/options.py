@@ -137,7 +137,9 @@ class DistillOptions(TrainingOptions):
     view_seed: Annotated[int, SEED] = 0
     """Seed of the views. Runs that differ in --seed share the views and so the teacher's logits."""
     epochs: Annotated[int, at_least(1)]
-    """Passes over the training split. A teacher that is trained for the student has the preset's own number."""
+    """Passes over the training split."""
+    teacher_epochs: Annotated[int | None, at_least(1)] = None
+    """Epochs of a teacher that is trained for the student; the preset's own number if not given."""
     train_examples: Annotated[int | None, at_least(1)] = None
     """Number of training examples that the student learns from, a fixed subset; all if not given."""
     accumulate: Annotated[int, at_least(1)] = 1
@@ -207,14 +209,17 @@ class PrepareOptions:
     data_dir: Annotated[Path | None, Spelling(metavar="DIR")] = None
     """Directory of the data sets; ~/tensorflow_datasets if not given."""
     manual_dir: Annotated[Path | None, Spelling(metavar="DIR")] = None
-    """For images: a directory with the official archives, under their own names, in place of a download."""
+    """For images: a directory with the official archives, under their own names, in place of a download by TFDS."""
+    archive: Annotated[Path | None, Spelling(flags=("--from",), metavar="FILE")] = None
+    """The official archive, or a directory with its files: read at once, without TensorFlow and without a download."""
 
 
 GROUPS = {
     "the run": "methods seeds sweep epochs seed out resume seeds_at_once log tensorboard profile",
     "the method": "method hyper",
     "the student": "student timesteps neuron decay width",
-    "the teacher": "teacher weights scale evaluate teacher_width teacher_sees teacher_logits views view_seed",
+    "the teacher": "teacher weights scale evaluate teacher_epochs teacher_width teacher_sees teacher_logits views "
+    "view_seed",
     "data": "dataset data_dir train_examples stream image_size frame_by frame_size on_bad_recording",
     "augmentation": "augment",
     "training": "batch_size optimizer learning_rate weight_decay warmup_epochs accumulate remat",

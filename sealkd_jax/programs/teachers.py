@@ -229,6 +229,7 @@ def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, paralle
     network = {name: getattr(options, name) for name in ("teacher", "teacher_width", "teacher_sees")}
     shared = select_fields(DataOptions, options) | select_fields(WatchOptions, options)
     recipe = replace(PRESETS[preset].teacher, **shared, **network)
+    recipe = replace(recipe, epochs=options.teacher_epochs or recipe.epochs)
     try:
         plan = plan_teacher(recipe, dataset)
     except InputError as error:
