@@ -1,4 +1,4 @@
-"""Students as NIR graphs: their arithmetic by a short interpreter, and by snnTorch where it is installed."""
+"""Students as NIR graphs: their arithmetic by a short interpreter of NIR's own equations."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.export.nir_graph import DT, fold, to_nir
+from sealkd_jax.export.dialects import DT
+from sealkd_jax.export.nir_graph import to_nir
+from sealkd_jax.export.student_graph import fold
 from sealkd_jax.models import Variables, create_student, create_teacher
 from tests.helpers.compiling import jitted
+from tests.helpers.nir_readers import run_reader
 from tests.helpers.small_students import make_student
 
 nir = pytest.importorskip("nir", reason="without NIR: see the extra export")
@@ -49,7 +52,7 @@ class Interpreter:
             v = v + DT / node.tau * (node.v_leak - v + node.r * x)
         else:
             assert isinstance(node, nir.IF)
-            v = v + node.r * x
+            v = v + DT * node.r * x
         fires = v > node.v_threshold
         self.v[name] = np.where(fires, node.v_reset, v)
         return fires.astype(x.dtype)
@@ -114,7 +117,7 @@ def test_folding_is_batch_norm_after_the_layer(float64):
     ("network", "size", "words"),
     [
         (create_student("spiking-resnet34", 3, width=1 / 64), 96, "no max-pooling of currents"),
-        (create_student("spiking-mlp", 3, width=1 / 64, v_reset=None), 8, "no soft reset"),
+        (create_student("spiking-mlp", 3, width=1 / 64, v_reset=None), 8, "a soft reset, and NIR 1.0.8 has none"),
         (create_teacher("convnet", 3, width=1 / 16), 8, "expected one of the spiking students"),
     ],
 )
@@ -124,57 +127,12 @@ def test_what_nir_cannot_describe_is_refused(network, size, words):
         to_nir(network, jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes), (size, size, 1))
 
 
-# ---- snnTorch
-
-
-@pytest.fixture(scope="module")
-def import_from_nir():
-    pytest.importorskip("torch", reason="without PyTorch: see the extra parity")
-    return pytest.importorskip(
-        "snntorch.import_nir", reason="without snnTorch: pip install --no-deps snntorch==1.0.0"
-    ).import_from_nir
-
-
-def run_torch(module, images):
-    """Logits `[T, B, C]` and the spikes `[T, B, ...]` of every neuron by its name."""
-    import snntorch
-    import torch
-
-    spikes = {}
-    for name, child in module.named_modules():
-        if isinstance(child, snntorch.Leaky):
-            child.register_forward_hook(lambda _m, _x, out, name=name: spikes.setdefault(name, []).append(out))
-    x = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2))
-    with torch.no_grad():
-        logits = torch.stack([module(x)[0] for _ in range(T)]).numpy()
-    return logits, {name: torch.stack(fired).numpy() for name, fired in spikes.items()}
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "kwargs"), [case for case in STUDENTS if case[2].get("neuron") != "iaf" and case[1] < 96]
-)
-def test_snntorch_gives_the_same_spikes(import_from_nir, name, size, kwargs):
-    network, variables, images = make_student(name, size, batch=3, **kwargs)
-    logits, spikes = jitted(network).spikes(variables, images, timesteps=T)
-    theirs, fired = run_torch(import_from_nir(to_nir(network, variables, images.shape[1:])), images)
-    for layer, ours in spikes.items():
-        np.testing.assert_array_equal(fired[layer.replace("/", "_")], np.moveaxis(ours, -1, 2), err_msg=layer)
-    np.testing.assert_allclose(theirs, logits, rtol=1e-4, atol=1e-4)
-
-
-def test_a_membrane_at_the_threshold_fires_in_snntorch_too(import_from_nir):
+@pytest.mark.parametrize("reader", ["snntorch", "spikingjelly", "norse"])
+def test_a_membrane_at_the_threshold_fires_in_readers_too(reader):
     """Currents of exactly 1, 0.5 and 0.25: at the threshold at once, after infinitely many timesteps, never."""
     network, variables, _ = make_student("spiking-mlp", 1, channels=3, width=3 / 256)
     params = jax.tree.map(jnp.zeros_like, variables.params)
     params["block_0"]["BatchNorm_0"]["bias"] = jnp.array([1.0, 0.5, 0.25])
-    graph = to_nir(network, Variables(params, variables.stats), (1, 1, 3))
-    images = np.zeros((1, 1, 1, 3), np.float32)
-    _, fired = run_torch(import_from_nir(graph), images)
+    graph = to_nir(network, Variables(params, variables.stats), (1, 1, 3), dialect=reader)
+    _, fired = run_reader(reader, graph, np.zeros((T, 1, 3, 1, 1), np.float32))
     np.testing.assert_array_equal(fired["block_0_neuron"][:, 0].sum(0), [T, 0, 0])
-
-
-def test_snntorch_reads_neurons_without_leak_as_leaky_ones(import_from_nir):
-    """Named in docs/export.md; where this fails, snnTorch has learned IF, and the students with it belong above."""
-    network, variables, images = make_student("spiking-mlp", 2, width=1 / 64, neuron="iaf")
-    module = import_from_nir(to_nir(network, variables, images.shape[1:]))
-    assert module.block_0_neuron.beta == pytest.approx(0.9) and module.block_0_neuron.reset_mechanism == "subtract"

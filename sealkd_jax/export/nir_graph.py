@@ -1,244 +1,159 @@
-r"""A student as a graph of NIR, the Neuromorphic Intermediate Representation; needs the extra `[export]`.
+"""A student as a graph of NIR, the Neuromorphic Intermediate Representation; needs the extra `[export]`.
 
-NIR describes neurons in continuous time. Simulators take Euler steps of length $\Delta t$. NIR's LIF is
-
-$$\tau\,\dot v = (v_{leak} - v) + R\,I \quad\Rightarrow\quad
-  v \leftarrow v + \tfrac{\Delta t}{\tau}\,(v_{leak} - v + R\,I) = (1 - \tfrac{\Delta t}{\tau})\,v
-  + \tfrac{\Delta t}{\tau}\,R\,I \quad (v_{leak} = 0)$$
-
-and ours, for a membrane measured from $v_{reset}$, is $h = d\,v + x$. They are equal if $1 - \Delta t/\tau = d$ and
-$R\,\Delta t/\tau = 1$:
-
-$$\tau = \frac{\Delta t}{1 - d}, \qquad R = \frac{\tau}{\Delta t} = \frac{1}{1 - d}$$
-
-$\Delta t$ is 0.1 ms, as in snnTorch's importer, which sets `beta` to $1 - \Delta t/\tau$ and wants
-$R\,\Delta t/\tau = 1$. NIR's IF, $\dot v = R\,I$, has R = 1 here, and a step stands for $v + R\,I$: importers take
-no other R.
-
-NIR fires at $v > v_{thr}$, our neurons at $h \ge \theta$. So $v_{thr}$ is the largest number below
-$\theta - v_{reset}$, and both fire at the same membranes of that precision.
-
-NIR has no max-pooling. For spikes it is an "or", written as the mean of the window and a LIF with $\tau = \Delta t$,
-which forgets at once: it fires if any spike came in. BatchNorm is folded into the layer of weights before it. Several
-edges into a node are a sum.
+NIR has no max-pooling. For spikes it is an "or", written as the mean of the window and a neuron that fires if any spike
+came in, and so forgets at once. Several edges into a node are a sum. `dialects` has the equations of neurons.
 
 Axis legend: C channels, H height, W width, F features. NIR has `[C, H, W]` where we have `[H, W, C]`.
-
-Reference: Pedersen et al., Neuromorphic intermediate representation, Nature Communications 2024.
 """
 
-from collections.abc import Mapping
+import math
+from dataclasses import replace
 from typing import Any
 
-import jax
 import nir
 import numpy as np
 
 from sealkd_jax.errors import InputError
-from sealkd_jax.layers.batch_norm import EPSILON
-from sealkd_jax.layers.neurons import LIF, Neuron
-from sealkd_jax.models import Network, SpikingNet, Variables
-from sealkd_jax.models.resnets import LARGE, Block, PreActBlock, ResNet, SEWBlock
+from sealkd_jax.export.dialects import DT, Dialect, check_dialect
+from sealkd_jax.export.student_graph import student_graph
+from sealkd_jax.models import Network, Variables
+from sealkd_jax.models.graph import INPUT, Conv, Dense, Fire, Flatten, Graph, Node, Pool, Weights
 
-DT = 1e-4
-"""Length of a timestep, in seconds."""
-Value = tuple[str, ...]  # nodes, whose sum is meant
+OUTPUT = "output"
 
 
-def to_nir(network: Network, variables: Variables, image_shape: tuple[int, ...]) -> nir.NIRGraph:
+def to_nir(
+    network: Network, variables: Variables, image_shape: tuple[int, ...], *, dialect: str = "generic"
+) -> nir.NIRGraph:
     """The student as a graph from one timestep of an image `[C, H, W]`, normalised as in training, to logits.
 
     Args:
         network: a student.
         variables: its parameters and running statistics.
         image_shape: `[H, W, C]`.
+        dialect: a key of `DIALECTS`: who will read the graph.
 
     Returns:
         Nodes in float32, in float64 for a float64 network; a timestep lasts `metadata["dt"]` seconds.
 
     Raises:
-        InputError: for a network with a part that NIR cannot describe.
+        InputError: for a network with a part that NIR or the reader does not have.
     """
-    module = network.module
-    if not isinstance(module, SpikingNet | ResNet) or module.neuron is None:
-        raise InputError(f"{type(module).__name__}: cannot become NIR; expected one of the spiking students")
-    dtype = np.dtype(module.param_dtype)
-    builder = _Builder(jax.tree.map(np.asarray, variables), image_shape, module.neuron(), dtype)
-    if isinstance(module, SpikingNet):
-        _spiking_net(builder, module)
-    else:
-        _resnet(builder, module, image_shape)
-    return builder.graph()
+    return write_nir(student_graph(network, variables, image_shape), dialect)
 
 
-def fold(kernel: np.ndarray, bias: np.ndarray, norm: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    r"""A layer of weights `[..., F]` and the BatchNorm after it as one layer.
+def write_nir(graph: Graph, dialect: str = "generic") -> nir.NIRGraph:
+    """A graph of ours as one of NIR; see `to_nir`."""
+    reader = check_dialect(dialect, graph)
+    graph = _without_maxima(graph)
+    if reader.pool == "SumPool2d":
+        graph = _with_sums(graph)
+    if reader.by_rows:
+        graph = _flattened_by_rows(graph)
+    if not reader.images:
+        graph = _with_flat_input(graph)
+    nodes: dict[str, Any] = {INPUT: nir.Input({"input": np.array(graph.input_shape)})}
+    for node in graph.nodes:
+        nodes[node.name] = _node(graph, node, reader)
+    nodes[OUTPUT] = nir.Output({"output": np.array(graph.shapes[graph.output[0]])})
+    edges = [(source, node.name) for node in graph.nodes for source in node.sources]
+    return nir.NIRGraph(nodes, edges + [(name, OUTPUT) for name in graph.output], metadata={"dt": DT})
 
-    $\gamma\,(k x + b - \mu)/\sqrt{\sigma^2 + \epsilon} + \beta = (g k)\,x + g\,(b - \mu) + \beta$ with
-    $g = \gamma/\sqrt{\sigma^2 + \epsilon}$.
 
-    Args:
-        kernel: `[..., F]`.
-        bias: `[F]`.
-        norm: `scale` γ, `bias` β, `mean` μ and `var` σ², each `[F]`.
+def _node(graph: Graph, node: Node, reader: Dialect) -> Any:
+    shape = graph.shapes[node.sources[0]]
+    match node.layer:
+        case Conv() as conv:
+            kernel, bias = graph.weights[node.name]
+            sides = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+            return nir.Conv2d(input_shape=shape[1:], weight=kernel, groups=conv.groups, bias=bias, **sides)
+        case Dense():
+            return nir.Affine(*graph.weights[node.name])
+        case Flatten():
+            # Counts axes from the back, so that a batch axis in front, which simulators add, is left alone.
+            return nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
+        case Pool() as pool:
+            kind = nir.SumPool2d if pool.kind == "sum" else nir.AvgPool2d
+            return kind(np.array(pool.size), np.array(pool.stride), np.array(pool.padding))
+        case Fire() as fire:
+            return _neuron(fire, shape, np.result_type(*(w.kernel for w in graph.weights.values())), reader)
+    raise AssertionError(node.layer)
+
+
+def _neuron(fire: Fire, shape: tuple[int, ...], dtype: np.dtype, reader: Dialect) -> Any:
+    kind, arguments, factor = reader.neuron(fire)
+    threshold = dtype.type(fire.threshold * factor)
+    if not reader.fires_at:
+        threshold = np.nextafter(threshold, dtype.type(0))
+    values = arguments | {"v_threshold": threshold, "v_reset": 0.0}
+    return getattr(nir, kind)(**{name: np.full(shape, value, dtype) for name, value in values.items()})
+
+
+def _without_maxima(graph: Graph) -> Graph:
+    """Max-pooling of spikes as an "or". One spike in a window makes a mean of 1/size, twice the threshold.
+
+    Neurons with a hard reset need no leak for it: their membranes are 0 after every timestep. Those with a soft reset
+    must forget what is left.
     """
-    gain = norm["scale"] / np.sqrt(norm["var"] + EPSILON)
-    return kernel * gain, gain * (bias - norm["mean"]) + norm["bias"]
+    binary = {node.name for node in graph.nodes if isinstance(node.layer, Fire)}
+
+    def change(node: Node) -> list[Node]:
+        if not (isinstance(node.layer, Pool) and node.layer.kind == "max"):
+            return [node]
+        if len(node.sources) > 1 or node.sources[0] not in binary:
+            raise InputError(f"{node.name}: NIR has no max-pooling of currents; expected images below 96 pixels")
+        binary.add(node.name)
+        mean = Node(f"{node.name}_mean", replace(node.layer, kind="mean"), node.sources)
+        soft = any(isinstance(other.layer, Fire) and other.layer.soft_reset for other in graph.nodes)
+        fire = Fire(0.0 if soft else 1.0, 0.5 / math.prod(node.layer.size), soft)
+        return [mean, Node(node.name, fire, (mean.name,))]
+
+    return graph.map_nodes(change)
 
 
-class _Builder:
-    """The nodes and edges so far, and the shape of the output of each node, `[C, H, W]` or `[F]`."""
+def _with_sums(graph: Graph) -> Graph:
+    """Means as sums; what takes them is divided: the weights, or the threshold is multiplied."""
+    factors: dict[str, float] = {}
+    weights = dict(graph.weights)
 
-    def __init__(self, variables: Variables, image_shape: tuple[int, ...], neurons: Neuron, dtype: np.dtype):
-        height, width, channels = image_shape
-        self.variables, self.neurons, self.dtype = variables, neurons, dtype
-        self.nodes: dict[str, Any] = {"input": nir.Input({"input": np.array([channels, height, width])})}
-        self.shapes: dict[str, tuple[int, ...]] = {"input": (channels, height, width)}
-        self.edges: list[tuple[str, str]] = []
+    def change(node: Node) -> list[Node]:
+        found = {factors.get(name, 1.0) for name in node.sources}
+        if len(found) > 1:
+            raise InputError(f"{node.name}: adds pooled values to others; expected a reader with average pooling")
+        (factor,) = found
+        match node.layer:
+            case Pool(kind="mean") as pool:
+                factors[node.name] = factor * math.prod(pool.size)
+                return [replace(node, layer=replace(pool, kind="sum"))]
+            case Conv() | Dense():
+                kernel, bias = weights[node.name]
+                weights[node.name] = Weights(kernel / kernel.dtype.type(factor), bias)
+            case Fire() as fire:
+                return [replace(node, layer=replace(fire, threshold=fire.threshold * factor))]
+            case _:
+                factors[node.name] = factor
+        return [node]
 
-    def add(self, name: str, node: Any, value: Value, shape: tuple[int, ...]) -> Value:
-        self.nodes[name], self.shapes[name] = node, shape
-        self.edges += [(source, name) for source in value]
-        return (name,)
-
-    def shape(self, value: Value) -> tuple[int, ...]:
-        return self.shapes[value[0]]
-
-    def weights(self, layer: tuple[str, ...], norm: tuple[str, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel `[..., F]` and bias `[F]` of a layer, with the BatchNorm at `norm` folded in."""
-        found = _at(self.variables.params, layer)
-        kernel = found["kernel"].astype(self.dtype)
-        bias = found.get("bias", np.zeros(kernel.shape[-1], self.dtype)).astype(self.dtype)
-        if norm is None:
-            return kernel, bias
-        kernel, bias = fold(kernel, bias, _at(self.variables.params, norm) | _at(self.variables.stats, norm))
-        return kernel.astype(self.dtype), bias.astype(self.dtype)
-
-    def conv(self, layer: tuple[str, ...], norm: tuple[str, ...], value: Value, stride: int = 1) -> Value:
-        kernel, bias = self.weights(layer, norm)
-        size = kernel.shape[0]
-        node = nir.Conv2d(
-            input_shape=self.shape(value)[1:],
-            weight=np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),
-            stride=(stride, stride),
-            padding=(size // 2, size // 2),
-            dilation=(1, 1),
-            groups=1,
-            bias=bias,
-        )
-        return self.add("_".join(layer), node, value, tuple(int(n) for n in node.output_type["output"]))
-
-    def dense(self, layer: tuple[str, ...], norm: tuple[str, ...] | None, value: Value) -> Value:
-        """A dense layer. An image before it is flattened: our order is `[H, W, C]`, NIR's `[C, H, W]`."""
-        kernel, bias = self.weights(layer, norm)
-        shape = self.shape(value)
-        if len(shape) == 3:
-            channels, height, width = shape
-            kernel = kernel.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(len(kernel), -1)
-            value = self.flatten("_".join(layer), value)
-        node = nir.Affine(np.ascontiguousarray(kernel.T), bias)
-        return self.add("_".join(layer), node, value, (kernel.shape[1],))
-
-    def flatten(self, before: str, value: Value) -> Value:
-        """Counts axes from the back, so that a batch axis in front, which simulators add, is left alone."""
-        shape = self.shape(value)
-        node = nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
-        return self.add(f"{before}_flatten", node, value, (int(np.prod(shape)),))
-
-    def neuron(self, path: tuple[str, ...], value: Value) -> Value:
-        shape = self.shape(value)
-        kind, arguments = self.neurons.nir(_at(self.variables.params, path), DT)
-        return self.add("_".join(path), self.node(kind, arguments, shape), value, shape)
-
-    def node(self, kind: str, arguments: dict[str, float], shape: tuple[int, ...]) -> nir.NIRNode:
-        """A layer of neurons. NIR fires above the threshold: the largest number below ours."""
-        below = np.nextafter(self.dtype.type(arguments["v_threshold"]), self.dtype.type(0))
-        values = arguments | {"v_threshold": below}
-        return getattr(nir, kind)(**{name: np.full(shape, value, self.dtype) for name, value in values.items()})
-
-    def mean(self, name: str, value: Value, size: tuple[int, int], stride: tuple[int, int], padding: int = 0) -> Value:
-        channels, *image = self.shape(value)
-        out = [(n + 2 * padding - k) // step + 1 for n, k, step in zip(image, size, stride, strict=True)]
-        node = nir.AvgPool2d(np.array(size), np.array(stride), np.array([padding, padding]))
-        return self.add(name, node, value, (channels, *out))
-
-    def any(self, name: str, value: Value, size: int, padding: int = 0) -> Value:
-        """Max-pooling of spikes with stride 2. One spike in a window makes a mean of 1/size², twice the threshold."""
-        mean = self.mean(f"{name}_mean", value, (size, size), (2, 2), padding)
-        neuron = LIF(decay=0.0, threshold=0.5 / size**2).nir({}, DT)
-        return self.add(name, self.node(*neuron, self.shape(mean)), mean, self.shape(mean))
-
-    def graph(self) -> nir.NIRGraph:
-        self.add("output", nir.Output({"output": np.array(self.shape(("readout",)))}), ("readout",), ())
-        return nir.NIRGraph(self.nodes, self.edges, metadata={"dt": DT})
+    nodes = graph.map_nodes(change).nodes
+    return replace(graph, nodes=nodes, weights=weights)
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    for name in path:
-        tree = tree.get(name, {})  # neurons without parameters
-    return dict(tree)
+def _with_flat_input(graph: Graph) -> Graph:
+    """A graph that takes the flattened image, `[C·H·W]`."""
+    flat = {node.name for node in graph.nodes if isinstance(node.layer, Flatten)}
+    kept = [node for node in graph.nodes if node.name not in flat]
+    nodes = tuple(replace(node, sources=(INPUT,)) if flat & set(node.sources) else node for node in kept)
+    return replace(graph, input_shape=(math.prod(graph.input_shape),), nodes=nodes)
 
 
-def _spiking_net(builder: _Builder, module: SpikingNet) -> None:
-    value: Value = ("input",)
-    for position, pool in enumerate(module.pool):
-        block = f"block_{position}"
-        if module.convolution:
-            value = builder.conv((block, "Conv_0"), (block, "BatchNorm_0"), value)
-        else:
-            value = builder.dense((block, "Dense_0"), (block, "BatchNorm_0"), value)
-        value = builder.neuron((block, "neuron"), value)
-        if pool and module.average:
-            value = builder.mean(f"{block}_pool", value, (2, 2), (2, 2))
-        elif pool:
-            value = builder.any(f"{block}_pool", value, 2)
-    builder.dense(("readout",), None, value)
-
-
-def _resnet(builder: _Builder, module: ResNet, image_shape: tuple[int, ...]) -> None:
-    large = not module.small_stem and min(image_shape[:2]) >= LARGE
-    value = builder.conv(("stem",), ("stem_bn",), ("input",), 2 if large else 1)
-    if module.block.starts_activated:
-        value = builder.neuron(("stem_neuron",), value)
-    if large:
-        if not module.block.starts_activated:
-            raise InputError("spiking-resnet34 for images of ImageNet's size: NIR has no max-pooling of currents")
-        value = builder.any("stem_pool", value, 3, padding=1)
-    block = {Block: _block, PreActBlock: _pre_act_block, SEWBlock: _sew_block}[module.block]
-    for stage, depth in enumerate(module.depths, start=1):
-        for position in range(depth):
-            stride = 2 if stage > 1 and position == 0 else 1
-            value = block(builder, f"layer{stage}_{position}", value, stride)
-    _, height, width = builder.shape(value)
-    value = builder.flatten("mean", builder.mean("mean", value, (height, width), (1, 1)))
-    if module.hidden:
-        value = builder.neuron(("hidden_neuron",), builder.dense(("hidden",), None, value))
-    builder.dense(("readout",), None, value)
-
-
-def _conv(builder: _Builder, block: str, name: str, value: Value, stride: int = 1) -> Value:
-    return builder.conv((block, name), (block, f"{name}_bn"), value, stride)
-
-
-def _skip(builder: _Builder, block: str, value: Value, stride: int) -> Value:
-    has_weights = "shortcut" in builder.variables.params[block]
-    return _conv(builder, block, "shortcut", value, stride) if has_weights else value
-
-
-def _block(builder: _Builder, block: str, x: Value, stride: int) -> Value:
-    y = builder.neuron((block, "neuron1"), _conv(builder, block, "conv1", x, stride))
-    y = _conv(builder, block, "conv2", y)
-    return builder.neuron((block, "neuron2"), y + _skip(builder, block, x, stride))
-
-
-def _pre_act_block(builder: _Builder, block: str, x: Value, stride: int) -> Value:
-    y = _conv(builder, block, "conv1", builder.neuron((block, "neuron1"), x), stride)
-    y = _conv(builder, block, "conv2", builder.neuron((block, "neuron2"), y))
-    return y + _skip(builder, block, x, stride)
-
-
-def _sew_block(builder: _Builder, block: str, x: Value, stride: int) -> Value:
-    y = builder.neuron((block, "neuron1"), _conv(builder, block, "conv1", x, stride))
-    y = builder.neuron((block, "neuron2"), _conv(builder, block, "conv2", y))
-    shortcut = _skip(builder, block, x, stride)
-    return y + (shortcut if shortcut == x else builder.neuron((block, "shortcut_neuron"), shortcut))
+def _flattened_by_rows(graph: Graph) -> Graph:
+    """Kernels after a flattened image for one that was flattened as `[H, W, C]`."""
+    weights = dict(graph.weights)
+    flat = {node.name: graph.shapes[node.sources[0]] for node in graph.nodes if isinstance(node.layer, Flatten)}
+    for node in graph.nodes:
+        shape = flat.get(node.sources[0], ())
+        if isinstance(node.layer, Dense) and len(shape) == 3:
+            kernel, bias = weights[node.name]
+            kernel = kernel.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(kernel.shape)
+            weights[node.name] = Weights(np.ascontiguousarray(kernel), bias)
+    return replace(graph, weights=weights)

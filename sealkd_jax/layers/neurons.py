@@ -1,7 +1,7 @@
 """Layers of spiking neurons, one class for each kind.
 
 A network takes a factory: a class of this file, or `functools.partial(LIF, decay=0.9)`; it calls it with `name=`. A
-new kind needs its function in `sealkd_jax.neurons` and its class here, which also says how NIR and PyTorch describe it.
+new kind needs its function in `sealkd_jax.neurons` and its class here, which also says how exports describe it.
 
 Axis legend: T timesteps; `...` one timestep, such as `[B, H, W, C]`.
 """
@@ -65,24 +65,19 @@ class Neuron(nn.Module, ABC):
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Spikes `[T, ...]` and the membranes after them, `[...]`, from currents and the membranes before them."""
 
-    @abstractmethod
-    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
-        """The class of `nir` that is this neuron, and its arguments, for timesteps of `dt` seconds.
+    def export_decay(self, params: Mapping[str, Any]) -> float:
+        """The share of the membrane that is left after a timestep, 1 without a leak, for a neuron with these `params`.
 
-        `export.nir_graph` derives them. Membranes are measured from `v_reset`, where ours start; NIR's start at 0.
+        Exports write an integrate-and-fire neuron with this decay, the threshold and the reset.
 
         Raises:
-            InputError: for a soft reset.
+            InputError: for a neuron that is none.
         """
+        raise InputError(f"{type(self).__name__}: cannot be exported; expected lif, iaf or plif")
 
     def _parameters(self) -> dict[str, Any]:
         """What `sealkd_jax.neurons` takes from every kind."""
         return {"threshold": self.threshold, "v_reset": self.v_reset, "detach_reset": self.detach_reset}
-
-    def _nir_reset(self) -> dict[str, float]:
-        if self.v_reset is None:
-            raise InputError("v_reset None: NIR has no soft reset; expected a number, such as 0")
-        return {"v_threshold": self.threshold - self.v_reset, "v_reset": 0.0}
 
 
 class LIF(Neuron):
@@ -91,8 +86,8 @@ class LIF(Neuron):
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         return lif(currents, v, decay=self.decay, **self._parameters())
 
-    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
-        return "LIF", {"tau": dt / (1 - self.decay), "r": 1 / (1 - self.decay), "v_leak": 0.0} | self._nir_reset()
+    def export_decay(self, params: Mapping[str, Any]) -> float:
+        return self.decay
 
 
 class IAF(Neuron):
@@ -101,8 +96,8 @@ class IAF(Neuron):
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         return iaf(currents, v, **self._parameters())
 
-    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
-        return "IF", {"r": 1.0} | self._nir_reset()
+    def export_decay(self, params: Mapping[str, Any]) -> float:
+        return 1.0
 
 
 class PLIF(Neuron):
@@ -125,9 +120,8 @@ class PLIF(Neuron):
         decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
         return lif(currents, v, decay=jax.nn.sigmoid(decay_logit), **self._parameters())
 
-    def nir(self, params: Mapping[str, Any], dt: float) -> tuple[str, dict[str, float]]:
-        decay = 1 / (1 + np.exp(-np.float64(params["decay_logit"])))
-        return LIF(float(decay), self.threshold, self.v_reset, parent=None).nir({}, dt)
+    def export_decay(self, params: Mapping[str, Any]) -> float:
+        return float(1 / (1 + np.exp(-np.float64(params["decay_logit"]))))
 
 
 NEURONS: dict[str, type[Neuron]] = {"lif": LIF, "iaf": IAF, "plif": PLIF}

@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from sealkd_jax.errors import InputError
+from sealkd_jax.export.dialects import DIALECTS
 from sealkd_jax.export.model_card import model_card
 from sealkd_jax.files import make_directory, replacing, write_json
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.commands import command
-from sealkd_jax.programs.option import POSITIONAL
+from sealkd_jax.programs.option import POSITIONAL, Names, Spelling
 from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.run_files import read_summary
 from sealkd_jax.training import params_digest
@@ -33,6 +34,8 @@ class ExportOptions:
     """Directory of the run."""
     to: Literal["nir", "stablehlo", "safetensors"]
     """A graph for neuromorphic tools; one compiled timestep, for any program with jax; or the weights."""
+    dialect: Annotated[str, Names(DIALECTS), Spelling(flags=("--for",))] = "generic"
+    """For nir: the tool that will read the graph."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,13 @@ class Exported:
     model_card: Path
 
 
-def export(run: str | Path, to: Literal["nir", "stablehlo", "safetensors"]) -> Exported:
+def export(run: str | Path, to: Literal["nir", "stablehlo", "safetensors"], *, dialect: str = "generic") -> Exported:
     """Export the student of a finished run.
 
     Args:
         run: directory of the run.
         to: a graph for neuromorphic tools; one compiled timestep, for any program with jax; or the weights.
+        dialect: for nir: the tool that will read the graph, a key of `DIALECTS`.
 
     Raises:
         InputError: if there is no finished run, it is damaged, or the format cannot express the network.
@@ -60,7 +64,7 @@ def export(run: str | Path, to: Literal["nir", "stablehlo", "safetensors"]) -> E
         network, variables = read_student(Path(run), card)
         out = make_directory(Path(run) / "export")
         with replacing(out / FILES[to]) as partial:
-            _write(to, partial, network, variables, card)
+            _write(to, partial, network, variables, card, dialect)
     write_json(out / "model_card.json", card)
     return Exported(out / FILES[to], out / "model_card.json")
 
@@ -69,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the paths of what was written."""
     description = "Export the student of a finished run, with a model card beside it."
     options = read_options(ExportOptions, description, argv, "export")
-    made = export(options.run, options.to)
+    made = export(options.run, options.to, dialect=options.dialect)
     print(f"{made.path}, {made.model_card}")
 
 
@@ -105,7 +109,7 @@ def _image_shape(card: dict[str, Any]) -> tuple[int, int, int]:
     return card["input"]["height"], card["input"]["width"], card["input"]["channels"]
 
 
-def _write(to: str, path: Path, network: Network, variables: Variables, card: dict[str, Any]) -> None:
+def _write(to: str, path: Path, network: Network, variables: Variables, card: dict[str, Any], dialect: str) -> None:
     """Write one file.
 
     Raises:
@@ -117,7 +121,7 @@ def _write(to: str, path: Path, network: Network, variables: Variables, card: di
 
             from sealkd_jax.export.nir_graph import to_nir
 
-            nir.write(path, to_nir(network, variables, _image_shape(card)))
+            nir.write(path, to_nir(network, variables, _image_shape(card), dialect=dialect))
         elif to == "stablehlo":
             from sealkd_jax.export.streaming import export_step
 
