@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import chex
@@ -18,12 +17,9 @@ from sealkd_jax.export.streaming import export_step
 from sealkd_jax.files import write_json
 from sealkd_jax.models import create_student
 from sealkd_jax.programs.commands import export
-from sealkd_jax.programs.presets import PRESETS
-from sealkd_jax.programs.runs import options_as_json
-from sealkd_jax.training import params_digest
 from sealkd_jax.weights.own import load_weights, save_weights
 from tests.helpers.compiling import jitted
-from tests.helpers.finished_run import write_run
+from tests.helpers.finished_run import write_student
 from tests.helpers.programs import refusal
 from tests.helpers.small_students import make_student
 
@@ -49,22 +45,7 @@ def test_steps_give_the_logits_of_the_whole(name, neuron, width, float64):
 @pytest.fixture
 def run(tmp_path):
     """The files of a finished run that an export reads."""
-    network = create_student("spiking-conv", 3, width=0.25)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
-    save_weights(tmp_path / "weights.safetensors", variables, {"student": "spiking-conv"})
-    made = {"versions": {"jax": "1"}, "device": "cpu", "commit": None, "command": "train.distill"}
-    options = replace(PRESETS["digits"].distill, student="spiking-conv", width=0.25, epochs=2, teacher="convnet")
-    config = {"options": options_as_json("digits", options), **made}
-    write_json(tmp_path / "config.json", config | {"source": None, "data": "", "splits": "", "resumed": []})
-    write_run(
-        tmp_path,
-        np.zeros((T, 40, 3), np.float32),
-        np.repeat([0, 1], [30, 10]),
-        **{"dataset": "digits", "preset": "digits", "method": "seal", "hyper": ["alpha=0.5"], "seed": 7},
-        **{"val_accuracy": 0.8, "teacher": "convnet", "teacher_accuracy": None},
-        input={"shape": list(SHAPE), "mean": [0.5, 0.25], "std": [0.2, 0.1], "frames": None},
-        params_digest=params_digest(variables),
-    )
+    network, variables = write_student(tmp_path, SHAPE, timesteps=T)
     return tmp_path, network, variables
 
 

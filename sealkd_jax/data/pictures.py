@@ -43,7 +43,7 @@ class Pictures:
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """The pictures at `index`, decoded: uint8 `[K, size, size, 3]`."""
-        return np.stack([_decode(self.paths[number], self.shape[1]) for number in index])
+        return np.stack([read_picture(self.paths[number], self.shape[1:], MARGIN) for number in index])
 
 
 def read_header(path: Path) -> Header:
@@ -67,10 +67,23 @@ def read_header(path: Path) -> Header:
         raise _unreadable(path, error) from error
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
+def read_picture(path: Path, shape: tuple[int, ...], margin: float) -> np.ndarray:
+    """A picture as an image of this shape, uint8 `[H, W, 3]` or grey `[H, W, 1]`.
+
+    Args:
+        path: of the picture.
+        shape: `[H, W, channels]`.
+        margin: the picture is scaled until it covers the image enlarged by this factor; then its middle is cut out.
+
+    Raises:
+        InputError: if it is not a picture, is damaged, or the images are neither RGB nor grey.
+    """
+    if shape[-1] not in (1, 3):
+        raise InputError(f"{path}: expected images of {shape[-1]} channels, which pictures do not have; give arrays")
     try:
         with path.open("rb") as file, _open(file) as picture:
-            return _middle(picture, size)
+            middle = _middle(picture, (shape[1], shape[0]), margin)
+            return np.asarray(middle) if shape[-1] == 3 else np.asarray(middle.convert("L"))[..., None]
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -100,17 +113,17 @@ def _has_16_bits(picture: Image.Image) -> bool:
     return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
 
 
-def _middle(picture: Image.Image, size: int) -> np.ndarray:
-    """The middle of the picture after its shorter side is scaled: uint8 `[size, size, 3]`."""
-    shorter = round(size * MARGIN)
+def _middle(picture: Image.Image, sides: tuple[int, int], margin: float) -> Image.Image:
+    """The middle of the picture, of these sides (width, height), after it is scaled to cover them and the margin."""
+    covered = [round(side * margin) for side in sides]
     # Decodes a JPEG at a half, a quarter or an eighth of its size if that is enough.
-    picture.draft("RGB", (shorter, shorter))
+    picture.draft("RGB", (max(covered), max(covered)))
     ImageOps.exif_transpose(picture, in_place=True)
     most = LONGEST * min(picture.size)  # scaled as a whole, 2 x 30,000 pixels would take gigabytes
     rgb = _rgb(_crop(picture, [min(side, most) for side in picture.size]))
-    scale = shorter / min(rgb.size)
-    sides = [max(size, round(side * scale)) for side in rgb.size]
-    return np.asarray(_crop(rgb.resize(sides, Image.Resampling.BILINEAR), (size, size)))
+    scale = max(side / whole for side, whole in zip(covered, rgb.size, strict=True))
+    scaled = [max(side, round(whole * scale)) for side, whole in zip(sides, rgb.size, strict=True)]
+    return _crop(rgb.resize(scaled, Image.Resampling.BILINEAR), sides)
 
 
 def _crop(picture: Image.Image, sides: Sequence[int]) -> Image.Image:

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from sealkd_jax.programs.commands.evaluate import evaluate
     from sealkd_jax.programs.commands.export import export
     from sealkd_jax.programs.commands.precompute import precompute
+    from sealkd_jax.programs.commands.predict import predict
     from sealkd_jax.programs.commands.prepare import prepare
     from sealkd_jax.programs.commands.teacher import teacher
+    from sealkd_jax.programs.finished import load_run
 
-__all__ = ["compare", "distill", "evaluate", "export", "precompute", "prepare", "teacher"]
+__all__ = ["compare", "distill", "evaluate", "export", "load_run", "precompute", "predict", "prepare", "teacher"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    program = _as_function(getattr(import_module(f"{__name__}.commands.{name}"), name))
+    module = "finished" if name == "load_run" else f"commands.{name}"
+    program = _as_function(getattr(import_module(f"{__name__}.{module}"), name))
     globals()[name] = program
     return program
 

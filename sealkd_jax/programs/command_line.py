@@ -270,7 +270,8 @@ def _add(group: Any, option: Option, values: Mapping[str, Any]) -> None:
         group.add_argument(flag, dest=option.name, action="store_true", help=help)
         group.add_argument(negative, dest=option.name, action="store_false", help=SUPPRESS)
     elif option.spelling.positional:
-        group.add_argument(option.name, metavar=option.name.upper(), help=help, nargs=None if required else "?")
+        nargs = "+" if option.many else None if required else "?"
+        group.add_argument(option.name, metavar=option.name.upper(), help=help, nargs=nargs)
     else:
         nargs = "*" if option.many else None
         group.add_argument(

@@ -1,13 +1,20 @@
-"""The directory of a finished run whose predictions are given."""
+"""The directory of a finished run whose predictions are given, and that of one with an untrained student."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sealkd_jax.diagnostics import accuracy_by_timestep, accuracy_of_timestep, by_class
-from sealkd_jax.files import sha256
+from sealkd_jax.files import sha256, write_json
+from sealkd_jax.models import Network, Variables, create_student
+from sealkd_jax.programs.presets import PRESETS
+from sealkd_jax.programs.runs import options_as_json
+from sealkd_jax.weights.own import params_digest, save_weights
 
 
 def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: Any) -> Path:
@@ -37,3 +44,31 @@ def write_run(directory: Path, logits, labels, teacher_logits=None, **changes: A
     summary["predictions_sha256"] = sha256(directory / "predictions.npz")
     (directory / "summary.json").write_text(json.dumps(summary | changes))
     return directory
+
+
+def write_student(
+    directory: Path, shape: tuple[int, ...], student="spiking-conv", *, timesteps=3, frames=None, dataset="digits"
+) -> tuple[Network, Variables]:
+    """Write the files of a finished run that a user of its student reads: three classes, fresh weights, T timesteps.
+
+    `shape` is `[H, W, C]`; `frames` is T for a run on recordings of events.
+    """
+    network = create_student(student, 3, width=0.25)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    save_weights(directory / "weights.safetensors", variables, {"student": student})
+    made = {"versions": {"jax": "1"}, "device": "cpu", "commit": None, "command": "train.distill"}
+    options = replace(PRESETS["digits"].distill, student=student, width=0.25, epochs=2, teacher="convnet")
+    options = replace(options, dataset=dataset, timesteps=timesteps)
+    config = {"options": options_as_json("digits", options), **made}
+    write_json(directory / "config.json", config | {"source": None, "data": "", "splits": "", "resumed": []})
+    scale = {"mean": [0.5, 0.25, 0.375][: shape[-1]], "std": [0.2, 0.1, 0.125][: shape[-1]]}
+    write_run(
+        directory,
+        np.zeros((timesteps, 40, 3), np.float32),
+        np.repeat([0, 1], [30, 10]),
+        **{"dataset": "digits", "preset": "digits", "method": "seal", "hyper": ["alpha=0.5"], "seed": 7},
+        **{"val_accuracy": 0.8, "teacher": "convnet", "teacher_accuracy": None},
+        input={"shape": list(shape), **scale, "frames": frames},
+        params_digest=params_digest(variables),
+    )
+    return network, variables

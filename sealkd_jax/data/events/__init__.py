@@ -6,5 +6,6 @@ from sealkd_jax.data.events.download import download
 from sealkd_jax.data.events.dvs_gesture import load_dvs_gesture
 from sealkd_jax.data.events.framing import Framing
 from sealkd_jax.data.events.nmnist import load_nmnist
+from sealkd_jax.data.events.single import read_frames
 
-__all__ = ["EventDataset", "Framing", "download", "load_cifar10_dvs", "load_dvs_gesture", "load_nmnist"]
+__all__ = ["EventDataset", "Framing", "download", "load_cifar10_dvs", "load_dvs_gesture", "load_nmnist", "read_frames"]
