@@ -90,18 +90,45 @@ def as_labels(labels: ArrayLike | None, batch: int) -> jax.Array:
         raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got None")
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}; write labels.astype('int32')")
+        raise TypeError(
+            f"labels: expected an integer dtype, got {labels.dtype}; write labels.astype('int32'), or give the losses "
+            "probabilities of shape [B, C]"
+        )
     if labels.shape != (batch,):
         raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got {list(labels.shape)}")
     return labels
 
 
+def are_soft(labels: ArrayLike | None) -> bool:
+    """Whether the labels are probabilities `[B, C]`, in any floating dtype, and not class indices `[B]`."""
+    return labels is not None and jnp.ndim(labels) == 2 and jnp.issubdtype(jnp.result_type(labels), jnp.floating)
+
+
+def as_soft_labels(labels: ArrayLike, batch: int, classes: int) -> jax.Array:
+    """Labels as probabilities `[B, C]`. Each row that tracing does not hide has a positive, finite sum."""
+    if jnp.shape(labels) != (batch, classes):
+        expected = f"class indices of shape [B] = [{batch}], or probabilities of shape [B, C] = [{batch}, {classes}]"
+        raise ValueError(f"labels: expected {expected}, got {list(jnp.shape(labels))}")
+    if is_known(labels):
+        known = np.asarray(labels).astype("float64")
+        sums = known.sum(axis=1)
+        if not (np.isfinite(sums) & (sums > 0)).all() or (known < 0).any():
+            raise ValueError("labels: expected probabilities: at least 0, finite, and in no row all 0")
+    return jnp.asarray(labels)
+
+
 def as_label_mask(labels: ArrayLike | None, student: jax.Array) -> jax.Array:
-    """Labels `[B]` as the mask `[1, B, C]` that is true at the label alone.
+    """Labels as the mask `[1, B, C]` that is true at the label alone; of probabilities, at the largest entry.
 
     A trace hides the labels. The mask of one that is out of range is true nowhere, and the losses return NaN there.
     """
     _, batch, classes = student.shape
+    if are_soft(labels):
+        assert labels is not None
+        soft = as_soft_labels(labels, batch, classes)
+        # The lowest index on ties; none where a row has NaN, whose loss is then NaN.
+        labels = jnp.where(jnp.isnan(soft).any(axis=1), -1, jnp.argmax(soft, axis=1))
+        return labels.astype(jnp.int32)[None, :, None] == jnp.arange(classes, dtype=jnp.int32)[None, None, :]
     given, labels = labels, as_labels(labels, batch)
     require_labels(given, classes)
     return labels.astype(jnp.int32)[None, :, None] == jnp.arange(classes, dtype=jnp.int32)[None, None, :]

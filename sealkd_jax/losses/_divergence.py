@@ -5,6 +5,9 @@ Axes: T timesteps, B batch, C classes, always last.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sealkd_jax._checks import as_student, as_teacher
 
 
 def kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -59,3 +62,23 @@ def value_at(mask: jax.Array, values: jax.Array) -> jax.Array:
     """The entry of `values[T, B, C]` at which the mask is true, `[T, B]`; NaN where the mask is true nowhere."""
     picked = jnp.sum(jnp.where(mask, values, 0), axis=-1)
     return jnp.where(mask.any(axis=-1), picked, jnp.nan)
+
+
+def correct_sum(student: jax.Array, is_label: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum `[B, C]` of the logits over the timesteps with a correct prediction, and their number `[B, 1]`."""
+    correct = ~wrong_mask(student, is_label)[:, :, None]
+    return jnp.where(correct, student, 0).sum(axis=0), correct.sum(axis=0, dtype=student.dtype)
+
+
+def final_outputs(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The final outputs of student and teacher, each as a single timestep `[1, B, C]`."""
+    student = as_student(student_logits)
+    teacher = as_teacher(teacher_logits, student)
+    return student.mean(axis=0, keepdims=True), teacher.mean(axis=0, keepdims=True)
+
+
+def euclidean_norm(x: jax.Array, axis: int) -> jax.Array:
+    """The Euclidean norm along an axis, which stays; its gradient at 0 is 0."""
+    squared = jnp.sum(x**2, axis=axis, keepdims=True)
+    # The inner `where` keeps the gradient of the square root at 0 from being 0 · ∞ = NaN.
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)

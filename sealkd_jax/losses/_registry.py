@@ -19,7 +19,7 @@ from sealkd_jax.losses._divergence import wrong_mask
 from sealkd_jax.losses._where import Examples, choose_examples, mean_over
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Integer
+    from jaxtyping import Bool, Float, Integer, Key
 
 Terms = dict[str, tuple[ArrayLike, jax.Array]]
 """The terms of a loss by name: the weight of each, and its loss, unreduced or a scalar."""
@@ -33,19 +33,21 @@ METHODS: dict[str, Method] = {}
 """Every method by its name.
 
 `METHODS[name](student_logits, teacher_logits, labels, *, progress=1.0, axis_name=None, where=None, time_axis=0,
-**hyperparameters)` returns the scalar to minimise, Σ weight · mean(loss) over its terms, and a dict for plots: the
-unweighted mean of each term, and "wrong", the share of timesteps whose prediction is wrong.
+key=None, **hyperparameters)` returns the scalar to minimise, Σ weight · mean(loss) over its terms, and a dict for
+plots: the unweighted mean of each term, and "wrong", the share of timesteps whose prediction is wrong.
 
 Args:
   student_logits: logits of every timestep, `[T, B, C]`.
   teacher_logits: `[B, C]` or `[T, B, C]`; may be None where `needs_teacher` is False.
-  labels: integer class indices, `[B]`.
+  labels: class indices, `[B]`, or probabilities, `[B, C]`, as label smoothing and mixup make them. The cross-entropy
+    takes them as they are; where a method needs one label, as ELA, STA's card and DKD do, it is the largest entry.
   progress: the share of training that is done, in [0, 1].
   axis_name: the axis that the batch is split over. The results are then means over the local shard, for the caller to
     average; a loss that needs the whole batch gathers it.
   where: the examples that count, bool `[B]`; None: all. The means are over them alone, and 0 if none counts. With an
     `axis_name`, the average over the axis is the mean over the examples that count on all shards.
   time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`.
+  key: for methods that draw random numbers (`nld`); None: always the same numbers. Training gives a new one each step.
 
 Example:
   >>> import jax
@@ -74,7 +76,7 @@ def method(function: _Function | None = None, *, unconfirmed: bool = False) -> A
     """Decorator: register a function as a method, under its own name in `METHODS`.
 
     The function declares the arguments that it uses: any of `student_logits` (in float32 or wider), `teacher_logits`,
-    `labels`, `progress` and `axis_name`, and its hyper-parameters with their defaults. It returns its terms:
+    `labels`, `progress`, `axis_name` and `key`, and its hyper-parameters with their defaults. It returns its terms:
     name -> (weight, loss), the loss unreduced, `[B]`, `[T, B]` or `[T, B, C]`, or a scalar. Examples that `where`
     leaves out come as zeros, and the mean leaves them out; a function that returns a scalar declares `where` and sees
     to it itself.
@@ -123,11 +125,12 @@ def hyperparameters(name: str) -> dict[str, Any]:
       {'alpha': 0.6, 'temperature': 3.0}
     """
     parameters = inspect.signature(_find(name)).parameters.values()
-    own = (p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _SHARED)
+    own = (p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*_SHARED, *_ARRAYS))
     return {p.name: p.default for p in own}
 
 
-_SHARED = ("progress", "axis_name", "where", "time_axis")
+_SHARED = ("progress", "axis_name", "where", "time_axis", "key")
+_ARRAYS = ("noise",)  # that a caller may give
 
 
 def _find(name: str) -> Method:
@@ -141,16 +144,17 @@ def _complete(function: Callable[..., Terms]) -> Method:
     def complete(
         student_logits: Float[ArrayLike, "T B C"],
         teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"] | None,
-        labels: Integer[ArrayLike, "B"],
+        labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
         *,
         progress: ArrayLike = 1.0,
         axis_name: Hashable | None = None,
         where: Bool[ArrayLike, "B"] | None = None,
         time_axis: int = 0,
+        key: Key[ArrayLike, ""] | None = None,
         **hyperparameters: Any,
     ) -> Outcome:
         chosen = choose_examples(student_logits, teacher_logits, labels, where, time_axis)
-        values = (*chosen[:3], progress, axis_name, chosen.keep, 0)
+        values = (*chosen[:3], progress, axis_name, chosen.keep, 0, key)
         used = {name: value for name, value in zip(shared, values, strict=True) if name in declared}
         terms = function(**used, **hyperparameters)
         if chosen.keep is not None and "where" not in declared:

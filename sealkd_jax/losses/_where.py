@@ -15,7 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_labels, as_student, as_teacher, as_time_first, as_where, is_known
+from sealkd_jax._checks import (
+    are_soft,
+    as_labels,
+    as_soft_labels,
+    as_student,
+    as_teacher,
+    as_time_first,
+    as_where,
+    is_known,
+)
 
 _Loss = TypeVar("_Loss", bound=Callable[..., jax.Array])
 
@@ -49,10 +58,22 @@ def choose_examples(
     if teacher is not None:
         teacher = jnp.where(keep[None, :, None], as_teacher(teacher, student), 0).reshape(teacher.shape)
     if labels is not None:
-        as_labels(labels, len(keep))
-        known = is_known(labels) and is_known(where)  # labels that count are still checked
-        labels = np.where(np.asarray(where), np.asarray(labels), 0) if known else jnp.where(keep, labels, 0)
+        labels = _of_examples(labels, where, keep, student.shape[2])
     return Examples(jnp.where(keep[None, :, None], student, 0), teacher, labels, keep)
+
+
+def _of_examples(labels: ArrayLike, where: ArrayLike, keep: jax.Array, classes: int) -> ArrayLike:
+    """The labels, with those of examples that do not count replaced: by class 0, or by equal probabilities."""
+    soft = are_soft(labels)
+    if soft and jnp.shape(labels) != (len(keep), classes):
+        as_soft_labels(labels, len(keep), classes)  # raises
+    elif not soft:
+        as_labels(labels, len(keep))
+    if is_known(labels) and is_known(where):  # labels that count are still checked
+        known = np.asarray(where)
+        return np.where(known[:, None] if soft else known, np.asarray(labels), np.asarray(labels).dtype.type(soft))
+    labels = jnp.asarray(labels)
+    return jnp.where(keep[:, None] if soft else keep, labels, jnp.asarray(soft, labels.dtype))
 
 
 def over_examples(loss: _Loss) -> _Loss:

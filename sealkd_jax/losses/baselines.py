@@ -27,10 +27,9 @@ from sealkd_jax._checks import (
     as_scalar,
     as_share,
     as_student,
-    as_teacher,
     is_known,
 )
-from sealkd_jax.losses._divergence import kl, softened, value_at, wrong_mask
+from sealkd_jax.losses._divergence import correct_sum, final_outputs, kl, softened, value_at
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.cross_entropy import Task, ce_loss, mean_ce_loss, task_loss
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 @method
 def tet(
     student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     lam: float = 1e-3,
     phi: float = 1.0,
@@ -68,7 +67,7 @@ def tet(
 def twkd(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     alpha: float = 0.2,
     beta: float = 0.5,
@@ -96,7 +95,7 @@ def twkd(
         sd = self_distillation_loss(student, temperature=temperature)
     else:
         with jax.named_scope("sd"):
-            total, count = _correct_sum(student, labels)
+            total, count = correct_sum(student, as_label_mask(labels, student))
             sd = uniform_kd_loss(student, total / jnp.maximum(count, 1), temperature=temperature)
     return {"ce": (1.0, ce_loss(student, labels)), "kd": (alpha, kd), "sd": (beta, sd)}
 
@@ -105,7 +104,7 @@ def twkd(
 def tser(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     lam: float = 0.5,
     gamma: float = 0.1,
@@ -144,7 +143,7 @@ def tser(
 def hta_kl(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     lam: float = 1.0,
     delta: float = 0.5,
@@ -175,7 +174,7 @@ def hta_kl(
     Reference:
       arXiv 2504.20445.
     """
-    student, teacher = _mean_logits(student_logits, teacher_logits)
+    student, teacher = final_outputs(student_logits, teacher_logits)
     if is_known(teacher_logits) and np.any(np.asarray(teacher_logits) == -np.inf):
         raise ValueError(
             "teacher_logits: expected finite logits, got -inf: a masked class makes KL(Q ‖ P) of hta_kl infinite; "
@@ -201,7 +200,7 @@ def hta_kl(
 @method
 def tks(
     student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     progress: ArrayLike = 1.0,
     alpha: float = 0.7,
@@ -227,7 +226,7 @@ def tks(
     student = as_student(student_logits)
     tau = as_scalar("temperature", temperature, student, above=0)
     with jax.named_scope("tks"):
-        target, _ = _correct_sum(student, labels)
+        target, _ = correct_sum(student, as_label_mask(labels, student))
         target = jax.lax.stop_gradient(target) if detach_target else target
         shared = -jnp.sum(jnp.exp(softened(target, tau))[None] * jax.nn.log_softmax(student), axis=-1)
     share = as_share("progress", progress, student) * as_share("alpha", alpha, student)
@@ -239,7 +238,7 @@ def tks(
 def dkd(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     progress: ArrayLike = 1.0,
     alpha: float = 1.0,
@@ -265,7 +264,7 @@ def dkd(
     Reference:
       arXiv 2203.08679, for networks without timesteps; checked against the authors' code.
     """
-    student, teacher = _mean_logits(student_logits, teacher_logits)
+    student, teacher = final_outputs(student_logits, teacher_logits)
     is_label = as_label_mask(labels, student)
     tau = as_scalar("temperature", temperature, student, above=0)
     target_q, others_q = _decoupled(student, is_label, tau)
@@ -278,19 +277,6 @@ def dkd(
         "tckd": (warm * as_scalar("alpha", alpha, student), tau**2 * kl(target_p, target_q)),
         "nckd": (warm * as_scalar("beta", beta, student), tau**2 * kl(others_p, others_q)),
     }
-
-
-def _mean_logits(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """The final outputs of student and teacher, each as a single timestep `[1, B, C]`."""
-    student = as_student(student_logits)
-    teacher = as_teacher(teacher_logits, student)
-    return student.mean(axis=0, keepdims=True), teacher.mean(axis=0, keepdims=True)
-
-
-def _correct_sum(student: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """The sum `[B, C]` of the logits over the timesteps with a correct prediction, and their number `[B, 1]`."""
-    correct = ~wrong_mask(student, as_label_mask(labels, student))[:, :, None]
-    return jnp.where(correct, student, 0).sum(axis=0), correct.sum(axis=0, dtype=student.dtype)
 
 
 def _decoupled(logits: jax.Array, is_label: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -28,7 +28,7 @@ NORM_FLOOR = 1e-8
 def card_seal_kd_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     temperature: ScalarLike = 2.0,
     axis_name: Hashable | None = None,
@@ -54,7 +54,7 @@ def card_seal_kd_loss(
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       teacher_logits: logits of a spiking teacher, `[T, B, C]`, or one set of logits per example, `[B, C]`.
-      labels: integer class indices, `[B]`.
+      labels: class indices, `[B]`, or probabilities, `[B, C]`, whose largest entry is then the label.
       temperature: τ, above 0.
       axis_name: under `jax.pmap`, `jax.shard_map` or a named `jax.vmap`, the axis that B is split over. The batch is
         gathered over it, so every device returns the loss of the whole batch, and the mean over the axis of the

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_choice, as_label_mask, as_student
+from sealkd_jax._checks import are_soft, as_choice, as_label_mask, as_soft_labels, as_student
 from sealkd_jax.losses._divergence import value_at
 from sealkd_jax.losses._where import over_examples
 
@@ -26,7 +26,7 @@ Task = Literal["timestep", "mean"]
 @over_examples
 def ce_loss(
     student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     where: Bool[ArrayLike, "B"] | None = None,
     time_axis: int = 0,
@@ -35,9 +35,14 @@ def ce_loss(
 
     $$\mathrm{CE}_{i,b} = -\log \operatorname{softmax}(s_{i,b})_{y_b}$$
 
+    and of labels that are probabilities $q_b$
+
+    $$\mathrm{CE}_{i,b} = -\sum_c q_{b,c} \log \operatorname{softmax}(s_{i,b})_c$$
+
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      labels: integer class indices, `[B]`.
+      labels: class indices, `[B]`, or probabilities, `[B, C]`. The sum of a row is the weight of its example, 1
+        for probabilities.
       where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
       time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 
@@ -46,8 +51,8 @@ def ce_loss(
       label outside [0, C) that tracing hides from the check.
 
     Raises:
-      ValueError: a shape does not fit, or a label is outside [0, C).
-      TypeError: the logits are not floating, or the labels not integers.
+      ValueError: a shape does not fit, a label is outside [0, C), or probabilities are negative, not finite or all 0.
+      TypeError: the logits are not floating, or the labels neither integers nor probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,8 +66,13 @@ def ce_loss(
       arXiv 2605.14252: the task loss, averaged over timesteps.
     """
     student = as_student(student_logits)
-    # Not a log-softmax, which would compute every class for the sake of one.
     highest = jax.lax.stop_gradient(student.max(axis=-1))
+    if are_soft(labels):
+        target = as_soft_labels(labels, *student.shape[1:]).astype(student.dtype)[None]
+        shifted = student - highest[..., None]
+        log_sum = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
+        return log_sum * target.sum(axis=-1) - jnp.sum(target * shifted, axis=-1)
+    # Not a log-softmax, which would compute every class for the sake of one.
     of_label = value_at(as_label_mask(labels, student), student) - highest
     return jnp.log(jnp.sum(jnp.exp(student - highest[..., None]), axis=-1)) - of_label
 
@@ -70,7 +80,7 @@ def ce_loss(
 @over_examples
 def mean_ce_loss(
     student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     where: Bool[ArrayLike, "B"] | None = None,
     time_axis: int = 0,
@@ -81,7 +91,7 @@ def mean_ce_loss(
 
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
-      labels: integer class indices, `[B]`.
+      labels: class indices, `[B]`, or probabilities, `[B, C]`; see `ce_loss`.
       where: the examples that count, bool `[B]`; see `sealkd_jax.losses`.
       time_axis: the axis of T: 0, or 1 for logits `[B, T, C]`; see `sealkd_jax.losses`.
 

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 
 @method
-def none(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Terms:
+def none(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"]) -> Terms:
     """No distillation: the cross-entropy of every timestep, mean CE(s[i], y)."""
     return {"ce": (1.0, ce_loss(student_logits, labels))}
 
 
 @method
-def mean_ce(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"]) -> Terms:
+def mean_ce(
+    student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"]
+) -> Terms:
     """No distillation: the cross-entropy of the final output, mean CE(mean_i s[i], y)."""
     return {"ce": (1.0, mean_ce_loss(student_logits, labels))}
 
@@ -37,7 +39,7 @@ def mean_ce(student_logits: Float[ArrayLike, "T B C"], labels: Integer[ArrayLike
 def uniform_kd(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     alpha: float = 0.6,
     temperature: float = 3.0,
@@ -60,7 +62,7 @@ def uniform_kd(
 def mean_kd(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     alpha: float = 1.0,
     temperature: float = 4.0,
@@ -82,7 +84,7 @@ def mean_kd(
 @method
 def self_distillation(
     student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     beta: float = 0.5,
     temperature: float = 3.0,
@@ -105,7 +107,7 @@ def self_distillation(
 def ela(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     alpha: float = 0.6,
     temperature: float = 3.0,
@@ -138,7 +140,7 @@ def ela(
 @method
 def sta(
     student_logits: Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     beta: float = 0.15,
     temperature: float = 3.0,
@@ -170,7 +172,7 @@ def sta(
 def seal(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     alpha: float = 0.6,
     beta: float = 0.15,
@@ -218,7 +220,7 @@ def seal(
 def card(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     axis_name: Hashable | None = None,
     where: Bool[ArrayLike, "B"] | None = None,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def ela_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     temperature: ScalarLike = 3.0,
     top_k: int = 1,
@@ -54,7 +54,7 @@ def ela_loss(
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
-      labels: integer class indices, `[B]`.
+      labels: class indices, `[B]`, or probabilities, `[B, C]`, whose largest entry is then the label.
       temperature: τ, above 0.
       top_k: the number of competitors to make equal to the label: the top_k highest-ranked of the classes that rank
         before y (by a higher logit, or the same logit and a lower index). The paper has 1.
@@ -259,7 +259,7 @@ def sta_confidence(
 def seal_kd_loss(
     student_logits: Float[ArrayLike, "T B C"],
     teacher_logits: Float[ArrayLike, "B C"] | Float[ArrayLike, "T B C"],
-    labels: Integer[ArrayLike, "B"],
+    labels: Integer[ArrayLike, "B"] | Float[ArrayLike, "B C"],
     *,
     alpha: ScalarLike = 0.6,
     beta: ScalarLike = 0.15,
@@ -279,7 +279,8 @@ def seal_kd_loss(
     Args:
       student_logits: logits of every timestep, `[T, B, C]`.
       teacher_logits: one set of logits per example, `[B, C]`, or one per timestep, `[T, B, C]`.
-      labels: integer class indices, `[B]`.
+      labels: class indices, `[B]`, or probabilities, `[B, C]`: for the cross-entropy as they are, and for ELA their
+        largest entry is the label.
       alpha: α, the weight of `ela_loss`.
       beta: β, the weight of `sta_loss`.
       temperature: τ of both.

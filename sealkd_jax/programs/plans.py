@@ -98,7 +98,8 @@ def bind_method(name: str, hyper: tuple[str, ...]) -> partial[tuple[jax.Array, d
             nearest = did_you_mean(key, parameters)
             raise InputError(f"hyper {item}: expected NAME=VALUE; {name} has {known}{nearest}")
         try:
-            bound[key] = read_as(type(parameters[key]), text)
+            # A hyper-parameter that is None if not given is a number.
+            bound[key] = read_as(float if parameters[key] is None else type(parameters[key]), text)
         except ValueError as error:
             raise InputError(f"hyper {item}: expected {error}, as in {key}={parameters[key]}") from error
     return partial(METHODS[name], **bound)

@@ -13,7 +13,10 @@ from jax.test_util import check_grads
 from sealkd_jax.losses import METHODS, UNCONFIRMED
 from tests.losses import reference
 
-FILES = sorted((Path(__file__).parents[1] / "golden" / "rivals").glob("*.npz"))
+GOLDEN = Path(__file__).parents[1] / "golden" / "rivals"
+FILES = sorted(
+    path for name in ("tet", "uniform_kd", "mean_kd", "twkd", "tks", "dkd") for path in GOLDEN.glob(f"{name}_*")
+)
 HYPERPARAMETERS = ("alpha", "beta", "temperature", "lam", "phi", "progress")
 OPTIONS = {"twkd_code": {"target": "correct_mean"}, "twkd_paper": {"target": "ensemble"}}
 NAMES = ("tet", "twkd", "tser", "hta_kl", "tks", "dkd")

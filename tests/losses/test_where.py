@@ -56,14 +56,15 @@ def every_loss(s, t, y, **arguments):
     return {name: one(loss) for name, loss in LOSSES.items()}
 
 
-FEW = ("seal", "card", "dkd")  # of every timestep, coupled over the batch, of the final output
+FEW = ("seal", "card", "dkd", "esd", "dist")  # of timesteps, of the final output, and coupled over the batch
 
 
 def every_method(s, t, y, names=tuple(METHODS), **arguments):
-    def one(entry):
-        return jax.value_and_grad(partial(entry, **arguments), (0, 1), has_aux=True)(s, t, y)
+    def one(name):
+        noise = {"noise": jnp.ones(s.shape[1:])} if name == "nld" else {}  # drawn, it would go by place in the batch
+        return jax.value_and_grad(partial(METHODS[name], **arguments, **noise), (0, 1), has_aux=True)(s, t, y)
 
-    return {name: one(METHODS[name]) for name in names}
+    return {name: one(name) for name in names}
 
 
 @pytest.mark.parametrize("per_timestep", [False, pytest.param(True, marks=pytest.mark.slow)])
