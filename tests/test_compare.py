@@ -13,13 +13,13 @@ from scipy import stats
 
 from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
+from sealkd_jax.files import fingerprint
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs import comparison
 from sealkd_jax.programs.cells import cache_key, make_cells
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import compare, evaluate
 from sealkd_jax.programs.options import CompareOptions
-from sealkd_jax.programs.teachers import fingerprint
 from sealkd_jax.training import train, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from tests.helpers.devices import first_devices

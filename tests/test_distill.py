@@ -25,10 +25,11 @@ from sealkd_jax.files import locked, write_json
 from sealkd_jax.programs import cli, presets
 from sealkd_jax.programs.command_line import parse
 from sealkd_jax.programs.commands import distill, evaluate, precompute, teacher
+from sealkd_jax.programs.logits import own_logits
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.results import results_table
 from sealkd_jax.programs.runs import check_out
-from sealkd_jax.programs.teachers import named_teacher, own_logits
+from sealkd_jax.programs.teachers import named_teacher
 from sealkd_jax.training import feed, params_digest
 from tests.helpers.programs import contents, read, refusal
 
@@ -253,9 +254,10 @@ def test_logits_belong_to_the_random_generator_of_jax(run, workplace):
 def test_a_directory_with_the_name_of_a_network_is_not_that_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("convnet").mkdir()
-    assert named_teacher("convnet", load("digits"), None) is None
+    options = parse(DistillOptions, "", SMALL, "distill")[1]
+    assert named_teacher(options, load("digits"), None) is None
     with pytest.raises(InputError, match="convnet: no teacher there"):
-        named_teacher("./convnet", load("digits"), None)
+        named_teacher(replace(options, teacher="./convnet"), load("digits"), None)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ FLOORS = (
     {"models", "run_files"},
     {"weights"},
     {"training"},
+    {"teachers"},
     {"export", "plots"},
     {"report"},
     {"programs"},

@@ -9,9 +9,10 @@ from sealkd_jax.data import load
 from sealkd_jax.errors import InputError
 from sealkd_jax.programs import teachers
 from sealkd_jax.programs.command_line import choose
+from sealkd_jax.programs.logits import own_logits
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.presets import PRESETS
-from sealkd_jax.programs.teachers import check_test_logits, own_logits
+from sealkd_jax.programs.ready_teacher import check_test_logits
 
 N, C = 300, 4
 LABELS = np.arange(N) % C
@@ -41,7 +42,7 @@ def test_logits_in_another_order(tmp_path, capsys):
         train=SimpleNamespace(labels=LABELS), classes=[str(c) for c in range(C)], fingerprint="data", mean=0, std=1
     )
 
-    options = SimpleNamespace(augment="", view_seed=0, timesteps=4, views=1)
+    options = SimpleNamespace(augment="", view_seed=0, timesteps=4, views=1, log="auto")
 
     def said(logits):
         np.savez(tmp_path / "own.npz", logits=logits)

@@ -17,8 +17,8 @@ from sealkd_jax.programs.command_line import as_kind, check
 from sealkd_jax.programs.option import options_of
 from sealkd_jax.programs.options import CompareOptions, DataOptions, DistillOptions
 from sealkd_jax.programs.plans import bind_method, make_plan
+from sealkd_jax.programs.ready_teacher import Teacher
 from sealkd_jax.programs.runs import MAY_CHANGE
-from sealkd_jax.programs.teachers import Teacher
 from sealkd_jax.training import Plan
 
 # Options that do not change from cell to cell: where and on what it runs, what is compared, and against which teacher.
@@ -32,6 +32,7 @@ FIXED = (
     "teacher_width",
     "teacher_sees",
     "teacher_logits",
+    "scale",
     "train_examples",
     "precision",
 )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from sealkd_jax.data.augmentation import STEPS, canonical_augmentation
 from sealkd_jax.data.loading import DATASETS
+from sealkd_jax.data.scales import SCALE_NAMES
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import FRAME_MODES, NEURONS, PRECISIONS, REMAT, STUDENTS, TEACHERS
 from sealkd_jax.parallel.sharding import PARALLEL
@@ -69,7 +70,8 @@ class TrainingOptions(WatchOptions, DataOptions):
     """What training a teacher and training a student have in common."""
 
     teacher: Annotated[str, Names(TEACHERS, open=True)]
-    """Network of the teacher, or the directory of a trained teacher or of a finished student."""
+    """Network of the teacher; the directory of a trained teacher or a finished student; FILE.py:FUNCTION or onnx:FILE
+    for a network of any library."""
     teacher_width: Annotated[float, WIDTH] = 1.0
     """Factor on the number of features of every layer; a directory's teacher keeps its own."""
     teacher_sees: Annotated[str, Names(FRAME_MODES)] = "mean"
@@ -132,6 +134,9 @@ class DistillOptions(TrainingOptions):
     """Factor on the number of features of every layer."""
     teacher_logits: Annotated[Path | None, Spelling(metavar="FILE")] = None
     """Your own logits in place of a teacher: .safetensors or .npz with the key logits, [N,C], [K,N,C] or [K,N,T,C]."""
+    scale: Annotated[str | None, Names(SCALE_NAMES)] = None
+    """How the images of an onnx:FILE are normalised: by ImageNet's mean and deviation, as if not given; unit: to 0 … 1;
+    symmetric: to -1 … 1; pixels: not at all; dataset: by the data set's own."""
     views: Annotated[int, at_least(1)]
     """K, the number of augmented views of the training split. Epoch e shows view e mod K; view 0 is not augmented."""
     view_seed: Annotated[int, SEED] = 0
@@ -165,15 +170,15 @@ class DistillProgramOptions(PrecomputeOptions):
 class TeacherProgramOptions(TeacherOptions, ProcessOptions):
     """A teacher to train, or to import."""
 
-    teacher: Annotated[str, Names(TEACHERS), Spelling(flags=("--teacher", "--arch"))]
-    """Network of the teacher."""
+    teacher: Annotated[str, Names(TEACHERS, open=True), Spelling(flags=("--teacher", "--arch"))]
+    """Network of the teacher; to --evaluate one that is there, as for distill."""
     weights: Annotated[Path | None, Spelling(flags=("--import",), metavar="FILE")] = None
     """A PyTorch state dict of that network, in place of training it: a file of torch.save, safetensors or .npz."""
-    scale: Literal["imagenet", "dataset"] | None = None
-    """Mean and deviation that the imported network's images are normalised with: ImageNet's, as if not given, or the
-    data set's."""
+    scale: Annotated[str | None, Names(SCALE_NAMES)] = None
+    """How the images of an imported network are normalised: by ImageNet's mean and deviation, as if not given; unit: to
+    0 … 1; symmetric: to -1 … 1; pixels: not at all; dataset: by the data set's own."""
     evaluate: bool = False
-    """Only evaluate the imported network; nothing is kept."""
+    """Only evaluate: the imported network, of which nothing is kept, or a teacher that is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

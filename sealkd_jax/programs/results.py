@@ -22,15 +22,14 @@ from sealkd_jax.losses import needs_teacher
 from sealkd_jax.models import Network, Variables
 from sealkd_jax.parallel.processes import is_main_process
 from sealkd_jax.parallel.sharding import Parallel
+from sealkd_jax.programs.logits import teacher_name
 from sealkd_jax.programs.options import DistillOptions
-from sealkd_jax.programs.teachers import Teacher
+from sealkd_jax.programs.ready_teacher import Teacher
 from sealkd_jax.training import Counts, Plan, Trained, compile_evaluation, count_activity, params_digest
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.own import save_weights
 
 HARDEST = 12  # examples
-UNVERIFIED = "unverified"
-"""Logits of a user's file: no fingerprint says that they are of these images, in this order and these views."""
 
 
 def save_results(
@@ -67,7 +66,7 @@ def save_results(
         "accuracy_by_timestep": by_timestep,
         "accuracy_of_timestep": accuracy_of_timestep(logits, test.labels).tolist(),
         **by_class(logits, test.labels),
-        "teacher": _teacher_name(options, teacher, teacher_logits),
+        "teacher": teacher_name(teacher, teacher_logits if needs_teacher(options.method) else None),
         "teacher_accuracy": teacher.test_accuracy if teacher else None,
         "train_seconds": trained.seconds,
         "examples_per_second": float(np.median([record["examples_per_second"] for record in trained.records])),
@@ -101,15 +100,6 @@ def save_results(
         (out / "hardest.npz").unlink(missing_ok=True)
     write_json(out / "summary.json", summary)
     return summary
-
-
-def _teacher_name(options: DistillOptions, teacher: Teacher | None, logits: TeacherLogits | None) -> str | None:
-    """The name of the teacher's directory, or of the file of logits; None without a teacher."""
-    if teacher is not None:
-        return teacher.directory.name
-    if logits is None or not needs_teacher(options.method):
-        return None
-    return f"{logits.path.name} ({UNVERIFIED})" if logits.own else logits.path.name
 
 
 def activity(counts: Counts, examples: int) -> dict[str, Any]:

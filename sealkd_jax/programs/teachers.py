@@ -1,9 +1,10 @@
-"""Teachers: train, import or find one, and compute its logits for a student's views."""
+"""Teachers that are networks of ours: train, import or find one."""
 
-import hashlib
-import json
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -11,10 +12,10 @@ import jax
 import numpy as np
 
 from sealkd_jax.data import Dataset
-from sealkd_jax.data.augmentation import random_key
-from sealkd_jax.diagnostics import accuracy_by_timestep, standard_error
+from sealkd_jax.data.scales import mean_and_std
+from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.files import locked, write_json
+from sealkd_jax.files import fingerprint, locked, write_json
 from sealkd_jax.models import TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
@@ -29,44 +30,18 @@ from sealkd_jax.programs.options import (
     TeacherProgramOptions,
     WatchOptions,
 )
-from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, student_spec, teacher_plan
+from sealkd_jax.programs.outside_teachers import FORMS, Options, outside_teacher
+from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, teacher_plan
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.progress import progress
+from sealkd_jax.programs.ready_teacher import TEACHERS_DIR, Teacher, check_test_logits
 from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.run_files import read_summary
 from sealkd_jax.training import EpochSpec, Plan, compile_evaluation, train
-from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.training.teacher_logits import Outputs
 from sealkd_jax.typed import read_json
 from sealkd_jax.weights.own import load_weights, params_digest, save_weights
 from sealkd_jax.weights.torch_names import import_torch
-
-TEACHERS_DIR = Path("runs/teachers")
-# Mean and standard deviation of the channels with which PyTorch's networks are usually trained, on CIFAR too.
-SCALES = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A trained teacher.
-
-    Attributes:
-        directory: where it is kept, with its logits.
-        digest: of its variables, and of everything else that its logits follow from.
-        timesteps: T of a spiking teacher, 1 of an ANN.
-        scale: how its images are normalised, a key of `SCALES`; None: by the data set's own mean and deviation.
-        test_logits: float32 `[N, C]` for the test split, the mean over timesteps if it has several.
-    """
-
-    network: Network
-    batch_size: int
-    float64: bool
-    timesteps: int
-    scale: str | None
-    variables: Variables
-    directory: Path
-    digest: str
-    test_logits: np.ndarray
-    test_accuracy: float
 
 
 class TeacherFile(TypedDict):
@@ -75,25 +50,16 @@ class TeacherFile(TypedDict):
     options: dict[str, Any]
     data: str
     params_digest: str
-    scale: Literal["imagenet"] | None
+    scale: Literal["imagenet", "unit", "symmetric", "pixels"] | None
 
 
 def rescale(dataset: Dataset, scale: str | None) -> Dataset:
-    """The data normalised by one of `SCALES`.
+    """The data normalised by a name of `SCALES`; None: by their own mean and deviation.
 
     Raises:
         InputError: if the images are not RGB.
     """
-    if scale is None:
-        return dataset
-    if dataset.train.images.shape[-1] != 3:
-        raise InputError(f"--scale {scale}: expected RGB images, which those of {dataset.name} are not; use dataset")
-    return dataset.rescaled(*SCALES[scale])
-
-
-def fingerprint(*parts: Any) -> str:
-    """Twelve hexadecimal digits that follow from JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return dataset if scale is None else dataset.rescaled(*mean_and_std(dataset, scale, dataset.train.images.shape[-1]))
 
 
 def obtain_teacher(options: TeacherOptions, plan: Plan, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -159,7 +125,7 @@ def import_teacher(weights: Path, options: TeacherProgramOptions, dataset: Datas
         InputError: if the file holds another network, or the images do not suit it.
     """
     assert options.weights is not None
-    plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else "imagenet"
+    plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else options.scale or "imagenet"
     with jax.enable_x64(options.precision == "float64"):
         network = teacher_plan(plain, dataset).network
         variables = import_torch(weights, network, abstract_variables(network, dataset))
@@ -193,29 +159,44 @@ def evaluate_teacher(
         logits = compile_evaluation(network, spec, timesteps, parallel, dataset.test)(variables).logits
     check_test_logits(directory, logits)
     return Teacher(
-        network,
-        options.batch_size,
-        float64,
-        timesteps,
-        scale,
-        variables,
         directory,
         fingerprint(params_digest(variables), scale, timesteps, options.precision, options.teacher_sees),
+        timesteps,
         np.asarray(logits, np.float32).mean(0),  # not in bfloat16
         float(accuracy_by_timestep(logits, dataset.test.labels)[-1]),
+        partial(_network_viewer, network, variables, timesteps, spec, float64),
     )
 
 
-def check_test_logits(directory: Path, logits: np.ndarray) -> None:
-    """Refuses a teacher with NaN, and warns of one that says the same of every image; logits `[T, N, C]`."""
-    if not np.isfinite(logits).all():
-        raise InputError(f"{directory}: the teacher's logits for the test split are not finite; give another teacher")
-    spread = np.ptp(logits, axis=1).max()  # the same images in another place of a batch may differ by rounding
-    if logits.shape[1] > 1 and spread <= 1e-5 * abs(logits).max():
-        warn(
-            f"{directory}: the teacher says the same of every image, and a student learns nothing from it; check its "
-            "weights and how its images are scaled"
-        )
+@contextmanager
+def _network_viewer(
+    network: Network,
+    variables: Variables,
+    timesteps: int,
+    own: EpochSpec,
+    float64: bool,
+    options: DistillOptions,
+    dataset: Dataset,
+    spec: EpochSpec,
+    parallel: Parallel,
+) -> Iterator[Callable[[int], Outputs]]:
+    """See `Viewer`. Each view is one compiled program.
+
+    Batches, normalisation and precision are the teacher's, so that nothing else of the student changes its logits, to
+    the bit.
+    """
+    parallel = parallel.for_batch_size(own.batch_size)
+    spec = spec._replace(batch_size=own.batch_size, mean=own.mean, std=own.std)
+    with jax.enable_x64(float64), progress("views", spec.views, options) as show:
+        evaluate = compile_evaluation(network, spec, timesteps, parallel, dataset.train)
+
+        def view(k: int) -> Outputs:
+            start = time.perf_counter()
+            logits = evaluate(variables, np.int32(k)).logits
+            show({"epoch": k + 1, "examples_per_second": logits.shape[1] / (time.perf_counter() - start)})
+            return Outputs(logits[0] if len(logits) == 1 else np.swapaxes(logits, 0, 1))
+
+        yield view
 
 
 def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, parallel: Parallel) -> Teacher:
@@ -224,7 +205,7 @@ def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, paralle
     Raises:
         InputError: if the name is neither, or the recipe does not fit the data.
     """
-    if (teacher := named_teacher(options.teacher, dataset, parallel)) is not None:
+    if (teacher := named_teacher(options, dataset, parallel)) is not None:
         return teacher
     network = {name: getattr(options, name) for name in ("teacher", "teacher_width", "teacher_sees")}
     shared = select_fields(DataOptions, options) | select_fields(WatchOptions, options)
@@ -238,21 +219,29 @@ def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, paralle
     return obtain_teacher(recipe, plan, dataset, parallel)
 
 
-def named_teacher(name: str, dataset: Dataset, parallel: Parallel) -> Teacher | None:
-    """The teacher or student in that directory; None for the name of a network, which may have to be trained.
+def named_teacher(options: Options, dataset: Dataset, parallel: Parallel) -> Teacher | None:
+    """The teacher that is there under that name, of whatever kind; None for a network, which may have to be trained.
 
     Raises:
-        InputError: if the name is neither.
+        InputError: if the name is of no kind, or the teacher does not fit the data.
     """
+    name = options.teacher
+    if (teacher := outside_teacher(options, dataset)) is not None:
+        return teacher
+    if options.scale is not None:
+        raise InputError(f"--scale {options.scale}: for --teacher onnx:FILE; others have a scale of their own")
     if name in TEACHERS:
         return None
     if (Path(name) / "summary.json").exists():
         return load_student(Path(name), dataset, parallel)
     if Path(name).is_dir():
         return load_teacher(Path(name), dataset, parallel)
+    remedy = did_you_mean(name, TEACHERS)
+    if (suffix := Path(name).suffix) in (".py", ".onnx"):
+        remedy = f"; write {name}:FUNCTION" if suffix == ".py" else f"; write onnx:{name}"
     raise InputError(
-        f"--teacher {name}: expected one of {', '.join(TEACHERS)}, or the directory of a teacher or a student"
-        f"{did_you_mean(name, TEACHERS)}"
+        f"--teacher {name}: expected one of {', '.join(TEACHERS)}, the directory of a teacher or a student, {FORMS}"
+        f"{remedy}"
     )
 
 
@@ -275,82 +264,3 @@ def load_student(directory: Path, dataset: Dataset, parallel: Parallel) -> Teach
 def _check_digest(directory: Path, variables: Variables, expected: str) -> None:
     if params_digest(variables) != expected:
         raise InputError(f"{directory}/weights.safetensors: others than this directory was made with; make it again")
-
-
-def obtain_logits(options: DistillOptions, teacher: Teacher, dataset: Dataset, parallel: Parallel) -> TeacherLogits:
-    """The teacher's logits for the student's views: found where an earlier run left them, or computed now.
-
-    Batches and precision are the teacher's, so that nothing else of the student changes them, to the bit.
-
-    Raises:
-        InputError: for a spiking teacher with another number of timesteps, or a file that is damaged.
-    """
-    if teacher.timesteps not in (1, options.timesteps):
-        raise InputError(
-            f"--timesteps {options.timesteps}: the teacher {teacher.directory} has {teacher.timesteps} timesteps; "
-            "expected as many, or an ANN"
-        )
-    fingerprints = _view_fingerprints(options, dataset) | {"teacher": teacher.digest}
-    path = teacher.directory / f"logits-{fingerprint(fingerprints, options.views)}.safetensors"
-    with lock_across_processes(teacher.directory, wait=True), jax.enable_x64(teacher.float64):
-        if max_across_processes(is_main_process() and not path.exists()):
-            _compute_logits(path, options, teacher, dataset, parallel, fingerprints)
-    found = _open(path, options, dataset, fingerprints)
-    if found.own:
-        raise InputError(f"{path}: damaged (its header has no fingerprints); remove it, and it is computed again")
-    return found
-
-
-def _compute_logits(
-    path: Path,
-    options: DistillOptions,
-    teacher: Teacher,
-    dataset: Dataset,
-    parallel: Parallel,
-    fingerprints: dict[str, str],
-) -> None:
-    parallel = parallel.for_batch_size(teacher.batch_size)
-    spec = student_spec(options, rescale(dataset, teacher.scale))._replace(batch_size=teacher.batch_size)
-    evaluate = compile_evaluation(teacher.network, spec, teacher.timesteps, parallel, dataset.train)
-    with progress("views", options.views, options) as show:
-
-        def view(k: int) -> np.ndarray:
-            start = time.perf_counter()
-            logits = evaluate(teacher.variables, np.int32(k)).logits
-            show({"epoch": k + 1, "examples_per_second": logits.shape[1] / (time.perf_counter() - start)})
-            return logits[0] if len(logits) == 1 else np.swapaxes(logits, 0, 1)
-
-        write_teacher_logits(path, view, options.views, fingerprints)
-
-
-def own_logits(path: Path, options: DistillOptions, dataset: Dataset) -> TeacherLogits:
-    """The user's own file. One that a program wrote must have the same data and views; its teacher may be any."""
-    logits = _open(path, options, dataset, _view_fingerprints(options, dataset))
-    accuracy, chance = logits.accuracy(dataset.train.labels), 1 / len(dataset.classes)
-    if accuracy <= chance + 2 * standard_error(chance, len(dataset.train.labels)):
-        warn(
-            f"{path}: {accuracy:.2%} right on the training labels, no better than chance; expected the logits of the "
-            "training split in its order, with the classes in the data's order"
-        )
-    return logits
-
-
-def _view_fingerprints(options: DistillOptions, dataset: Dataset) -> dict[str, str]:
-    """What the views follow from: the data, their augmentation, the seed, and JAX's random generator as it is set."""
-    return {
-        "data": dataset.fingerprint,
-        "augmentation": fingerprint(options.augment),
-        "view seed": str(options.view_seed),
-        "random generator": fingerprint(jax.random.bits(random_key(0), (4,), "uint32").tolist()),
-    }
-
-
-def _open(path: Path, options: DistillOptions, dataset: Dataset, fingerprints: dict[str, str]) -> TeacherLogits:
-    return TeacherLogits(
-        path,
-        examples=len(dataset.train.labels),
-        classes=len(dataset.classes),
-        timesteps=options.timesteps,
-        views=options.views,
-        fingerprints=fingerprints,
-    )

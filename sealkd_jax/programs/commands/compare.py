@@ -18,18 +18,20 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError
-from sealkd_jax.files import locked, make_directory, write_json
+from sealkd_jax.files import fingerprint, locked, make_directory, write_json
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.programs.cells import Cell, cache_key, make_cells
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.logits import obtain_logits, own_logits
 from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
+from sealkd_jax.programs.ready_teacher import Teacher
 from sealkd_jax.programs.runs import check_out, is_comparison, options_as_json
-from sealkd_jax.programs.teachers import Teacher, fingerprint, obtain_logits, own_logits, pick_teacher
+from sealkd_jax.programs.teachers import pick_teacher
 from sealkd_jax.run_files import Amount, Count, Shares, Started
 from sealkd_jax.training import compile_evaluation, params_digest, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits

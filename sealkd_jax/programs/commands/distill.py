@@ -21,13 +21,14 @@ from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.logits import obtain_logits, own_logits, source_of
 from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import abstract_variables, make_plan
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit, print_table, progress
-from sealkd_jax.programs.results import UNVERIFIED, results_table, save_results
+from sealkd_jax.programs.results import results_table, save_results
 from sealkd_jax.programs.runs import check_out, make_config
-from sealkd_jax.programs.teachers import named_teacher, obtain_logits, own_logits, pick_teacher
+from sealkd_jax.programs.teachers import named_teacher, pick_teacher
 from sealkd_jax.training import profile_steps, train
 
 
@@ -84,16 +85,9 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
         source: str | None = None
         if options.teacher_logits is not None:
             teacher_logits = own_logits(options.teacher_logits, options, dataset)
-            source, path, views = teacher_logits.digest, teacher_logits.path, teacher_logits.views
-            accuracy = teacher_logits.accuracy(dataset.train.labels)
-            found = {"path": str(path), "views": views, "train_accuracy": accuracy, UNVERIFIED: teacher_logits.own}
-            said = f"{path}: {views} views, {accuracy:.2%} right on the training labels"
-            if teacher_logits.own:
-                source = f"{UNVERIFIED} {source}"
-                said = f"{said}; {UNVERIFIED}: no fingerprint says of which images and views they are"
-            emit(options, "logits", found, said)
+            source = source_of(teacher_logits)
         elif needs_teacher(options.method):
-            teacher = named_teacher(options.teacher, whole, parallel)
+            teacher = named_teacher(options, whole, parallel)
             source = teacher.digest if teacher else None
         with lock_across_processes(out, wait=False):
             started = environment()

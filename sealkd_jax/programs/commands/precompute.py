@@ -15,10 +15,11 @@ from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.data import load_dataset, of_the_student
 from sealkd_jax.programs.environment import warn_of_unused_gpu
+from sealkd_jax.programs.logits import obtain_logits
 from sealkd_jax.programs.options import PrecomputeOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit
-from sealkd_jax.programs.teachers import obtain_logits, pick_teacher
+from sealkd_jax.programs.teachers import pick_teacher
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,19 @@ from typing import Any
 
 import jax
 
-from sealkd_jax.errors import InputError
+from sealkd_jax.errors import InputError, did_you_mean
+from sealkd_jax.models import TEACHERS
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import load_dataset
-from sealkd_jax.programs.environment import warn_of_unused_gpu
+from sealkd_jax.programs.environment import warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import TeacherOptions, TeacherProgramOptions
 from sealkd_jax.programs.plans import plan_teacher
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import emit
-from sealkd_jax.programs.teachers import Teacher, import_teacher, obtain_teacher
+from sealkd_jax.programs.ready_teacher import OUTSIDE, Teacher, is_chance
+from sealkd_jax.programs.teachers import import_teacher, named_teacher, obtain_teacher
 
 
 def teacher(preset: str = DEFAULT, **options: Any) -> Teacher:
@@ -34,18 +36,25 @@ def main(argv: list[str] | None = None) -> None:
     description = "Train an ANN teacher, find it, or import it."
     _, options = parse(TeacherProgramOptions, description, argv, "teacher")
     found = _teacher(options)
-    where, n_test = options.weights if options.evaluate else found.directory, len(found.test_logits)
+    where = (options.weights or options.teacher) if options.evaluate else found.directory
+    n_test = len(found.test_logits)
     facts = {"path": str(where), "test_accuracy": found.test_accuracy, "n_test": n_test}
     emit(options, "result", facts, f"{where}: test accuracy {found.test_accuracy:.2%} (n = {n_test})")
 
 
 def _teacher(options: TeacherProgramOptions) -> Teacher:
     join(options)
-    if options.evaluate and options.weights is None:
+    if options.evaluate and options.weights is None and options.teacher in TEACHERS:
         raise InputError(
-            "--evaluate: expected --import FILE beside it; a teacher that is trained here is always evaluated"
+            "--evaluate: expected --import FILE beside it, or a --teacher that is there; one that is trained here is "
+            "always evaluated"
         )
-    if options.scale is not None and options.weights is None:
+    if not options.evaluate and options.weights is None and options.teacher not in TEACHERS:
+        raise InputError(
+            f"--teacher {options.teacher}: unknown; expected one of {', '.join(TEACHERS)}, to train it"
+            f"{did_you_mean(options.teacher, TEACHERS)}; a teacher that is there takes --evaluate"
+        )
+    if options.scale is not None and options.weights is None and options.teacher in TEACHERS:
         raise InputError(f"--scale {options.scale}: expected --import FILE beside it; others have the data set's own")
     with jax.enable_x64(options.precision == "float64"):
         warn_of_unused_gpu()
@@ -53,5 +62,10 @@ def _teacher(options: TeacherProgramOptions) -> Teacher:
         dataset = load_dataset(options)
         if options.weights is not None:
             return import_teacher(options.weights, options, dataset, parallel)
+        if (found := named_teacher(options, dataset, parallel)) is not None:
+            if is_chance(found.test_accuracy, dataset, len(dataset.test.labels)):
+                said = f"{found.test_accuracy:.2%} right on the test labels, no better than chance"
+                warn(f"{options.teacher}: {said}; expected {OUTSIDE}")
+            return found
         plain = as_kind(TeacherOptions, options)
         return obtain_teacher(plain, plan_teacher(plain, dataset), dataset, parallel)
