@@ -31,7 +31,7 @@ from sealkd_jax.training import (
     on_devices,
     steps_per_epoch,
 )
-from sealkd_jax.training.teacher_logits import TeacherLogits, write_teacher_logits
+from sealkd_jax.training.teacher_logits import Outputs, TeacherLogits, write_teacher_logits
 from sealkd_jax.weights.own import flatten
 from tests.helpers.devices import first_devices
 
@@ -112,6 +112,43 @@ def test_what_is_written_is_read_back_view_by_view(tmp_path, shape, dtype):
         np.testing.assert_array_equal(logits.view(k), views[k].astype(dtype).astype(np.float32))
     np.testing.assert_array_equal(load_file(path)["logits"], views.astype(dtype))  # the library reads what we wrote
     assert list(tmp_path.iterdir()) == [path]
+
+
+FEATURES = np.random.default_rng(3).normal(size=(4, N, 5)).astype(np.float32)
+
+
+def test_features_stand_beside_the_logits(tmp_path):
+    path = tmp_path / "logits.safetensors"
+    write_teacher_logits(path, lambda k: Outputs(VIEWS[k], FEATURES[k]), 4, PRINTS)
+    found = read(path, fingerprints=PRINTS)
+    assert found.has_features and not found.own
+    for k in range(4):
+        np.testing.assert_array_equal(found.view(k), VIEWS[k])
+        np.testing.assert_array_equal(found.view_features(k), FEATURES[k])
+    np.testing.assert_array_equal(load_file(path)["features"], FEATURES)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(InputError, match="damaged"):
+        read(path, fingerprints=PRINTS)
+    np.savez(tmp_path / "own.npz", logits=VIEWS[0], features=FEATURES[0])
+    np.testing.assert_array_equal(read(tmp_path / "own.npz").view_features(3), FEATURES[0])
+    write_teacher_logits(path, VIEWS.__getitem__, 4, PRINTS)
+    assert read(path).view_features(0) is None and not read(path).has_features
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (FEATURES[:3], r"features: expected \[4, 6, F\], as many views as the logits have, got \[3, 6, 5\]"),
+        (FEATURES[:, :5], r"features: expected \[4, 6, F\].*got \[4, 5, 5\]"),
+        (FEATURES.astype(np.float64), "features: expected float16 or float32, got float64"),
+        (np.where(FEATURES[1, 2, 3] == FEATURES, np.nan, FEATURES), "features: view 1, example 2 is NaN or infinite"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(tmp_path, features, words):
+    np.savez(tmp_path / "own.npz", logits=VIEWS, features=features)
+    with pytest.raises(InputError, match=words):
+        read(tmp_path / "own.npz")
 
 
 def test_a_failure_half_way_leaves_nothing(tmp_path):
