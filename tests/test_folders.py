@@ -233,19 +233,18 @@ def test_changed_pixels_and_pictures_of_two_splits_are_said(flowers):
     )
     assert "pictures of 16 bits, read as level / 257: 1, such as train/rose/b.png" in changed
     assert "pictures with several frames or pages, of which the first is read: 1, such as train/rose/c.gif" in changed
-    assert "1 pictures of val are in train too, such as val/rose/copy.png" in twice
+    assert "1 pictures of test are in train too, such as val/rose/copy.png" in twice
 
 
 def test_wrong_folders_are_named(flowers, tmp_path):
-    with pytest.raises(
-        InputError, match="nowhere/train: No such file or directory; expected one folder per class in it"
-    ):
+    with pytest.raises(InputError, match="nowhere: No such file or directory; expected one folder per class in it"):
         load_folder(tmp_path / "nowhere", 8)
-    with pytest.raises(InputError, match="imagenet/train: No such file"):
+    with pytest.raises(InputError, match="imagenet: No such file"):
         load("imagenet", data_dir=tmp_path)
     picture(flowers / "val" / "daisy" / "0.png")
     with pytest.raises(InputError, match="val/daisy: a class that train does not have"):
         load_folder(flowers, 8)
+    shutil.rmtree(flowers / "val" / "daisy")
     (flowers / "train" / "weed").mkdir()
     with pytest.raises(InputError, match="train/weed: no pictures; expected files ending in"):
         load_folder(flowers, 8)
@@ -264,14 +263,49 @@ def test_a_class_whose_name_cannot_be_printed_is_refused(flowers, name):
         load_folder(flowers, 8)
 
 
-def test_a_split_too_small_or_missing_is_named(tmp_path):
-    for kind in ("a", "b"):
-        picture(tmp_path / "few" / "train" / kind / "0.png")
-    with pytest.raises(InputError, match="few: expected a folder val or test beside train"):
-        load_folder(tmp_path / "few", 8)
-    picture(tmp_path / "few" / "val" / "a" / "0.png")
-    with pytest.raises(InputError, match="no tenth of each class can be held out"):
-        load_folder(tmp_path / "few", 8)
+def test_without_val_and_test_a_fifth_and_a_tenth_are_held_out(tmp_path):
+    """Of train, or of the folders themselves; every class is in each split."""
+    for number in range(150):
+        picture(tmp_path / "pets" / "abc"[number % 3] / f"{number}.png", (number, 0, 0))
+    flat = load_folder(tmp_path / "pets", 8)
+    (tmp_path / "whole").mkdir()
+    shutil.copytree(tmp_path / "pets", tmp_path / "whole" / "train")
+    in_train = load_folder(tmp_path / "whole", 8)
+    assert flat.classes == in_train.classes == ("a", "b", "c")
+    assert (flat.test.labels == in_train.test.labels).all()
+    assert [len(s.labels) for s in splits(flat)] == [105, 15, 30]
+    for split in splits(flat):
+        assert len(set(np.bincount(split.labels))) == 1
+    seen = [image[0, 0, 0] for s in splits(flat) for image in s.images.read(np.arange(len(s.labels)))]
+    assert sorted(seen) == list(range(150))
+
+
+def test_few_pictures_of_many_classes_are_split_and_a_class_of_two_is_refused(tmp_path):
+    for number in range(36):
+        picture(tmp_path / "a" / f"{number % 12:02}" / f"{number}.png", (number, 0, 0))
+    assert [len(s.labels) for s in splits(load_folder(tmp_path / "a", 8))] == [12, 12, 12]
+    for number in range(2):
+        picture(tmp_path / "b" / "train" / "xy"[number] / "0.png")
+    with pytest.raises(InputError, match=r"b/train/x/0.png: the only one of its class .*give a folder val or test"):
+        load_folder(tmp_path / "b", 8)
+
+
+def splits(dataset):
+    return dataset.train, dataset.validation, dataset.test
+
+
+@pytest.mark.parametrize("name", ["Train", "valid", "testing"])
+def test_folders_of_splits_are_not_taken_for_classes(tmp_path, name):
+    for kind in (name, "others"):
+        picture(tmp_path / kind / "rose" / "0.png")
+    with pytest.raises(InputError, match=f"train: no such folder, but {name} beside it; expected train, val and test"):
+        load_folder(tmp_path, 8)
+
+
+def test_a_picture_of_the_size_asked_for_stays_as_it_is(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decoded(tmp_path / "a.png"), levels)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no picture", "cut"])

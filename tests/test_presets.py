@@ -1,12 +1,14 @@
 """The presets: each is well formed, and the pipelines of images and of events run from raw data to the report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from sealkd_jax.data import Dataset, Split, augment, load
@@ -15,7 +17,7 @@ from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs import cli
 from sealkd_jax.programs.command_line import check
 from sealkd_jax.programs.commands import distill, teacher
-from sealkd_jax.programs.data import pick_augmentation
+from sealkd_jax.programs.data import pick_augmentation, with_batch_size
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.runs import check_out
 from sealkd_jax.programs.teachers import load_teacher
@@ -30,6 +32,7 @@ SHAPES = {
     "digits": (8, 8, 1),
     "fashion-mnist": (28, 28, 1),
     "imagenet": (224, 224, 3),
+    "folder": (64, 64, 3),
     "nmnist": (5, 34, 34, 2),
     "dvs-gesture": (16, 64, 64, 2),
 }
@@ -46,7 +49,8 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
     check(preset.distill)
     check(preset.teacher)
     assert preset.distill.student in STUDENTS and preset.distill.teacher in TEACHERS
-    assert preset.distill.dataset == preset.teacher.dataset == name.removesuffix("-fast").removesuffix("-cpu")
+    named = name.removesuffix("-fast").removesuffix("-cpu")
+    assert preset.distill.dataset == preset.teacher.dataset == ("folder:pictures" if name == "folder" else named)
     usual = (10, 48, 48, 2) if name == "cifar10-dvs" else (32, 32, 3)
     dataset = blank(SHAPES.get(name, usual))
     for options in (preset.distill, preset.teacher):
@@ -56,6 +60,46 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
             dataset.train.images,
         )
         assert (views.shape, views.dtype) == (dataset.train.images.shape, np.uint8)
+
+
+@pytest.mark.parametrize(("examples", "expected"), [(9, 8), (105, 8), (256, 16), (1000, 32), (5000, 128)])
+def test_a_batch_size_of_0_follows_from_the_number_of_examples(examples, expected):
+    split = Split(np.zeros((examples, 2, 2, 3), np.uint8), np.arange(examples, dtype=np.int32) % 2)
+    dataset, preset = Dataset("own", split, split, split, ("a", "b")), PRESETS["folder"]
+    assert with_batch_size(preset.distill, dataset).batch_size == expected
+    assert with_batch_size(replace(preset.teacher, batch_size=5), dataset).batch_size == 5
+
+
+@pytest.mark.slow
+def test_pictures_in_folders_give_a_student_with_one_line(tmp_path, monkeypatch):
+    """Mixed in size, kind and number, in folders by class and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    rng, sizes = np.random.default_rng(0), ((90, 60), (60, 90), (200, 200))
+    for number in range(60):
+        kind, size = number % 3, sizes[number % 7 % 3]
+        levels = rng.integers(0, 60, (*size[::-1], 3)) + 180 * np.eye(3, dtype=int)[kind]
+        path = Path("pictures", "abc"[kind], f"{number}.{('png', 'jpg', 'webp')[number % 5 % 3]}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels.astype(np.uint8)).save(path)
+    quick = [
+        "--epochs",
+        "3",
+        "--teacher-epochs",
+        "3",
+        "--image-size",
+        "32",
+        "--width",
+        "0.25",
+        "--teacher-width",
+        "0.1",
+    ]
+    distill.main(["folder", "--dataset", "folder:pictures", "--devices", "1", *quick])
+    summary = json.loads(Path("runs/folder-seal-s0/summary.json").read_text())
+    assert summary["n_test"] == 12 and summary["test_accuracy"] == 1 and summary["classes"] == ["a", "b", "c"]
+    config = json.loads(Path("runs/folder-seal-s0/config.json").read_text())["options"]
+    assert config["batch_size"] == 8
+    (teacher_file,) = Path("runs/teachers").glob("*/teacher.json")
+    assert json.loads(teacher_file.read_text())["options"]["epochs"] == 3
 
 
 @pytest.fixture

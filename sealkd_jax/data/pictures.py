@@ -119,6 +119,8 @@ def _middle(picture: Image.Image, sides: tuple[int, int], margin: float) -> Imag
     # Decodes a JPEG at a half, a quarter or an eighth of its size if that is enough.
     picture.draft("RGB", (max(covered), max(covered)))
     ImageOps.exif_transpose(picture, in_place=True)
+    if picture.size == sides:
+        return _rgb(picture)  # as it is
     most = LONGEST * min(picture.size)  # scaled as a whole, 2 x 30,000 pixels would take gigabytes
     rgb = _rgb(_crop(picture, [min(side, most) for side in picture.size]))
     scale = max(side / whole for side, whole in zip(covered, rgb.size, strict=True))

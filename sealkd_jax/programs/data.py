@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sealkd_jax.data import DATASETS, Augmentation, Dataset, Framing, load, parse_augmentation
 from sealkd_jax.errors import InputError
@@ -13,6 +13,7 @@ from sealkd_jax.programs.environment import warn
 from sealkd_jax.programs.options import DataOptions, DistillOptions, TrainingOptions
 
 FRAMES_DIR = Path("runs/frames")
+Options = TypeVar("Options", bound=TrainingOptions)
 
 
 def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
@@ -39,6 +40,14 @@ def shown_warnings() -> Iterator[None]:
         yield
     for warning in caught:
         warn(" ".join(str(warning.message).split()))
+
+
+def with_batch_size(options: Options, dataset: Dataset) -> Options:
+    """The options with a batch size in place of 0: the power of two next below a sixteenth of the training examples."""
+    if options.batch_size:
+        return options
+    sixteenth = len(dataset.train.labels) // 16
+    return replace(options, batch_size=min(max(2 ** (sixteenth.bit_length() - 1), 8), 128) if sixteenth else 8)
 
 
 def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:

@@ -83,8 +83,8 @@ class TrainingOptions(WatchOptions, DataOptions):
     are."""
     epochs: Annotated[int, at_least(1)]
     """Passes over the training split."""
-    batch_size: Annotated[int, at_least(1, 2**20)]
-    """Examples per step, over all devices."""
+    batch_size: Annotated[int, at_least(0, 2**20)]
+    """Examples per step, over all devices. 0: a sixteenth of the training examples, as a power of two from 8 to 128."""
     optimizer: Annotated[str, Names(OPTIMIZERS)]
     """sgd has momentum 0.9."""
     learning_rate: Annotated[float, POSITIVE]
