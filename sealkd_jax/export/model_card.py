@@ -1,6 +1,8 @@
 """The model card of a run: what a user of the weights has to know, as JSON."""
 
 from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import version
 from typing import Any
 
 FORMAT = 1
@@ -48,3 +50,34 @@ def model_card(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[st
         "params_digest": summary["params_digest"],
         "made_with": {name: config[name] for name in ("versions", "device", "commit", "command")},
     }
+
+
+def describe_file(card: Mapping[str, Any], to: str, dialect: str, pixels: bool, today: date) -> dict[str, Any]:
+    """What the card says of one exported file, in its entry `files`.
+
+    Args:
+        card: of the run.
+        to: format of the file: nir, stablehlo or safetensors.
+        dialect: of a NIR graph.
+        pixels: whether a program takes raw images; weights alone are no program.
+        today: the day on which it is made.
+    """
+    raw = pixels and to != "safetensors"
+    what = "counts of events" if card["input"]["frames"] else "pixels from 0 to 255"
+    normalised = f"{what}, normalised: (x / 255 - mean) / std with those of input"
+    about = {"to": to, "dialect": dialect, "pixels": pixels, "input": f"{what}, as they are" if raw else normalised}
+    return about | {"made": today.isoformat()} | ({"lifetime": lifetime(today)} if to == "stablehlo" else {})
+
+
+def lifetime(today: date) -> dict[str, str]:
+    """How long JAX promises to read what `jax.export` writes now.
+
+    The six months count from the release of jaxlib, which does not know its date: they end at the latest six months
+    from today. https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
+    """
+    month = today.month + 6
+    year, month = today.year + (month > 12), (month - 1) % 12 + 1
+    until = date(year, month, min(today.day, 28))  # every month has so many days
+    jaxlib = version("jaxlib")
+    rule = f"jaxlib up to 6 months newer, or 3 weeks older, than {jaxlib}"
+    return {"jaxlib": jaxlib, "from": today.isoformat(), "until": until.isoformat(), "rule": rule}
