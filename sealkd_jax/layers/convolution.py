@@ -48,7 +48,8 @@ def conv_general_dilated(
 ) -> jax.Array:
     """`jax.lax.conv_general_dilated` with fast gradients; an argument of `flax.linen.Conv`.
 
-    Dilated and grouped convolutions go to `jax.lax` unchanged.
+    Dilated and grouped convolutions go to `jax.lax` unchanged. A kernel of one token, `[1, I, O]`, on tokens
+    `[N, tokens, I]` is a matrix product.
 
     Args:
         x: `[N, H, W, I]`.
@@ -62,6 +63,8 @@ def conv_general_dilated(
     plain = kwargs.get("feature_group_count", 1) == 1 and all(
         set(kwargs.get(name) or (1,)) == {1} for name in ("lhs_dilation", "rhs_dilation")
     )
+    if plain and x.ndim == 3 and len(kernel) == 1 and tuple(strides) == (1,):
+        return x @ kernel[0]
     if not plain or x.ndim != 4:
         return lax.conv_general_dilated(x, kernel, strides, padding, **kwargs)
     if isinstance(padding, str):

@@ -76,8 +76,8 @@ def runs_here() -> bool:
 
 def _covers_layers(batch_norm: BatchNorm, neuron: Neuron) -> bool:
     """Training of plain LIF neurons that start at rest, and whose spikes and membranes no caller reads."""
-    parameters = (neuron.threshold, neuron.v_reset, neuron.detach_reset)
-    plain = type(neuron) is LIF and parameters == (1.0, 0.0, False)  # the defaults, as in `lif_step`
+    parameters = (neuron.threshold, neuron.v_reset, neuron.detach_reset, neuron.decay_input)
+    plain = type(neuron) is LIF and parameters == (1.0, 0.0, False, False)  # the defaults, as in `lif_step`
     observed = any(map(neuron.is_mutable_collection, ("spikes", "membranes")))
     return batch_norm.train and plain and not observed and not neuron.has_variable("membranes", "v")
 

@@ -21,7 +21,9 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.neurons import iaf, lif
 
 NeuronFactory = Callable[..., "Neuron"]
-"""Makes a layer of neurons: called with `name=` inside a network, such as `partial(LIF, decay=0.5)`."""
+"""Makes a layer of neurons: called with `name=` inside a network, such as `partial(LIF, decay=0.5)`.
+
+A transformer gives it another `threshold=` for the neurons of its attention."""
 
 
 class TorchParameter(NamedTuple):
@@ -43,6 +45,7 @@ class Neuron(nn.Module, ABC):
         threshold: of the membrane, above 0 and `v_reset`; a neuron fires there.
         v_reset: the membrane after a spike and at rest; None: soft reset, which subtracts the threshold.
         detach_reset: no gradient through the spike in the reset.
+        decay_input: the current decays too, see `sealkd_jax.neurons.lif`.
         torch_parameters: the PyTorch form of each learned parameter, by its name here.
     """
 
@@ -50,6 +53,7 @@ class Neuron(nn.Module, ABC):
     threshold: float = 1.0
     v_reset: float | None = 0.0
     detach_reset: bool = False
+    decay_input: bool = False
 
     torch_parameters: ClassVar[Mapping[str, TorchParameter]] = {}
 
@@ -71,9 +75,13 @@ class Neuron(nn.Module, ABC):
         Exports write an integrate-and-fire neuron with this decay, the threshold and the reset.
 
         Raises:
-            InputError: for a neuron that is none.
+            InputError: for a neuron that is none, or whose input decays.
         """
         raise InputError(f"{type(self).__name__}: cannot be exported; expected lif, iaf or plif")
+
+    def _refuse_decaying_input(self) -> None:
+        if self.decay_input:
+            raise InputError("decay_input: neurons whose input decays cannot be exported; train without it")
 
     def _parameters(self) -> dict[str, Any]:
         """What `sealkd_jax.neurons` takes from every kind."""
@@ -84,14 +92,15 @@ class LIF(Neuron):
     """Leaky integrate-and-fire."""
 
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        return lif(currents, v, decay=self.decay, **self._parameters())
+        return lif(currents, v, decay=self.decay, decay_input=self.decay_input, **self._parameters())
 
     def export_decay(self, params: Mapping[str, Any]) -> float:
+        self._refuse_decaying_input()
         return self.decay
 
 
 class IAF(Neuron):
-    """Integrate-and-fire, without a leak; `decay` is not used."""
+    """Integrate-and-fire, without a leak; `decay` and `decay_input` are not used."""
 
     def fire(self, currents: jax.Array, v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         return iaf(currents, v, **self._parameters())
@@ -118,9 +127,11 @@ class PLIF(Neuron):
         start = math.log(self.decay / (1 - self.decay))
         dtype = at_least_float32(currents.dtype)
         decay_logit = self.param("decay_logit", nn.initializers.constant(start), (), dtype)
-        return lif(currents, v, decay=jax.nn.sigmoid(decay_logit), **self._parameters())
+        decay = jax.nn.sigmoid(decay_logit)
+        return lif(currents, v, decay=decay, decay_input=self.decay_input, **self._parameters())
 
     def export_decay(self, params: Mapping[str, Any]) -> float:
+        self._refuse_decaying_input()
         return float(1 / (1 + np.exp(-np.float64(params["decay_logit"]))))
 
 

@@ -58,6 +58,7 @@ def create_student(
     threshold: float = 1.0,
     v_reset: float | None = 0.0,
     detach_reset: bool = False,
+    decay_input: bool = False,
     precision: str = "float32",
     remat: str = "none",
 ) -> Network:
@@ -72,6 +73,7 @@ def create_student(
         threshold: of the membrane, above 0 and `v_reset`; a neuron fires there.
         v_reset: the membrane after a spike and at rest; None: soft reset, which subtracts the threshold.
         detach_reset: no gradient through the spike in the reset.
+        decay_input: the current decays too, see `sealkd_jax.lif`.
         precision: of activations. Parameters, BatchNorm statistics, membranes and losses are float32, or float64.
         remat: what the forward pass keeps in memory: `none` everything, `spikes` the spikes of every layer, `full` the
             input of each block; spikes as one byte each. The backward pass computes the rest again.
@@ -88,7 +90,8 @@ def create_student(
         raise InputError(f"v_reset {v_reset}: expected a number, such as 0, or None for a soft reset")
     if not max(0, v_reset or 0) < threshold < math.inf:
         raise InputError(f"threshold {threshold}: expected a number above 0 and v_reset, such as 1")
-    make = partial(NEURONS[neuron], decay=decay, threshold=threshold, v_reset=v_reset, detach_reset=detach_reset)
+    reset = {"threshold": threshold, "v_reset": v_reset, "detach_reset": detach_reset}
+    make = partial(NEURONS[neuron], decay=decay, decay_input=decay_input, **reset)
     kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
     return Network(STUDENTS[name](neuron=make, remat=remat, **kwargs))
 

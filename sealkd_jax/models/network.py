@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sealkd_jax.errors import InputError
 from sealkd_jax.models.observe import INPUTS, Layer, record_layers
 
 
@@ -132,6 +133,17 @@ class Network:
 def scale_features(features: int, width: float) -> int:
     """Number of features of a layer in a network of this `width`: a share, of 1 or more, of its usual number."""
     return max(1, round(features * width))
+
+
+def require_whole_patches(images: jax.Array, size: int) -> None:
+    """Refuse images `[..., H, W, C]` that patches of `size` pixels do not divide."""
+    height, width = images.shape[-3:-1]
+    if height % size or width % size:
+        nearest = [max(size, round(side / size) * size) for side in (height, width)]
+        raise InputError(
+            f"images of {height}x{width} pixels: patches of {size}x{size} do not divide them; resize or crop them, "
+            f"such as to {nearest[0]}x{nearest[1]}"
+        )
 
 
 def _by_layer(sown: Any) -> dict[str, jax.Array]:

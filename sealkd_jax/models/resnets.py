@@ -69,7 +69,8 @@ class Layers:
     ) -> jax.Array:
         """Convolution with PyTorch's padding, then BatchNorm: `[T, B, H, W, C]` -> `[T, B, H/stride, W/stride, C]`.
 
-        `spikes`: in a spiking network, x holds spikes or sums of spikes below 128.
+        Tokens `[T, B, N, C]` are convolved along N. `spikes`: in a spiking network, x holds spikes or sums of spikes
+        below 128.
         """
         y, batch_norm = self._convolve(x, name, features, size, stride, spikes)
         return batch_norm(y)
@@ -83,23 +84,27 @@ class Layers:
         size: int = 3,
         stride: int = 1,
         spikes: bool = True,
+        bias: bool = False,
     ) -> jax.Array:
-        """`conv`, plus `skips` (one array or none), then `activate`; `names` are those of the two layers."""
-        y, batch_norm = self._convolve(x, names[0], features, size, stride, spikes)
+        """`conv`, plus `skips` (one array or none), then `activate`; `names` are those of the two layers.
+
+        `bias`: of the convolution, also where `conv_bias` is False.
+        """
+        y, batch_norm = self._convolve(x, names[0], features, size, stride, spikes, bias)
         if self.neuron is None:
             return self.activate(sum(skips, batch_norm(y)), names[1])
         return gpu_kernels.fire(batch_norm, self.neuron(name=names[1]), y, self.timesteps, *skips)
 
     def _convolve(
-        self, x: jax.Array, name: str, features: int, size: int, stride: int, spikes: bool
+        self, x: jax.Array, name: str, features: int, size: int, stride: int, spikes: bool, bias: bool = False
     ) -> tuple[jax.Array, BatchNorm]:
         as_bytes = spikes and self.neuron is not None and self.remat == "spikes"
         convolution = nn.Conv(
             features,
-            (size, size),
+            (size,) * (x.ndim - 3),
             stride,
             padding=size // 2,
-            use_bias=self.conv_bias,
+            use_bias=self.conv_bias or bias,
             kernel_init=self.kernel_init,
             conv_general_dilated=partial(conv_general_dilated, small_integers=as_bytes),
             dtype=self.dtype,

@@ -19,6 +19,7 @@ from sealkd_jax.layers.pooling import average_pool, max_pool
 from sealkd_jax.layers.recomputation import recomputed
 from sealkd_jax.layers.time import add_time_axis, per_timestep
 from sealkd_jax.models.network import scale_features
+from sealkd_jax.models.qkformer import QKFormer
 from sealkd_jax.models.resnets import PYTORCH, PreActBlock, SEWBlock, resnet
 
 
@@ -117,5 +118,7 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "spiking-resnet34": resnet(34, PreActBlock, conv_bias=True),
     "sew-resnet18": resnet(18, SEWBlock),
     "sew-resnet34": resnet(34, SEWBlock),
+    # The authors' size for CIFAR, which they call HST-4-384.
+    "qkformer": partial(QKFormer, depths=(1, 1, 2), features=(96, 192, 384)),
 }
 """Every spiking student by its name: the modules that `create_student` makes."""

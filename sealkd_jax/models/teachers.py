@@ -19,6 +19,7 @@ from sealkd_jax.layers.pooling import max_pool
 from sealkd_jax.layers.time import per_timestep, select_frames
 from sealkd_jax.models.network import scale_features
 from sealkd_jax.models.resnets import HE_FAN_IN, Bottleneck, PaddedBlock, ResNet, resnet
+from sealkd_jax.models.vit import ViT
 
 
 class ConvNet(nn.Module):
@@ -78,5 +79,7 @@ TEACHERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet(50, Bottleneck),
     "resnet19": resnet(19, hidden=256, small_stem=True, naming="torchvision-hidden"),
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 44, 56)},
+    # The small size, for ImageNet's images and for CIFAR's.
+    **{f"vit-small-patch{patch}": partial(ViT, patch=patch, features=384, depth=12, heads=6) for patch in (16, 4)},
 }
 """Every ANN teacher by its name: the modules that `create_teacher` makes."""

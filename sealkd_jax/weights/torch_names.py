@@ -2,7 +2,8 @@
 
 A path such as `params/layer1_0/conv2_bn/scale` becomes `layer1.0.bn2.weight`. `_0` at the end of a part becomes `.0`;
 `NAMES` renames parts, `_LEAVES` the last part; parameters of neurons are named by `Neuron.torch_parameters`. Kernels of
-convolutions are `[H, W, I, O]` here and `[O, I, H, W]` in PyTorch, those of dense layers `[I, O]` and `[O, I]`. A dense
+convolutions are `[H, W, I, O]` here and `[O, I, H, W]` in PyTorch, `[N, I, O]` and `[O, I, N]` along tokens, those of
+dense layers `[I, O]` and `[O, I]`; arrays that are not called `weight` there keep their axes. A dense
 layer on a flattened image has its inputs in the order H, W, C; in PyTorch they would be in the order C, H, W.
 """
 
@@ -58,8 +59,13 @@ NAMES: dict[str, dict[str, str]] = {
     "seal-kd-hidden": _SEAL_KD | {"hidden": "classifier.0", "hidden_neuron": "classifier.1", "readout": "classifier.2"},
     # akamaster/pytorch_resnet_cifar10.
     "cifar": _TORCHVISION | {"readout": "linear"},
+    # zhouchenlin2096/QKFormer.
+    "qkformer": {
+        f"{name}_conv_bn": f"{name}_bn"
+        for name in ("q", "k", "v", "proj", "proj1", "proj3", "proj4", "proj_res", "mlp1", "mlp2")
+    },
 }
-"""PyTorch's names of parts of a path, by `ResNet.naming`."""
+"""PyTorch's names of parts of a path, by the `naming` of a network."""
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
@@ -87,7 +93,7 @@ def import_torch(path: Path, network: Network, like: Variables) -> Variables:
         prefix, expected = _shared_prefix(state_dict), _shared_prefix(wanted)
         found = {expected + name.removeprefix(prefix): stored for name, stored in state_dict.items()}
         shapes = {name: stored.shape for name, stored in found.items() if not name.endswith("num_batches_tracked")}
-        _compare(path, {name: _torch_shape(leaf.shape) for name, leaf in wanted.items()}, shapes)
+        _compare(path, {name: _torch_shape(name, leaf.shape) for name, leaf in wanted.items()}, shapes)
         with np.errstate(over="ignore"):  # an overflow to infinity is found below
             arrays = {
                 name: _convert(name, _read(name, found[name]), _FROM_TORCH, convert).astype(leaf.dtype)
@@ -131,8 +137,9 @@ def _torch_name(path: list[str], parts: dict[str, str], last: dict[str, str]) ->
     return ".".join([*renamed, last.get(leaf, leaf)])
 
 
-_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # order of the axes, by their number: of convolutions, of dense layers
-_FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
+# Order of the axes of weights, by their number: convolutions of images and of tokens, dense layers.
+_TO_TORCH = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
+_FROM_TORCH = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 
 
 def _convert(
@@ -144,7 +151,11 @@ def _convert(
     convert = of_neurons.get(name.rpartition(".")[2])
     if convert:
         return np.asarray(convert(array))
-    return np.ascontiguousarray(array.transpose(axes.get(array.ndim)))
+    return np.ascontiguousarray(array.transpose(_order(name, array.ndim, axes)))
+
+
+def _order(name: str, ndim: int, axes: dict[int, tuple[int, ...]]) -> Sequence[int]:
+    return axes.get(ndim, range(ndim)) if name.endswith("weight") else range(ndim)
 
 
 def _shared_prefix(names: Iterable[str]) -> str:
@@ -160,8 +171,8 @@ def _read(name: str, stored: Stored) -> np.ndarray:
     return array
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(shape[axis] for axis in _TO_TORCH.get(len(shape), range(len(shape))))
+def _torch_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in _order(name, len(shape), _TO_TORCH))
 
 
 def _compare(path: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:

@@ -8,8 +8,10 @@ from sealkd_jax.models import Network, Variables, create_student
 
 
 def shallow(network: Network) -> Network:
-    """The network with two blocks, in two stages where it has stages."""
+    """The network with two blocks, in two stages if it has stages."""
     module = network.module
+    if hasattr(module, "depth"):
+        return replace(network, module=module.clone(depth=2))
     cut = {"depths": (1, 1)} if hasattr(module, "depths") else {"pool": module.pool[:2]}
     return replace(network, module=module.clone(features=module.features[:2], **cut))
 

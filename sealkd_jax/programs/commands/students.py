@@ -34,13 +34,16 @@ def facts(networks: Mapping[str, Callable[..., Any]], role: str) -> list[dict[st
     ]
 
 
+_SIZES = ("depths", "depth", "features", "hidden", "heads", "patch")
+
+
 def structure(make: Callable[..., Any]) -> str:
     """The class of a network and its sizes; of one without sizes, the first line of its docstring."""
     if not isinstance(make, partial):
         return (inspect.getdoc(make) or "").partition("\n")[0]
     given = make.keywords
     block = f" of {given['block'].__name__}" if "block" in given else ""
-    sizes = [f"{name} {_spaced(given[name])}" for name in ("depths", "features", "hidden") if name in given]
+    sizes = [f"{name} {_spaced(given[name])}" for name in _SIZES if name in given]
     return f"{make.func.__name__}{block}: {', '.join(sizes)}"
 
 
