@@ -10,7 +10,7 @@ import pytest
 
 from sealkd_jax.data import Dataset, Split
 from sealkd_jax.layers import gpu_kernels
-from sealkd_jax.models import REMAT
+from sealkd_jax.models import REMAT, Variables, create_teacher
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.plans import make_plan
 from sealkd_jax.programs.presets import PRESETS
@@ -29,7 +29,7 @@ def without_kernels(monkeypatch):
 
 
 def epoch_and_evaluation(mode="jit", **options) -> tuple[str, str]:
-    """StableHLO of both for eight devices, as train.distill makes them of a small residual student."""
+    """StableHLO of both for eight devices, as train.distill makes them of a small student."""
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 255, (32, 8, 8, 3)).astype(np.uint8), np.arange(32, dtype=np.int32) % 10)
     dataset = Dataset("small", split, split, split, tuple("0123456789"))
@@ -73,6 +73,26 @@ def test_an_epoch_and_an_evaluation_are_lowered_for_tpus_and_cuda(precision, rem
     for text in epoch_and_evaluation(precision=precision, remat=remat):
         assert "f64" not in text and "callback" not in text
         assert convolutions(text) == {{"float32": "f32", "bfloat16": "bf16"}[precision]}
+
+
+def test_an_epoch_of_a_transformer_is_lowered_for_tpus_and_cuda():
+    for text in epoch_and_evaluation(student="qkformer", remat="spikes", precision="bfloat16"):
+        assert "f64" not in text and "callback" not in text and convolutions(text) == {"bf16"}
+
+
+def test_the_gradient_of_a_vit_is_lowered_for_tpus_and_cuda():
+    network = create_teacher("vit-small-patch4", 10, width=1 / 16, precision="bfloat16")
+    images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+
+    @jax.jit
+    def gradient(params, images):
+        return jax.grad(lambda p: network.train(Variables(p, {}), images, timesteps=1)[0].sum().astype("float32"))(
+            params
+        )
+
+    exported = jax.export.export(gradient, platforms=PLATFORMS)(variables.params, images)
+    assert exported.platforms == PLATFORMS and "f64" not in exported.mlir_module()
 
 
 def test_an_epoch_under_pmap_is_lowered_for_tpus_and_cuda():

@@ -49,6 +49,8 @@ TEACHER_SIZES = [
     ("resnet34", 224, 1000, 21_797_672, 3664),
     ("resnet50", 224, 1000, 25_557_032, 4089),
     ("resnet18", 32, 10, 11_689_512 - 40 * 3 * 64 - 513 * 990, 555.4),
+    # timm's model card; DeiT's paper, which counts the products of attention.
+    ("vit-small-patch16", 224, 1000, 22_050_664, 4599),
 ]
 
 
@@ -107,6 +109,8 @@ def test_every_network_takes_images_and_frames(name):
         ("sew-resnet18", {"neuron": "plif"}),
         ("resnet20", {"frame_mode": "each"}),
         ("resnet50", {}),
+        ("qkformer", {"neuron": "plif", "remat": "spikes"}),
+        ("vit-small-patch4", {"frame_mode": "each"}),
     ],
 )
 def test_networks_in_bfloat16_promote_no_dtype_implicitly(name, kwargs):

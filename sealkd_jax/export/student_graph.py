@@ -38,7 +38,7 @@ def student_graph(network: Network, variables: Variables, image_shape: tuple[int
     if isinstance(module, GraphNet):
         return _imported(module, variables)
     if not isinstance(module, SpikingNet | ResNet) or module.neuron is None:
-        raise InputError(f"{type(module).__name__}: cannot be exported; expected one of the spiking students")
+        raise InputError(f"{type(module).__name__}: cannot be exported; expected a spiking student without attention")
     builder = _Builder(variables, image_shape, module.neuron(), np.dtype(module.param_dtype))
     if isinstance(module, SpikingNet):
         return _spiking_net(builder, module)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tests.helpers.torch_reference import observe
 
+
 class PerTimestep(nn.Module):
     """The authors' network from rest at each call, with logits `[T, B, classes]`. Its own are their mean over time."""
 
@@ -47,8 +48,8 @@ class EachImage(nn.Module):
 def keep_images_apart(network: nn.Module) -> None:
     """The last neurons of the authors' `Spiking_Self_Attention` get `[T*B, ...]` and take T*B as the time.
 
-    So images of a batch share membranes; see https://github.com/zhouchenlin2096/QKFormer/issues/14. A batch of one image
-    is not affected, and ours are those of one image for every batch.
+    So images of a batch share membranes; see https://github.com/zhouchenlin2096/QKFormer/issues/14. In a batch of one
+    image nothing is shared, and ours gives every image the result that it has alone.
     """
     for block in network.stage3:
         block.ssa.proj_lif = EachImage(block.ssa.proj_lif, network.T)
