@@ -17,7 +17,7 @@ from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs import cli
 from sealkd_jax.programs.command_line import check
 from sealkd_jax.programs.commands import distill, teacher
-from sealkd_jax.programs.data import pick_augmentation, with_batch_size
+from sealkd_jax.programs.data import completed, pick_augmentation
 from sealkd_jax.programs.presets import PRESETS
 from sealkd_jax.programs.runs import check_out
 from sealkd_jax.programs.teachers import load_teacher
@@ -66,8 +66,8 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
 def test_a_batch_size_of_0_follows_from_the_number_of_examples(examples, expected):
     split = Split(np.zeros((examples, 2, 2, 3), np.uint8), np.arange(examples, dtype=np.int32) % 2)
     dataset, preset = Dataset("own", split, split, split, ("a", "b")), PRESETS["folder"]
-    assert with_batch_size(preset.distill, dataset).batch_size == expected
-    assert with_batch_size(replace(preset.teacher, batch_size=5), dataset).batch_size == 5
+    assert completed(preset.distill, dataset).batch_size == expected
+    assert completed(replace(preset.teacher, batch_size=5), dataset).batch_size == 5
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from sealkd_jax.data.augmentation import (
 from sealkd_jax.data.auto_augmentation import autoaugment
 from sealkd_jax.data.datasets import Dataset, OnDemand, Split, hold_out, take
 from sealkd_jax.data.event_augmentation import event_drop, nda, roll, rotate, time_shift
-from sealkd_jax.data.events import Framing
+from sealkd_jax.data.events import Framing, frames_from_events
 from sealkd_jax.data.image_augmentation import crop, cutout, flip, resized_crop
 from sealkd_jax.data.loading import DATA_DIR, DATASETS, load, prepare
 from sealkd_jax.data.streaming import stream
@@ -32,6 +32,7 @@ __all__ = [
     "cutout",
     "event_drop",
     "flip",
+    "frames_from_events",
     "hold_out",
     "load",
     "nda",

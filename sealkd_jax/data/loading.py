@@ -18,6 +18,7 @@ from sealkd_jax.data.events import (
     load_cifar10_dvs,
     load_dvs_gesture,
     load_nmnist,
+    load_recordings,
 )
 from sealkd_jax.data.folders import load_folder
 from sealkd_jax.data.tfds import load_tfds, prepare_tfds
@@ -65,16 +66,17 @@ def _images(name: str) -> Source:
 
 
 def _events(read: Callable[[Path, Framing, Path], EventDataset]) -> Source:
-    def load(request: Request) -> Dataset:
-        if request.framing is None:
-            raise InputError(f"framing None: {request.name} needs one, such as Framing(timesteps=4)")
-        dataset = read(request.data_dir, request.framing, request.cache_dir)
-        if dataset.skipped:
-            examples = "; ".join(dataset.skipped[:3])
-            warnings.warn(f"{request.name}: {len(dataset.skipped)} recordings left out: {examples}", stacklevel=3)
-        return dataset
+    return Source(lambda request: _frames(read, request.data_dir, request), download, events=True)
 
-    return Source(load, download, events=True)
+
+def _frames(read: Callable[[Path, Framing, Path], EventDataset], path: Path, request: Request) -> EventDataset:
+    if request.framing is None:
+        raise InputError(f"framing None: {request.name} needs one, such as Framing(timesteps=4)")
+    dataset = read(path, request.framing, request.cache_dir)
+    if dataset.skipped:
+        examples = "; ".join(dataset.skipped[:3])
+        warnings.warn(f"{request.name}: {len(dataset.skipped)} recordings left out: {examples}", stacklevel=3)
+    return dataset
 
 
 DATASETS: dict[str, Source] = {
@@ -92,7 +94,13 @@ DATASETS: dict[str, Source] = {
 _FILES: dict[str, Callable[[Path, Request], Dataset]] = {
     "npz": lambda path, request: load_npz(path),
     "folder": lambda path, request: load_folder(path, request.image_size),
+    "events": lambda path, request: _frames(load_recordings, path, request),
 }
+
+
+def has_events(name: str) -> bool:
+    """Whether a data set of this name has recordings of events, so that `load` needs a framing."""
+    return name.startswith("events:") or (name in DATASETS and DATASETS[name].events)
 
 
 def load(
@@ -107,7 +115,8 @@ def load(
     """Loads a data set.
 
     Args:
-        name: one of `DATASETS`, `npz:FILE` for your own arrays, or `folder:DIR` for your own pictures.
+        name: one of `DATASETS`, `npz:FILE` for your own arrays, `folder:DIR` for your own pictures, or `events:DIR` for
+            your own recordings of events.
         data_dir: directory of the data sets; `DATA_DIR` if None.
         framing: how a recording of events becomes frames.
         cache_dir: directory in which frames of recordings are kept.
@@ -126,7 +135,7 @@ def load(
     elif name in DATASETS:
         dataset = DATASETS[name].load(request)
     else:
-        known = f"{', '.join(DATASETS)}, npz:FILE or folder:DIR"
+        known = f"{', '.join(DATASETS)}, npz:FILE, folder:DIR or events:DIR"
         raise InputError(f"dataset {name}: unknown; expected one of {known}{did_you_mean(name, DATASETS)}")
     _warn_of_absent_classes(dataset)
     if stream:

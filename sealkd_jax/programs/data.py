@@ -7,7 +7,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sealkd_jax.data import DATASETS, Augmentation, Dataset, Framing, load, parse_augmentation
+from sealkd_jax.data import Augmentation, Dataset, Framing, load, parse_augmentation
+from sealkd_jax.data.events import EventDataset
+from sealkd_jax.data.loading import has_events
 from sealkd_jax.errors import InputError
 from sealkd_jax.programs.environment import warn
 from sealkd_jax.programs.options import DataOptions, DistillOptions, TrainingOptions
@@ -18,9 +20,12 @@ Options = TypeVar("Options", bound=TrainingOptions)
 
 def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     """Reads the data set; for recordings of events, the frames that an earlier run made."""
-    source, framing = DATASETS.get(options.dataset), None
-    if source is not None and source.events:
-        framing = Framing(options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording)
+    framing = None
+    if has_events(options.dataset):
+        width_and_height = options.sensor_size or None
+        framing = Framing(
+            options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording, width_and_height
+        )
     with shown_warnings():
         return load(
             options.dataset,
@@ -42,12 +47,15 @@ def shown_warnings() -> Iterator[None]:
         warn(" ".join(str(warning.message).split()))
 
 
-def with_batch_size(options: Options, dataset: Dataset) -> Options:
-    """The options with a batch size in place of 0: the power of two next below a sixteenth of the training examples."""
-    if options.batch_size:
-        return options
-    sixteenth = len(dataset.train.labels) // 16
-    return replace(options, batch_size=min(max(2 ** (sixteenth.bit_length() - 1), 8), 128) if sixteenth else 8)
+def completed(options: Options, dataset: Dataset) -> Options:
+    """The options with what follows from the data: a batch size in place of 0, and the size of a sensor that was found.
+
+    The batch is the power of two next below a sixteenth of the training examples, from 8 to 128.
+    """
+    sixteenth = max(1, len(dataset.train.labels) // 16)
+    batch_size = options.batch_size or min(max(2 ** (sixteenth.bit_length() - 1), 8), 128)
+    own_events = isinstance(dataset, EventDataset) and options.dataset.startswith("events:")
+    return replace(options, batch_size=batch_size, sensor_size=dataset.sensor if own_events else options.sensor_size)
 
 
 def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:

@@ -52,7 +52,7 @@ class Format:
         from_pictures = options.dataset.startswith("folder:") or options.dataset == "imagenet"
         if frames is None:
             return cls(shape, options.dataset, None, MARGIN if from_pictures else 1.0)
-        framing = Framing(frames, options.frame_by, options.frame_size)
+        framing = Framing(frames, options.frame_by, options.frame_size, sensor_size=options.sensor_size or None)
         return cls((frames, *shape), options.dataset, framing, 1.0)
 
     def check(self, where: str, images: np.ndarray) -> None:
@@ -74,7 +74,10 @@ def read_examples(paths: Iterable[Path], format: Format) -> Iterator[Example]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file")
-        if path.suffix == ".npz" or (path.suffix == ".npy" and _is_array_of_examples(path, format)):
+        of_columns = format.dataset.startswith("events:")
+        if (path.suffix == ".npz" and not of_columns) or (
+            path.suffix == ".npy" and _is_array_of_examples(path, format)
+        ):
             images = _arrays(path, format)
             yield from (Example(f"{path}[{place}]", image) for place, image in enumerate(images))
         elif format.framing is not None:

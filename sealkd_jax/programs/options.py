@@ -36,7 +36,8 @@ class DataOptions:
     """The data set, and how recordings of events become frames."""
 
     dataset: Annotated[str, Names(DATASETS, open=True)]
-    """Data set; npz:FILE for your own x_train, y_train, x_test, y_test; folder:DIR for your own pictures."""
+    """Data set; npz:FILE for your own x_train, y_train, x_test, y_test; folder:DIR for your own pictures, events:DIR
+    for your own recordings of events."""
     data_dir: Annotated[Path | None, Spelling(metavar="DIR")] = None
     """Directory of the data sets; ~/tensorflow_datasets if not given."""
     stream: bool = False
@@ -48,7 +49,9 @@ class DataOptions:
     frame_by: Literal["time", "count"] = "time"
     """Frames of equal duration, or of equally many events."""
     frame_size: Annotated[int | None, at_least(1, 2**14)] = None
-    """Height and width of frames, in pixels; the data set's usual size if not given."""
+    """Height and width of frames, in pixels, the longer if they differ; the data set's usual size if not given."""
+    sensor_size: Annotated[tuple[int, ...], at_least(1, 2**14), Spelling(metavar="PIXELS")] = ()
+    """Width and height of the sensor of your own recordings, such as 346 260; found from the events if not given."""
     on_bad_recording: Literal["fail", "skip"] = "fail"
     """Stop at a damaged recording, or leave it out."""
 
@@ -225,7 +228,7 @@ GROUPS = {
     "the student": "student timesteps neuron decay width",
     "the teacher": "teacher weights scale evaluate teacher_epochs teacher_width teacher_sees teacher_logits views "
     "view_seed",
-    "data": "dataset data_dir train_examples stream image_size frame_by frame_size on_bad_recording",
+    "data": "dataset data_dir train_examples stream image_size frame_by frame_size sensor_size on_bad_recording",
     "augmentation": "augment",
     "training": "batch_size optimizer learning_rate weight_decay warmup_epochs accumulate remat",
     "devices and processes": "devices precision parallel coordinator num_processes process_id",

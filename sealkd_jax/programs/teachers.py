@@ -21,7 +21,7 @@ from sealkd_jax.parallel.processes import is_main_process, lock_across_processes
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.command_line import as_kind, options_from_json, with_flag
 from sealkd_jax.programs.commands import command
-from sealkd_jax.programs.data import pick_augmentation, select_fields, with_batch_size
+from sealkd_jax.programs.data import completed, pick_augmentation, select_fields
 from sealkd_jax.programs.environment import environment, warn
 from sealkd_jax.programs.options import (
     DataOptions,
@@ -210,7 +210,7 @@ def pick_teacher(options: DistillOptions, preset: str, dataset: Dataset, paralle
     network = {name: getattr(options, name) for name in ("teacher", "teacher_width", "teacher_sees")}
     shared = select_fields(DataOptions, options) | select_fields(WatchOptions, options)
     recipe = replace(PRESETS[preset].teacher, **shared, **network)
-    recipe = with_batch_size(replace(recipe, epochs=options.teacher_epochs or recipe.epochs), dataset)
+    recipe = completed(replace(recipe, epochs=options.teacher_epochs or recipe.epochs), dataset)
     try:
         plan = plan_teacher(recipe, dataset)
     except InputError as error:

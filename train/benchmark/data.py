@@ -13,7 +13,7 @@ from sealkd_jax.data import Dataset, OnDemand, Split, stream, take
 from sealkd_jax.losses import needs_teacher
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.command_line import parse
-from sealkd_jax.programs.data import load_dataset, of_the_student, with_batch_size
+from sealkd_jax.programs.data import completed, load_dataset, of_the_student
 from sealkd_jax.programs.option import HIDDEN
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.plans import make_plan
@@ -43,7 +43,7 @@ def measure_data(options: BenchmarkOptions) -> tuple[Dataset, dict[str, Timing],
     with tempfile.TemporaryDirectory() as cache:
         first = []
         timings["first start"] = measure(lambda: first.append(load_dataset(options, Path(cache))), 0, 1, warm_up=False)
-        dataset, options = first[0], with_batch_size(options, first[0])
+        dataset, options = first[0], completed(options, first[0])
         examples = sum(len(split.labels) for split in (dataset.train, dataset.validation, dataset.test))
         timings["first start"] = timings["first start"]._replace(handled=examples)
         again = measure(lambda: load_dataset(options, Path(cache)).classes, examples, min(3, options.repeats))
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
     }
     print_table(
         f"{dataset.name}: {len(dataset.train.labels)} training {kind}, batches of "
-        f"{with_batch_size(options, dataset).batch_size}",
+        f"{completed(options, dataset).batch_size}",
         ("median", "spread", "n", f"{kind}/s", "of a core"),
         rows,
     )

@@ -17,14 +17,14 @@ import struct
 
 import numpy as np
 
-from sealkd_jax.data.events.recordings import BadRecording, Events, checked, optional_dependency
+from sealkd_jax.data.events.recordings import BadRecording, Events, Sensor, checked, optional_dependency
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 LARGEST = 2**26  # bytes of one recording's packets, unpacked: four million events
 _EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("padding", "V3")])
 
 
-def parse(where: str, data: bytes, sensor: int) -> Events:
+def parse(where: str, data: bytes, sensor: Sensor) -> Events:
     """The events of the file's first stream of events.
 
     Raises:

@@ -9,8 +9,9 @@ Axis legend: N recordings, T timesteps, H height, W width, 2 polarities.
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +22,11 @@ from safetensors.numpy import save_file
 
 from sealkd_jax.data.datasets import SPLITS, Dataset, Split
 from sealkd_jax.data.events.framing import Framing, frames
-from sealkd_jax.data.events.recordings import BadRecording, Recording
+from sealkd_jax.data.events.recordings import BadRecording, Recording, Sensor, sides
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import locked, replacing
 
-FORMAT = 1  # increment it when the same recordings would become other frames
+FORMAT = 2  # increment it when the same recordings would become other frames
 _KEYS = tuple(f"{split}.{what}" for split in SPLITS for what in ("frames", "labels"))
 _HOW = 'on_bad_recording="skip" leaves it out'
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32}
@@ -46,6 +47,7 @@ class EventDataset(Dataset):
     Attributes:
         skipped: path and reason for each recording that was left out; empty if `on_bad_recording` is "fail".
         recordings: split -> names of its recordings, in the order of its frames.
+        sensor: width and height of the sensor, in pixels.
         cache: file that holds the frames.
     """
 
@@ -57,16 +59,25 @@ class EventDataset(Dataset):
         cache: Path,
         recordings: dict,
         skipped: list[str],
+        sensor: tuple[int, int],
     ):
         train, validation, test = splits
         super().__init__(name, train, validation, test, classes)
         self.cache, self.recordings, self.skipped = cache, recordings, tuple(skipped)
+        self.sensor = sensor
 
 
 def load_frames(
-    name: str, recordings: Recordings, framing: Framing, sensor: int, classes: tuple[str, ...], cache_dir: Path
+    name: str,
+    recordings: Recordings,
+    framing: Framing,
+    sensor: Sensor | None,
+    classes: tuple[str, ...],
+    cache_dir: Path,
 ) -> EventDataset:
     """The frames of these recordings, from the cache or made now. One process makes them, others wait.
+
+    If `sensor` is None, it is found from the largest coordinates of all recordings, and a warning says so.
 
     Counts are uint8 if none exceeds 255, else uint16. While they are made, the disk holds them twice.
 
@@ -84,7 +95,9 @@ def load_frames(
     if metadata["fingerprint"] != fingerprint:
         raise InputError(f"{path}: has other recordings or settings; remove it, and it is made again")
     splits = [Split(arrays[f"{split}.frames"], np.array(arrays[f"{split}.labels"])) for split in SPLITS]
-    return EventDataset(name, splits, classes, path, metadata["recordings"], metadata["skipped"])
+    return EventDataset(
+        name, splits, classes, path, metadata["recordings"], metadata["skipped"], tuple(metadata["sensor"])
+    )
 
 
 def _fingerprint(name: str, recordings: Recordings, framing: Framing) -> str:
@@ -93,7 +106,11 @@ def _fingerprint(name: str, recordings: Recordings, framing: Framing) -> str:
     return hashlib.sha256(json.dumps(origin).encode()).hexdigest()
 
 
-def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing, sensor: int) -> None:
+def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing, sensor: Sensor | None) -> None:
+    if sensor is None:
+        sensor = _find_sensor(recordings)
+        found = f"sensor of {sensor[0]} x {sensor[1]} pixels, as the largest coordinates say"
+        warnings.warn(f"{path.stem.rpartition('-')[0]}: {found}; give sensor_size if it is another", stacklevel=4)
     with _writing(path.parent), _Growing(path.parent) as growing:
         kept, skipped = _convert(recordings, framing, sensor, growing)
         counts = [len(kept[split]) for split in SPLITS]
@@ -108,13 +125,24 @@ def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing
             arrays[f"{split}.labels"] = np.array([recording.label for recording in kept[split]], np.int32)
         names = {split: [recording.name for recording in kept[split]] for split in SPLITS}
         settings = {"fingerprint": fingerprint, "framing": asdict(framing), "recordings": names, "skipped": skipped}
+        settings["sensor"] = sides(sensor)
         text = json.dumps(settings)
         with replacing(path) as partial:
             save_file(arrays, partial, metadata={"facts": text, "sha256": _digest(text, arrays)})
 
 
+def _find_sensor(recordings: Recordings) -> tuple[int, int]:
+    """Width and height that hold every event of the good recordings."""
+    width = height = 1
+    for recording in (*recordings.train, *recordings.validation, *recordings.test):
+        with suppress(BadRecording):  # named when it is converted
+            events = recording.events()
+            width, height = max(width, int(events.x.max()) + 1), max(height, int(events.y.max()) + 1)
+    return width, height
+
+
 def _convert(
-    recordings: Recordings, framing: Framing, sensor: int, growing: "_Growing"
+    recordings: Recordings, framing: Framing, sensor: Sensor, growing: "_Growing"
 ) -> tuple[dict[str, list[Recording]], list[str]]:
     """Appends the frames of every recording, one in memory at a time; split -> recordings kept, reasons of the rest."""
     skip, skipped = framing.on_bad_recording == "skip", list(recordings.bad)

@@ -24,6 +24,7 @@ from sealkd_jax.data.events.recordings import (
     BadRecording,
     Events,
     Recording,
+    Sensor,
     checked,
     find,
     is_left_out,
@@ -62,7 +63,7 @@ def load_nmnist(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDatas
         return load_frames(NAME, recordings, framing, SENSOR, tuple("0123456789"), cache_dir)
 
 
-def parse(where: str, data: bytes) -> Events:
+def parse(where: str, data: bytes, sensor: Sensor = SENSOR) -> Events:
     """The events of one recording in its 40-bit format.
 
     Raises:
@@ -74,7 +75,7 @@ def parse(where: str, data: bytes) -> Events:
         from tonic.io import read_mnist_file
     events = read_mnist_file(io.BytesIO(data), _EVENT, is_stream=True)
     place = np.flatnonzero(np.frombuffer(data, np.uint8)[1::5] != OVERFLOW) * 5
-    return checked(where, Events(*(events[name] for name in "xypt")), SENSOR, lambda event: f"byte {place[event]}")
+    return checked(where, Events(*(events[name] for name in "xypt")), sensor, lambda event: f"byte {place[event]}")
 
 
 def _find(data_dir: Path, part: str, open_files: ExitStack) -> tuple[list[Recording], list[str]]:

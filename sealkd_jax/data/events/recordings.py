@@ -18,6 +18,8 @@ from sealkd_jax.data.datasets import prepare_command
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import open_file
 
+Sensor = int | tuple[int, int]
+"""Side of a square sensor, or width and height of another, in pixels."""
 LONGEST = 3_600_000_000  # microseconds; recordings of these data sets last 0.3 to 20 s
 
 
@@ -70,22 +72,28 @@ class File(NamedTuple):
     stamp: int
 
 
-def checked(where: str, events: Events, sensor: int, place: Callable[[int], str]) -> Events:
+def sides(sensor: Sensor) -> tuple[int, int]:
+    """Width and height of a sensor."""
+    return (sensor, sensor) if isinstance(sensor, int) else sensor
+
+
+def checked(where: str, events: Events, sensor: Sensor, place: Callable[[int], str]) -> Events:
     """Returns the events if a camera with this sensor can have recorded them.
 
     Args:
         where: name of the recording in messages.
         events: events to check.
-        sensor: side of the sensor, in pixels.
+        sensor: its size.
         place: number of an event -> its place in the file, such as "byte 125".
 
     Raises:
         BadRecording: if there are none, one is outside the sensor, or times fall or span more than an hour.
     """
     x, y, p, t = events
+    width, height = sides(sensor)
     if not len(t):
         raise BadRecording(f"{where}: no events")
-    for name, values, bound in (("x", x, sensor), ("y", y, sensor), ("polarity", p, 2)):
+    for name, values, bound in (("x", x, width), ("y", y, height), ("polarity", p, 2)):
         wrong = (values < 0) | (values >= bound)
         if wrong.any():
             first = int(wrong.argmax())

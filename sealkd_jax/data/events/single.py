@@ -1,12 +1,13 @@
 """One recording as frames, in the format of a data set's recordings."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sealkd_jax.data.events import aedat4, cifar10_dvs, dvs_gesture, nmnist
+from sealkd_jax.data.events import aedat4, cifar10_dvs, dvs_gesture, nmnist, own
 from sealkd_jax.data.events.framing import Framing, frames
 from sealkd_jax.data.events.recordings import Events, read_bytes
 from sealkd_jax.errors import InputError
@@ -50,6 +51,12 @@ def read_frames(dataset: str, path: Path, framing: Framing) -> np.ndarray:
     Raises:
         InputError: if the data set has no recordings, or the file is damaged or of another format.
     """
+    if dataset.startswith("events:") and framing.sensor_size is not None:
+        sensor = framing.sensor_size
+        if path.suffix.lower() not in own.RECORDINGS.endings:
+            raise InputError(f"{path}: expected a recording ({', '.join(sorted(own.RECORDINGS.endings))})")
+        events = own.read_recording(path, sensor)
+        return _as_uint16(path, frames(events, replace(framing, size=framing.size or own.USUAL_SIZE), sensor))
     if dataset not in KINDS:
         raise InputError(f"{path}: {dataset} has no files of recordings; expected frames as .npz or .npy")
     kind = KINDS[dataset]
@@ -57,6 +64,10 @@ def read_frames(dataset: str, path: Path, framing: Framing) -> np.ndarray:
         raise InputError(f"{path}: expected a recording as those of {dataset} ({kind.ending}), .npz or .npy")
     framing = framing.for_sensor(dataset, kind.sensor, kind.usual_size)
     counts = frames(kind.parse(str(path), read_bytes(path, kind.largest)), framing, kind.sensor)
+    return _as_uint16(path, counts)
+
+
+def _as_uint16(path: Path, counts: np.ndarray) -> np.ndarray:
     if counts.max() > np.iinfo(np.uint16).max:
         raise InputError(f"{path}: {counts.max()} events of one pixel in one frame, above 65535")
     return counts.astype(np.uint16)

@@ -23,7 +23,7 @@ from sealkd_jax.losses import needs_teacher
 from sealkd_jax.programs.cells import Cell, cache_key, make_cells
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
-from sealkd_jax.programs.data import load_dataset, of_the_student, with_batch_size
+from sealkd_jax.programs.data import completed, load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.logits import obtain_logits, own_logits
 from sealkd_jax.programs.options import CompareOptions
@@ -101,7 +101,7 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
     with jax.enable_x64(options.precision == "float64"):
         warn_of_unused_gpu()
         whole = load_dataset(options)
-        options = with_batch_size(options, whole)
+        options = completed(options, whole)
         dataset = of_the_student(whole, options)
         cells = make_cells(options, dataset)
         teacher = None

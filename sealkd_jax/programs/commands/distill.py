@@ -19,7 +19,7 @@ from sealkd_jax.parallel.processes import is_main_process, lock_across_processes
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
-from sealkd_jax.programs.data import load_dataset, of_the_student, with_batch_size
+from sealkd_jax.programs.data import completed, load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.logits import obtain_logits, own_logits, source_of
 from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
@@ -78,7 +78,7 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
     with jax.enable_x64(options.precision == "float64"):
         warn_of_unused_gpu()
         whole = load_dataset(options)
-        options = with_batch_size(options, whole)
+        options = completed(options, whole)
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size, options.accumulate))
         dataset = of_the_student(whole, options)
         plan = make_plan(options, dataset)

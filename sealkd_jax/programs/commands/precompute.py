@@ -13,7 +13,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import choose, parse
-from sealkd_jax.programs.data import load_dataset, of_the_student, with_batch_size
+from sealkd_jax.programs.data import completed, load_dataset, of_the_student
 from sealkd_jax.programs.environment import warn_of_unused_gpu
 from sealkd_jax.programs.logits import obtain_logits
 from sealkd_jax.programs.options import PrecomputeOptions
@@ -63,7 +63,7 @@ def _precompute(preset: str, options: PrecomputeOptions) -> Precomputed:
     with jax.enable_x64(options.precision == "float64"):
         warn_of_unused_gpu()
         whole = load_dataset(options)
-        options = with_batch_size(options, whole)
+        options = completed(options, whole)
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         dataset = of_the_student(whole, options)
         logits = obtain_logits(options, pick_teacher(options, preset, whole, parallel), dataset, parallel)

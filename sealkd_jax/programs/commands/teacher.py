@@ -12,7 +12,7 @@ from sealkd_jax.models import TEACHERS
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
-from sealkd_jax.programs.data import load_dataset, with_batch_size
+from sealkd_jax.programs.data import completed, load_dataset
 from sealkd_jax.programs.environment import warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import TeacherOptions, TeacherProgramOptions
 from sealkd_jax.programs.plans import plan_teacher
@@ -59,7 +59,7 @@ def _teacher(options: TeacherProgramOptions) -> Teacher:
     with jax.enable_x64(options.precision == "float64"):
         warn_of_unused_gpu()
         dataset = load_dataset(options)
-        options = with_batch_size(options, dataset)
+        options = completed(options, dataset)
         parallel = Parallel(options.parallel, pick_devices(options.devices, options.batch_size))
         if options.weights is not None:
             return import_teacher(options.weights, options, dataset, parallel)
