@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sealkd_jax import programs
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import STUDENTS
 from sealkd_jax.programs import presets
@@ -40,10 +41,15 @@ MLP = {"student": "spiking-mlp", "width": 0.25}
 
 
 @pytest.mark.slow
-def test_teacher(summary):
-    found = summary("teacher.py", **MLP)
-    assert found["method"] == "seal" and found["test_accuracy"] > 0.5
-    assert Path("my_teacher.npz").exists() and not Path("runs/teachers").exists()  # ours was not needed
+def test_logits_from_elsewhere(summary, monkeypatch):
+    """The last code of the page: a student takes what `write_logits` wrote as verified."""
+    text = (FOLDER / "teacher.md").read_text().split("## Logits from elsewhere")[1]
+    code, distill = text.split("```python\n")[1].split("```")[0], programs.distill
+    monkeypatch.setattr(programs, "distill", lambda *preset, **given: distill(*preset, **MLP | SMALL | given))
+    exec(code, {})
+    found = json.loads(Path("runs/from-logits/summary.json").read_text())
+    assert (found["method"], found["teacher"]) == ("seal", "logits.safetensors")  # not "unverified"
+    assert not Path("runs/teachers").exists()  # ours was not needed
 
 
 @pytest.mark.slow

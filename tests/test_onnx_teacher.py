@@ -162,7 +162,7 @@ def test_graphs_of_other_classes_or_scales_and_other_files_are_refused(runtime, 
     with pytest.raises(InputError, match=r"^scale unit: .*net\.onnx takes uint8 images, which are not scaled"):
         load_onnx(path, data, scale="unit")
     save_graph(path, ["N", 1, 8, 8], 10)
-    with pytest.raises(InputError, match="^scale imagenet: expected RGB images"):
+    with pytest.raises(InputError, match=r"^scale imagenet: expected RGB images"):
         load_onnx(path, make_dataset(GREY))
 
 

@@ -87,9 +87,7 @@ def _run(file: Path) -> tuple[ModuleType, str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     if (folder := str(file.absolute().parent)) not in sys.path:
-        sys.path.append(
-            folder
-        )  # for what the file imports from beside it; after the libraries, which it may be named as
+        sys.path.append(folder)  # the file may import what stands beside it, but libraries come first
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
