@@ -134,6 +134,7 @@ class Comparison(Started):
     n_seeds: Count
     reference: str
     rows: list[Row]
+    teacher: str | None
     teacher_accuracy: Share | None
     n_test: Count
 

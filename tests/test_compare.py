@@ -238,6 +238,14 @@ def test_a_comparison_writes_what_it_promises(out):
     assert [float(line["seed_1"]) for line in lines] == [row["test_accuracy"][1] for row in comparison["rows"]]
 
 
+def test_logits_without_fingerprints_are_marked_in_a_comparison(out):
+    found = read(out / "comparison.json")
+    assert found["teacher"] == "own.npz (unverified)"
+    assert comparison.comparison_table(found).caption.startswith("the teacher's logits: own.npz (unverified)")
+    assert "They learned from the logits of own.npz (unverified)." in (out / "report.html").read_text()
+    assert read(out / "config.json")["source"].startswith("unverified float32 [1, ")
+
+
 @pytest.mark.slow
 def test_a_finished_cell_is_not_run_again_and_a_changed_one_is(out, monkeypatch, capsys):
     """Killed in its second cell, and started again: what is finished is kept, and the rest is the same."""

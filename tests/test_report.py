@@ -287,6 +287,7 @@ def make_comparison(folder, rows, **changes):
             }
             for name, accuracies, difference, interval in rows
         ],
+        "teacher": "convnet",
         "teacher_accuracy": 0.98,
         "n_test": 360,
         "versions": {"jax": "0.10.2"},
@@ -345,7 +346,7 @@ def test_a_setting_is_reported_if_validation_chose_it(tmp_path):
 
 def test_comparison_of_one_seed_one_method_and_no_teacher(tmp_path):
     rows = [("<b>", [0.9], None, None), ("mean_kd", [0.9], 0.0, None)]
-    html, page = read(write_comparison_report(make_comparison(tmp_path, rows, teacher_accuracy=None)))
+    html, page = read(write_comparison_report(make_comparison(tmp_path, rows, teacher=None, teacher_accuracy=None)))
     assert "So few seeds give no intervals: the differences may be chance." in page.text
     assert "<b>" in page.text and "<b>" not in html
     _, page = read(write_comparison_report(make_comparison(tmp_path, rows[:1])))

@@ -133,7 +133,9 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
         table.add_row(name, *accuracies, difference, f"{row['seconds']:.1f} s")
     if comparison["teacher_accuracy"] is not None:
         table.add_row("teacher", "", f"{comparison['teacher_accuracy']:.2%}", "", "")
+    own = comparison["teacher"] is not None and comparison["teacher_accuracy"] is None
     notes = {
+        f"the teacher's logits: {comparison['teacher']}": own,
         f"✓ chosen by validation, and compared with the chosen {REFERENCE}": swept,
         f"no intervals with fewer than {FEWEST} seeds: the differences may be chance": seeds < FEWEST,
         "† follows its paper alone: not checked against its authors’ code": any(

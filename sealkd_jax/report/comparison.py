@@ -41,8 +41,10 @@ def _lead(comparison: Comparison) -> str:
         f"{count(methods, 'method')}{settings} on {comparison['preset']}, {count(comparison['n_seeds'], 'seed')} each, "
         f"{comparison['n_test']} test examples. {_finding(comparison)}"
     )
-    teacher = comparison["teacher_accuracy"]
-    return text if teacher is None else f"{text} The teacher has {percent(teacher)}."
+    teacher, name = comparison["teacher_accuracy"], comparison["teacher"]
+    if teacher is None:
+        return text if name is None else f"{text} They learned from the logits of {name}."
+    return f"{text} The teacher has {percent(teacher)}."
 
 
 def _finding(comparison: Comparison) -> str:

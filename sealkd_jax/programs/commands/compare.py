@@ -25,7 +25,7 @@ from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
 from sealkd_jax.programs.data import completed, load_dataset, of_the_student
 from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
-from sealkd_jax.programs.logits import obtain_logits, own_logits
+from sealkd_jax.programs.logits import obtain_logits, own_logits, source_of, teacher_name
 from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
@@ -110,7 +110,9 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
         logits = _open_logits(cells, teacher, dataset)  # before the progress bar, and before anything is written
         with locked(out, wait=False):
             started = environment()
-            write_json(out / "config.json", {"options": options_as_json(preset, options)} | started)
+            opened = next(filter(None, logits), None)
+            source = None if opened is None or teacher else source_of(opened)
+            write_json(out / "config.json", {"options": options_as_json(preset, options), "source": source} | started)
             results = run_cells(out, cells, logits, options, teacher, dataset)
             rows = make_rows(cells, results)
             comparison = {
@@ -118,6 +120,7 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
                 "n_seeds": options.seeds,
                 "reference": REFERENCE,
                 "rows": rows,
+                "teacher": teacher_name(teacher, opened),
                 "teacher_accuracy": teacher.test_accuracy if teacher else None,
                 "n_test": len(dataset.test.labels),
             }
