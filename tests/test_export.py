@@ -198,7 +198,7 @@ def test_the_readme_of_an_export_has_yaml_that_hubs_read(run):
 def test_a_graph_is_written_for_nir(run):
     nir = pytest.importorskip("nir", reason="without NIR: see the extra export")
     directory, *_ = run
-    export.main([str(directory), "--to", "nir"])
+    export.main([str(directory), "--to", "nir", "--examples", "0"])
     graph = nir.read(directory / "export/student.nir")
     np.testing.assert_array_equal(graph.input_type["input"], [2, 8, 8])
     np.testing.assert_array_equal(graph.output_type["output"], [3])
@@ -208,7 +208,7 @@ def test_what_cannot_be_exported_is_named(run, tmp_path, capsys, monkeypatch):
     directory, _, variables = run
 
     def said(folder, to):
-        return refusal([str(folder), "--to", to], capsys, main=export.main)
+        return refusal([str(folder), "--to", to, "--examples", "0"], capsys, main=export.main)
 
     assert "none: no finished run there" in said(tmp_path / "none", "nir")
     monkeypatch.setitem(sys.modules, "nir", None)

@@ -52,20 +52,20 @@ def model_card(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[st
     }
 
 
-def describe_file(card: Mapping[str, Any], to: str, dialect: str, pixels: bool, today: date) -> dict[str, Any]:
+def describe_file(card: Mapping[str, Any], *, to: str, pixels: bool, today: date, **made: Any) -> dict[str, Any]:
     """What the card says of one exported file, in its entry `files`.
 
     Args:
         card: of the run.
-        to: format of the file: nir, stablehlo or safetensors.
-        dialect: of a NIR graph.
+        to: format of the file: nir, onnx, onnx-step, stablehlo or safetensors.
         pixels: whether a program takes raw images; weights alone are no program.
         today: the day on which it is made.
+        made: what else says how the file was made, such as the dialect of a NIR graph.
     """
     raw = pixels and to != "safetensors"
     what = "counts of events" if card["input"]["frames"] else "pixels from 0 to 255"
     normalised = f"{what}, normalised: (x / 255 - mean) / std with those of input"
-    about = {"to": to, "dialect": dialect, "pixels": pixels, "input": f"{what}, as they are" if raw else normalised}
+    about = {"to": to, "pixels": pixels, **made, "input": f"{what}, as they are" if raw else normalised}
     return about | {"made": today.isoformat()} | ({"lifetime": lifetime(today)} if to == "stablehlo" else {})
 
 

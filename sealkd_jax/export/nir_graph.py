@@ -57,18 +57,23 @@ def write_nir(graph: Graph, dialect: str = "generic") -> nir.NIRGraph:
         nodes[node.name] = _node(graph, node, reader)
     nodes[OUTPUT] = nir.Output({"output": np.array(graph.shapes[graph.output[0]])})
     edges = [(source, node.name) for node in graph.nodes for source in node.sources]
-    return nir.NIRGraph(nodes, edges + [(name, OUTPUT) for name in graph.output], metadata={"dt": DT})
+    return nir.NIRGraph(
+        nodes, edges + [(name, OUTPUT) for name in graph.output], metadata={"dt": DT, "dialect": dialect}
+    )
 
 
 def _node(graph: Graph, node: Node, reader: Dialect) -> Any:
     shape = graph.shapes[node.sources[0]]
+    metadata = {"scale": graph.scales[node.name]} if node.name in graph.scales else {}
     match node.layer:
         case Conv() as conv:
             kernel, bias = graph.weights[node.name]
             sides = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
-            return nir.Conv2d(input_shape=shape[1:], weight=kernel, groups=conv.groups, bias=bias, **sides)
+            return nir.Conv2d(
+                input_shape=shape[1:], weight=kernel, groups=conv.groups, bias=bias, metadata=metadata, **sides
+            )
         case Dense():
-            return nir.Affine(*graph.weights[node.name])
+            return nir.Affine(*graph.weights[node.name], metadata=metadata)
         case Flatten():
             # Counts axes from the back, so that a batch axis in front, which simulators add, is left alone.
             return nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
@@ -114,7 +119,7 @@ def _without_maxima(graph: Graph) -> Graph:
 def _with_sums(graph: Graph) -> Graph:
     """Means as sums; what takes them is divided: the weights, or the threshold is multiplied."""
     factors: dict[str, float] = {}
-    weights = dict(graph.weights)
+    weights, scales = dict(graph.weights), dict(graph.scales)
 
     def change(node: Node) -> list[Node]:
         found = {factors.get(name, 1.0) for name in node.sources}
@@ -128,6 +133,8 @@ def _with_sums(graph: Graph) -> Graph:
             case Conv() | Dense():
                 kernel, bias = weights[node.name]
                 weights[node.name] = Weights(kernel / kernel.dtype.type(factor), bias)
+                if node.name in scales:
+                    scales[node.name] = scales[node.name] / kernel.dtype.type(factor)
             case Fire() as fire:
                 return [replace(node, layer=replace(fire, threshold=fire.threshold * factor))]
             case _:
@@ -135,7 +142,7 @@ def _with_sums(graph: Graph) -> Graph:
         return [node]
 
     nodes = graph.map_nodes(change).nodes
-    return replace(graph, nodes=nodes, weights=weights)
+    return replace(graph, nodes=nodes, weights=weights, scales=scales)
 
 
 def _with_flat_input(graph: Graph) -> Graph:

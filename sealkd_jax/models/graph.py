@@ -6,7 +6,7 @@ and shapes are those of NIR, ONNX and PyTorch: kernels `[F, I, H, W]` or `[F, I]
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -94,12 +94,14 @@ class Graph:
         nodes: the layers.
         output: the names of the layers whose sum is the output.
         weights: of each layer of weights, by its name.
+        scales: `[F]` of each layer whose kernel is `scale * n` with whole numbers n of eight bits, by its name.
     """
 
     input_shape: tuple[int, ...]
     nodes: tuple[Node, ...]
     output: tuple[str, ...]
     weights: Mapping[str, Weights]
+    scales: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
