@@ -139,10 +139,10 @@ def test_what_was_exported_is_made_anew(run):
     pytest.importorskip("nir", reason="without NIR: see the extra export")
     directory, *_ = run
     out = directory / "export"
-    with pytest.raises(InputError, match="export: nothing to make anew; choose a format with --to: nir, stablehlo"):
+    with pytest.raises(InputError, match="export: nothing to make anew; choose a format with --to: nir, onnx"):
         export.export(directory)
     export.main([str(directory), "--to", "safetensors"])
-    export.main([str(directory), "--to", "nir", "--no-pixels", "--for", "snntorch"])
+    export.main([str(directory), "--to", "nir", "--no-pixels", "--for", "snntorch", "--examples", "0"])
     before = {name: (out / name).read_bytes() for name in ("student.nir", "student.safetensors", "README.md")}
     (out / "student.nir").write_bytes(b"damaged")
     made = export.export(directory)
@@ -163,7 +163,7 @@ def test_what_was_exported_is_made_anew(run):
 )
 def test_a_compiled_step_expires_after_six_months(day, until):
     card = {"input": {"frames": None}}
-    about = describe_file(card, "stablehlo", "generic", True, date.fromisoformat(day))
+    about = describe_file(card, to="stablehlo", pixels=True, today=date.fromisoformat(day))
     assert about["input"] == "pixels from 0 to 255, as they are"
     assert (about["lifetime"]["from"], about["lifetime"]["until"]) == (day, until)
 

@@ -6,7 +6,7 @@ The files go to the directory `export` of the run; docs/export.md says how other
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import jax
 
