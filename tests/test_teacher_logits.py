@@ -75,7 +75,7 @@ def variables_of_stored_and_online(directory):
     said_by = teacher.init(jax.random.key(7), image)
 
     def online(said_by):
-        def step_online(state, batch, progress):
+        def step_online(state, batch, progress, key):
             logits = teacher.predict(said_by, batch.images, timesteps=1)[0]
             return step(state, batch._replace(teacher_logits=logits), progress)
 

@@ -22,7 +22,16 @@ from sealkd_jax.losses import methods  # registered first, and so listed first
 
 # isort: split
 from sealkd_jax.losses import baselines, recent_baselines
-from sealkd_jax.losses._registry import METHODS, UNCONFIRMED, Method, Terms, hyperparameters, method, needs_teacher
+from sealkd_jax.losses._registry import (
+    METHODS,
+    UNCONFIRMED,
+    Method,
+    Terms,
+    couples_examples,
+    hyperparameters,
+    method,
+    needs_teacher,
+)
 from sealkd_jax.losses.card import card_seal_kd_loss
 from sealkd_jax.losses.cross_entropy import ce_loss, mean_ce_loss
 from sealkd_jax.losses.features import (
@@ -46,6 +55,7 @@ __all__ = [
     "bkd_loss",
     "card_seal_kd_loss",
     "ce_loss",
+    "couples_examples",
     "ela_loss",
     "hint_loss",
     "hyperparameters",

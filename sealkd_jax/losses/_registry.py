@@ -116,6 +116,17 @@ def needs_teacher(name: str) -> bool:
     return "teacher_logits" in inspect.signature(inspect.unwrap(_find(name))).parameters
 
 
+def couples_examples(name: str) -> bool:
+    """Whether the loss of an example depends on the others of its batch, so that the batch cannot be taken in parts.
+
+    Example:
+      >>> from sealkd_jax.losses import couples_examples
+      >>> couples_examples("dist"), couples_examples("seal")
+      (True, False)
+    """
+    return "where" in inspect.signature(inspect.unwrap(_find(name))).parameters  # its means are its own
+
+
 def hyperparameters(name: str) -> dict[str, Any]:
     """The hyper-parameters of the method of this name, with their defaults.
 

@@ -64,16 +64,20 @@ class Network:
         self, variables: Variables, images: jax.Array, *, timesteps: int, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
         """Logits `[T, B, C]` with the statistics of the batch, and the updated running statistics."""
-
-        logits, updated = self.module.apply(
-            _collections(variables),
-            images,
-            timesteps=timesteps,
-            train=True,
-            axis_name=axis_name,
-            mutable=["batch_stats"],
-        )
+        logits, updated = self._train(["batch_stats"], variables, images, timesteps=timesteps, axis_name=axis_name)
         return logits, updated.get("batch_stats", {})
+
+    def train_and_observe(
+        self, variables: Variables, images: jax.Array, *, timesteps: int, axis_name: str | None = None
+    ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+        """As `train`, and the spikes `[T, B, ...]` of every layer of neurons by its name, which carry gradient."""
+        read = ["batch_stats", "spikes"]
+        logits, updated = self._train(read, variables, images, timesteps=timesteps, axis_name=axis_name)
+        return logits, updated.get("batch_stats", {}), _by_layer(updated.get("spikes", {}))
+
+    def _train(self, read: list[str], variables: Variables, images: jax.Array, **how: Any) -> tuple[jax.Array, Any]:
+        """Logits of training, and the collections that are read after it."""
+        return self.module.apply(_collections(variables), images, train=True, mutable=read, **how)
 
     def predict(self, variables: Variables, images: jax.Array, *, timesteps: int) -> jax.Array:
         """Logits `[T, B, C]` with the running statistics."""

@@ -94,6 +94,18 @@ class TrainingOptions(WatchOptions, DataOptions):
     """Learning rate after the warm-up; it falls to 0 along a cosine."""
     weight_decay: Annotated[float, NOT_NEGATIVE]
     """Weight decay of the kernels."""
+    decay_all: bool = False
+    """Weight decay of all parameters, biases and BatchNorm too, as the SeAl-KD authors' teachers have it."""
+    clip_norm: Annotated[float | None, POSITIVE] = None
+    """Highest norm of the gradient; a larger one is scaled down to it."""
+    ema: Annotated[float | None, INNER_FRACTION] = None
+    """Decay of an exponential moving average of the weights, such as 0.999. The average is evaluated and exported."""
+    label_smoothing: Annotated[float, Range("0 to below 1", lambda value: 0 <= value < 1)] = 0.0
+    """Share of the label that is spread over all classes, in the cross-entropy."""
+    mixup: Annotated[float, NOT_NEGATIVE] = 0.0
+    """A of Beta(A, A), from which the share of the first of two mixed images is drawn, one for each batch; 0: none."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the cross-entropy of an example is multiplied by N/(C n), for a class with n of the N examples."""
     warmup_epochs: Annotated[int, at_least(0)] = 0
     """Epochs over which the learning rate rises from 0; fewer if --epochs leaves no room."""
     devices: int | None = None
@@ -152,6 +164,8 @@ class DistillOptions(TrainingOptions):
     """Number of training examples that the student learns from, a fixed subset; all if not given."""
     accumulate: Annotated[int, at_least(1)] = 1
     """Number of microbatches per step, to save memory; BatchNorm sees the microbatches."""
+    spike_rate: Annotated[str | None, Spelling(metavar="TARGET=WEIGHT")] = None
+    """Penalty WEIGHT times (firing rate - TARGET)², mean over layers, such as 0.1=10; fewer spikes cost less energy."""
     remat: Annotated[str, Names(REMAT)] = "none"
     """What the backward pass recomputes to save memory: nothing, all but the spikes, or whole blocks."""
 
@@ -230,7 +244,8 @@ GROUPS = {
     "view_seed",
     "data": "dataset data_dir train_examples stream image_size frame_by frame_size sensor_size on_bad_recording",
     "augmentation": "augment",
-    "training": "batch_size optimizer learning_rate weight_decay warmup_epochs accumulate remat",
+    "training": "batch_size optimizer learning_rate weight_decay decay_all warmup_epochs clip_norm ema label_smoothing "
+    "mixup class_weights spike_rate accumulate remat",
     "devices and processes": "devices precision parallel coordinator num_processes process_id",
 }
 """The options of each group of `--help`, the most used first."""

@@ -1,5 +1,7 @@
 """From options to the plan of a training: network, method, batches and views."""
 
+import math
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -7,13 +9,13 @@ import numpy as np
 
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.losses import METHODS, Method, hyperparameters
+from sealkd_jax.losses import METHODS, Method, couples_examples, hyperparameters, needs_teacher
 from sealkd_jax.models import Network, Variables, create_student, create_teacher
 from sealkd_jax.parallel.sharding import check_batch
 from sealkd_jax.programs.data import pick_augmentation
 from sealkd_jax.programs.option import read_as
 from sealkd_jax.programs.options import DistillOptions, TeacherOptions, TrainingOptions
-from sealkd_jax.training import EpochSpec, Plan, steps_per_epoch
+from sealkd_jax.training import EpochSpec, Plan, SpikeRate, Targets, balanced_weights, steps_per_epoch
 
 
 def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
@@ -24,10 +26,21 @@ def make_plan(options: DistillOptions, dataset: Dataset) -> Plan:
     """
     method = bind_method(options.method, options.hyper)
     spec = student_spec(options, dataset)
-    plan = _plan(options, student_network(options, dataset), method, spec, options.timesteps, options.accumulate)
+    plan = replace(
+        _plan(options, student_network(options, dataset), method, spec, options.timesteps, dataset),
+        accumulate=options.accumulate,
+        spike_rate=read_spike_rate(options.spike_rate),
+    )
     check_batch(options.batch_size, 1, options.accumulate)
-    if options.accumulate > 1 and options.method == "card":
-        raise InputError(f"--accumulate {options.accumulate}: expected 1 for card, whose loss couples the whole batch")
+    if options.accumulate > 1 and couples_examples(options.method):
+        raise InputError(
+            f"--accumulate {options.accumulate}: expected 1 for {options.method}, whose loss couples the whole batch"
+        )
+    if options.mixup and needs_teacher(options.method):
+        raise InputError(
+            f"--mixup {options.mixup}: the stored teacher logits are of single images; expected 0 for "
+            f"{options.method}, or a method without a teacher"
+        )
     steps_per_epoch(plan.spec, dataset)
     if dataset.frames not in (None, options.timesteps):
         raise InputError(f"--timesteps {options.timesteps}: {dataset.name} was read as {dataset.frames} frames")
@@ -52,8 +65,34 @@ def make_spec(options: TrainingOptions, dataset: Dataset, view_seed: int, views:
     return EpochSpec(augmentation, view_seed, views, options.batch_size, options.epochs, dataset.mean, dataset.std)
 
 
+def read_spike_rate(text: str | None) -> SpikeRate | None:
+    """The penalty that `TARGET=WEIGHT` stands for.
+
+    Raises:
+        InputError: for another text, a target that is no share, or a weight that is not positive.
+    """
+    if text is None:
+        return None
+    try:
+        target, weight = map(float, text.split("="))
+    except ValueError:
+        target = weight = -1.0
+    if not (0 <= target <= 1 and 0 < weight < math.inf):
+        raise InputError(f"--spike-rate {text}: expected TARGET=WEIGHT, such as 0.1=10: a share, and a positive number")
+    return SpikeRate(target, weight)
+
+
+def _targets(options: TrainingOptions, dataset: Dataset) -> Targets | None:
+    """What the labels become; None where they stay."""
+    classes, balanced = len(dataset.classes), options.class_weights == "balanced"
+    if not (options.label_smoothing or options.mixup or balanced):
+        return None
+    weights = balanced_weights(dataset.train.labels, classes) if balanced else None
+    return Targets(classes, options.label_smoothing, options.mixup, weights)
+
+
 def _plan(
-    options: TrainingOptions, network: Network, method: Method, spec: EpochSpec, timesteps: int, accumulate: int = 1
+    options: TrainingOptions, network: Network, method: Method, spec: EpochSpec, timesteps: int, dataset: Dataset
 ) -> Plan:
     return Plan(
         network,
@@ -65,7 +104,10 @@ def _plan(
         options.learning_rate,
         options.weight_decay,
         options.warmup_epochs,
-        accumulate,
+        clip_norm=options.clip_norm,
+        decay_all=options.decay_all,
+        ema=options.ema,
+        targets=_targets(options, dataset),
     )
 
 
@@ -127,7 +169,8 @@ def teacher_plan(options: TeacherOptions, dataset: Dataset) -> Plan:
         precision=options.precision,
         frame_mode=options.teacher_sees,
     )
-    return _plan(options, network, METHODS["none"], make_spec(options, dataset, options.seed, options.epochs), 1)
+    spec = make_spec(options, dataset, options.seed, options.epochs)
+    return _plan(options, network, METHODS["none"], spec, 1, dataset)
 
 
 def abstract_variables(network: Network, dataset: Dataset) -> Variables:

@@ -17,7 +17,8 @@ from sealkd_jax.training.plan import Plan, PreparedPlan, prepare, steps_per_epoc
 from sealkd_jax.training.profile import profile_steps
 from sealkd_jax.training.seeds import train_seeds
 from sealkd_jax.training.state import TrainState, init_state
-from sealkd_jax.training.step import make_step
+from sealkd_jax.training.step import SpikeRate, make_step
+from sealkd_jax.training.targets import Targets, balanced_weights
 from sealkd_jax.weights.own import params_digest
 
 __all__ = [
@@ -28,8 +29,11 @@ __all__ = [
     "Evaluation",
     "Plan",
     "PreparedPlan",
+    "SpikeRate",
+    "Targets",
     "TrainState",
     "Trained",
+    "balanced_weights",
     "compile_evaluation",
     "count_activity",
     "create_optimizer",

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 `[N, H, W, C]`, or frames of events uint8 or uint16 `[N, T, H, W, 2]`.
-        labels: int32 `[N]`.
+        labels: int32 `[N]`; in a step with other targets, probabilities `[B, C]`.
         teacher_logits: of one view, `[N, C]` or `[N, T, C]`; None if the method needs no teacher.
         position: int32 `[N]`, the places of the examples in the split, from which their views follow. A step does not
             use it.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sealkd_jax.data import Augmentation, augment, normalise
+from sealkd_jax.data.augmentation import random_key
 from sealkd_jax.training.batch import Batch
 from sealkd_jax.training.state import TrainState
 from sealkd_jax.training.step import Metrics, Step
@@ -61,6 +62,11 @@ def epoch_order(spec: EpochSpec, examples: int, key: chex.PRNGKey, epoch: chex.N
     return order[: steps * spec.batch_size].reshape(steps, spec.batch_size)
 
 
+def step_key(spec: EpochSpec, number: chex.Numeric) -> chex.PRNGKey:
+    """The key of step `number` of a run, counted over all epochs. It follows from the seed of the views alone."""
+    return jax.random.fold_in(jax.random.fold_in(random_key(spec.view_seed), 2**32 - 1), number)
+
+
 def make_epoch(
     step: Step, spec: EpochSpec, steps: int, fetch: Callable[[Any, Any], Batch]
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -79,7 +85,8 @@ def make_epoch(
         def body(state: TrainState, scanned: tuple[jax.Array, Any]) -> tuple[TrainState, Metrics]:
             number, batch = scanned
             progress = (epoch.astype(real) + number.astype(real) / steps) / spec.epochs
-            return step(state, view_batch(spec, fetch(data, batch), epoch % spec.views), progress)
+            seen = view_batch(spec, fetch(data, batch), epoch % spec.views)
+            return step(state, seen, progress, step_key(spec, epoch * steps + number))
 
         count = len(jax.tree.leaves(batches)[0])
         return jax.lax.scan(body, state, (first + jnp.arange(count, dtype=jnp.int32), batches))

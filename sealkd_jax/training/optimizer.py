@@ -1,8 +1,6 @@
-"""The optimiser: SGD with momentum or AdamW, warm-up and cosine, weight decay on kernels only.
+"""The optimiser: SGD with momentum or AdamW, warm-up and cosine, weight decay, clipping of the gradient."""
 
-Gradient clipping, or an average of the weights, is another transformation in `create_optimizer`'s chain.
-"""
-
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -11,9 +9,6 @@ import jax.numpy as jnp
 import optax
 
 from sealkd_jax.errors import InputError
-
-OPTIMIZERS = ("sgd", "adamw")
-"""The names for `create_optimizer`."""
 
 
 def kernels(params: chex.ArrayTree) -> chex.ArrayTree:
@@ -33,30 +28,58 @@ def learning_rate_schedule(peak: float, *, steps: int, warmup_steps: int) -> opt
     return lambda count: schedule(jnp.asarray(count, jnp.result_type(float)))
 
 
-def create_optimizer(
-    name: str, schedule: optax.Schedule, *, weight_decay: float, momentum: float = 0.9
+def sgd(
+    schedule: optax.Schedule, *, weight_decay: float, momentum: float, mask: Callable | None
 ) -> optax.GradientTransformation:
-    """SGD, whose weight decay is added to the gradient as in PyTorch, or AdamW, whose first beta is `momentum`.
+    """SGD with momentum, whose weight decay is added to the gradient as in PyTorch."""
+    return optax.chain(optax.add_decayed_weights(weight_decay, mask=mask), optax.sgd(schedule, momentum=momentum))
+
+
+def adamw(
+    schedule: optax.Schedule, *, weight_decay: float, momentum: float, mask: Callable | None
+) -> optax.GradientTransformation:
+    """AdamW, whose first beta is the momentum."""
+    return _with_promotion(optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=mask))
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}
+"""The optimisers by name, for `create_optimizer`."""
+
+
+def create_optimizer(
+    name: str,
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    momentum: float = 0.9,
+    decay_all: bool = False,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """An optimiser from `OPTIMIZERS`.
+
+    Args:
+        name: its name.
+        schedule: step -> learning rate.
+        weight_decay: of the kernels.
+        momentum: of SGD, and the first beta of AdamW.
+        decay_all: weight decay of all parameters, biases, BatchNorm and neurons too.
+        clip_norm: the norm of all gradients together is at most this one, before weight decay; None: any.
 
     Raises:
         InputError: for a name that is not in `OPTIMIZERS`.
     """
-    if name == "sgd":
-        return optax.chain(
-            optax.add_decayed_weights(weight_decay, mask=kernels),
-            optax.sgd(schedule, momentum=momentum),
-        )
-    if name == "adamw":
-        adamw = optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=kernels)
-        return optax.GradientTransformation(adamw.init, _with_promotion(adamw.update))
-    raise InputError(f"optimizer {name!r}: unknown; expected one of {', '.join(OPTIMIZERS)}")
+    if name not in OPTIMIZERS:
+        raise InputError(f"optimizer {name!r}: unknown; expected one of {', '.join(OPTIMIZERS)}")
+    mask = None if decay_all else kernels
+    optimizer = OPTIMIZERS[name](schedule, weight_decay=weight_decay, momentum=momentum, mask=mask)
+    return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
 
 
-def _with_promotion(update: optax.TransformUpdateFn) -> optax.TransformUpdateFn:
+def _with_promotion(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """Lets optax promote dtypes, also if the user has made JAX strict: its bias correction raises a float to an int."""
 
     def promoting(*args: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"):
-            return update(*args)
+            return optimizer.update(*args)
 
-    return promoting
+    return optax.GradientTransformation(optimizer.init, promoting)

@@ -24,7 +24,8 @@ from sealkd_jax.training.checkpoints import SCORE
 from sealkd_jax.training.epoch import EpochSpec, epoch_order, make_epoch
 from sealkd_jax.training.optimizer import create_optimizer, learning_rate_schedule
 from sealkd_jax.training.state import TrainState, init_state
-from sealkd_jax.training.step import Metrics, Step, make_step
+from sealkd_jax.training.step import Metrics, SpikeRate, Step, make_step
+from sealkd_jax.training.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Plan:
         timesteps: T in training and evaluation; 1 for an ANN.
         seed: of the initial parameters and the order of the examples.
         optimizer, learning_rate, weight_decay, warmup_epochs: see `create_optimizer` and `learning_rate_schedule`.
-        accumulate: the number of microbatches of a step, see `make_step`.
+        accumulate, targets, spike_rate, ema: see `make_step`.
+        clip_norm, decay_all: see `create_optimizer`.
     """
 
     network: Network
@@ -51,6 +53,11 @@ class Plan:
     weight_decay: float
     warmup_epochs: int
     accumulate: int = 1
+    clip_norm: float | None = None
+    decay_all: bool = False
+    ema: float | None = None
+    targets: Targets | None = None
+    spike_rate: SpikeRate | None = None
 
 
 def steps_per_epoch(spec: EpochSpec, dataset: Dataset) -> int:
@@ -92,7 +99,8 @@ class PreparedPlan:
     def begin(self, seed: chex.Numeric) -> tuple[TrainState, chex.PRNGKey]:
         """The state before the first epoch, and the key of the examples' order."""
         init_key, order_key = jax.random.split(random_key(seed))
-        return init_state(self.plan.network, self.optimizer, init_key, jnp.asarray(self.images)), order_key
+        images, averaged = jnp.asarray(self.images), self.plan.ema is not None
+        return init_state(self.plan.network, self.optimizer, init_key, images, averaged=averaged), order_key
 
     def record(
         self, epoch: int, metrics: Metrics, score: chex.Numeric, firing_rates: dict[str, Any], seconds: float
@@ -134,7 +142,13 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> PreparedPlan:
     spec, steps = plan.spec, steps_per_epoch(plan.spec, dataset)
     warmup = min(plan.warmup_epochs, spec.epochs - 1)
     schedule = learning_rate_schedule(plan.learning_rate, steps=spec.epochs * steps, warmup_steps=warmup * steps)
-    optimizer = create_optimizer(plan.optimizer, schedule, weight_decay=plan.weight_decay)
+    optimizer = create_optimizer(
+        plan.optimizer,
+        schedule,
+        weight_decay=plan.weight_decay,
+        decay_all=plan.decay_all,
+        clip_norm=plan.clip_norm,
+    )
     step = make_step(
         plan.network,
         plan.method,
@@ -142,6 +156,9 @@ def prepare(plan: Plan, dataset: Dataset, parallel: Parallel) -> PreparedPlan:
         timesteps=plan.timesteps,
         axis_name=parallel.axis_name,
         accumulate=plan.accumulate,
+        targets=plan.targets,
+        spike_rate=plan.spike_rate,
+        ema=plan.ema,
     )
     in_memory = make_epoch(step, spec, steps, lambda data, index: gather(data, parallel.split_batch(index)))
     streamed = make_epoch(step, spec, steps, lambda _, batch: batch)
