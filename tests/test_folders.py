@@ -294,6 +294,40 @@ def splits(dataset):
     return dataset.train, dataset.validation, dataset.test
 
 
+def test_tiny_imagenet_is_read_as_its_archive_unpacks(tmp_path):
+    root, kinds = tmp_path / "tiny-imagenet-200", ("n01443537", "n01629819")
+    for number in range(20):
+        picture(root / "train" / kinds[number % 2] / "images" / f"{number}.JPEG", (10 * number, 0, 0), (8, 8))
+        (root / "train" / kinds[number % 2] / f"{kinds[number % 2]}_boxes.txt").touch()
+    lines = [f"val_{number}.JPEG\t{kinds[number % 3 % 2]}\t0\t0\t8\t8" for number in range(6)]
+    for number in range(7):
+        picture(root / "val" / "images" / f"val_{number}.JPEG", (0, 20 + 10 * number, 0), (8, 8))
+    picture(root / "test" / "images" / "test_0.JPEG")
+    table = root / "val" / "val_annotations.txt"
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.warns(UserWarning, match="files that val_annotations.txt does not have: 1, such as .*val_6.JPEG"):
+        data = load("tiny-imagenet", data_dir=tmp_path, image_size=8)
+    assert data.classes == kinds and data.test.labels.tolist() == [0, 1, 0, 0, 1, 0]
+    assert [len(s.labels) for s in splits(data)] == [18, 2, 6]
+    for wrong, words in (("val_0.JPEG\tn9", "line 1: 'val_0.JPEG.*n9': expected"), ("../a\tn01443537", "line 1")):
+        table.write_text(wrong)
+        with pytest.raises(InputError, match=f"val_annotations.txt: {words}"):
+            load("tiny-imagenet", data_dir=tmp_path, image_size=8)
+    table.write_text("val_9.JPEG\tn01443537")
+    with pytest.raises(InputError, match=r"val_9.JPEG: No such file or directory, but val_annotations.txt has it"):
+        load("tiny-imagenet", data_dir=tmp_path, image_size=8)
+
+
+def test_imagenet_100_is_read_in_the_parts_that_it_is_published_in(tmp_path):
+    for part, kinds in (("train.X1", "ab"), ("train.X2", "cd"), ("val.X", "abcd")):
+        for kind in kinds:
+            for number in range(10):
+                colour = (20 * number, 60 * "abcd".index(kind), 20 * len(part))
+                picture(tmp_path / "imagenet100" / part / kind / f"{number}.JPEG", colour)
+    data = load("imagenet100", data_dir=tmp_path, image_size=8, stream=True)
+    assert data.classes == tuple("abcd") and [len(s.labels) for s in splits(data)] == [36, 4, 40]
+
+
 @pytest.mark.parametrize("name", ["Train", "valid", "testing"])
 def test_folders_of_splits_are_not_taken_for_classes(tmp_path, name):
     for kind in (name, "others"):

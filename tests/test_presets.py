@@ -33,6 +33,9 @@ SHAPES = {
     "fashion-mnist": (28, 28, 1),
     "imagenet": (224, 224, 3),
     "folder": (64, 64, 3),
+    "tiny-imagenet": (64, 64, 3),
+    "imagenet100": (224, 224, 3),
+    "n-caltech101": (10, 48, 64, 2),
     "nmnist": (5, 34, 34, 2),
     "dvs-gesture": (16, 64, 64, 2),
 }

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +18,11 @@ from sealkd_jax.data.events import (
     download,
     load_cifar10_dvs,
     load_dvs_gesture,
+    load_ncaltech101,
     load_nmnist,
     load_recordings,
 )
+from sealkd_jax.data.events.originals import unpack
 from sealkd_jax.data.folders import load_folder
 from sealkd_jax.data.tfds import load_tfds, prepare_tfds
 from sealkd_jax.errors import InputError, did_you_mean, reason
@@ -37,6 +40,10 @@ class Request(NamedTuple):
     framing: Framing | None
     cache_dir: Path
     image_size: int
+    split: str
+
+
+Convert = Callable[[str, Path, Path], Path]
 
 
 class Source(NamedTuple):
@@ -51,7 +58,7 @@ class Source(NamedTuple):
 
     load: Callable[[Request], Dataset]
     prepare: Callable[[str, Path, Path | None], Path] | None = None
-    convert: Callable[[str, Path, Path], Path] | None = None
+    convert: Convert | None = None
     events: bool = False
 
 
@@ -65,8 +72,8 @@ def _images(name: str) -> Source:
     return Source(load, prepare_tfds, convert_archive)
 
 
-def _events(read: Callable[[Path, Framing, Path], EventDataset]) -> Source:
-    return Source(lambda request: _frames(read, request.data_dir, request), download, events=True)
+def _events(read: Callable[[Path, Framing, Path], EventDataset], unpack: Convert | None = None) -> Source:
+    return Source(lambda request: _frames(read, request.data_dir, request), download, unpack, events=True)
 
 
 def _frames(read: Callable[[Path, Framing, Path], EventDataset], path: Path, request: Request) -> EventDataset:
@@ -85,9 +92,17 @@ DATASETS: dict[str, Source] = {
     "cifar100": _images("cifar100"),
     "fashion-mnist": _images("fashion-mnist"),
     "imagenet": Source(lambda request: load_folder(request.data_dir / "imagenet", request.image_size)),
+    "imagenet100": Source(lambda request: load_folder(request.data_dir / "imagenet100", request.image_size)),
+    "tiny-imagenet": Source(lambda request: load_folder(request.data_dir / "tiny-imagenet-200", request.image_size)),
     "nmnist": _events(load_nmnist),
-    "dvs-gesture": _events(load_dvs_gesture),
-    "cifar10-dvs": _events(load_cifar10_dvs),
+    "dvs-gesture": _events(load_dvs_gesture, unpack),
+    "cifar10-dvs": Source(
+        lambda request: _frames(partial(load_cifar10_dvs, split=request.split), request.data_dir, request),
+        download,
+        unpack,
+        events=True,
+    ),
+    "n-caltech101": _events(load_ncaltech101),
 }
 """The data sets of `load`, by name."""
 
@@ -111,6 +126,7 @@ def load(
     cache_dir: str | Path = "runs/frames",
     stream: bool = False,
     image_size: int = 224,
+    split: str = "ours",
 ) -> Dataset:
     """Loads a data set.
 
@@ -122,13 +138,16 @@ def load(
         cache_dir: directory in which frames of recordings are kept.
         stream: read images when they are needed, not all now.
         image_size: height and width of pictures from folders, in pixels.
+        split: for cifar10-dvs, "ours" or one that others have published; see `cifar10_dvs.SPLITS`.
 
     Warns of what is left out or changed on reading, and of classes of which a split has no example.
 
     Raises:
         InputError: if the name is unknown, or the data are missing, damaged or too large for memory.
     """
-    request = Request(name, _path(data_dir or DATA_DIR), framing, Path(cache_dir), image_size)
+    request = Request(name, _path(data_dir or DATA_DIR), framing, Path(cache_dir), image_size, split)
+    if split != "ours" and name != "cifar10-dvs":
+        raise InputError(f"split {split}: of cifar10-dvs alone; {name} has one")
     kind, colon, path = name.partition(":")
     if colon and kind in _FILES:
         dataset = _FILES[kind](_path(path), request)

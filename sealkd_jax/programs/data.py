@@ -34,6 +34,7 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
             cache_dir=cache_dir,
             stream=options.stream,
             image_size=options.image_size,
+            split=options.split,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from sealkd_jax.data.augmentation import STEPS, canonical_augmentation
+from sealkd_jax.data.events.cifar10_dvs import SPLITS
 from sealkd_jax.data.loading import DATASETS
 from sealkd_jax.data.scales import SCALE_NAMES
 from sealkd_jax.losses import METHODS
@@ -52,6 +53,8 @@ class DataOptions:
     """Height and width of frames, in pixels, the longer if they differ; the data set's usual size if not given."""
     sensor_size: Annotated[tuple[int, ...], at_least(1, 2**14), Spelling(metavar="PIXELS")] = ()
     """Width and height of the sensor of your own recordings, such as 346 260; found from the events if not given."""
+    split: Annotated[str, Names(SPLITS)] = "ours"
+    """Split of cifar10-dvs: ours, or those of the code of SeAl-KD's or TET's authors."""
     on_bad_recording: Literal["fail", "skip"] = "fail"
     """Stop at a damaged recording, or leave it out."""
 
@@ -242,7 +245,7 @@ GROUPS = {
     "the student": "student timesteps neuron decay width",
     "the teacher": "teacher weights scale evaluate teacher_epochs teacher_width teacher_sees teacher_logits views "
     "view_seed",
-    "data": "dataset data_dir train_examples stream image_size frame_by frame_size sensor_size on_bad_recording",
+    "data": "dataset data_dir train_examples stream image_size frame_by frame_size sensor_size split on_bad_recording",
     "augmentation": "augment",
     "training": "batch_size optimizer learning_rate weight_decay decay_all warmup_epochs clip_norm ema label_smoothing "
     "mixup class_weights spike_rate accumulate remat",

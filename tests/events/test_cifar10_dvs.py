@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sealkd_jax.data.events import Framing, load_cifar10_dvs
 from sealkd_jax.data.events.aedat4 import LARGEST, parse
-from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLIT
+from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLITS
 from sealkd_jax.data.events.splits import published
 from sealkd_jax.errors import InputError
 from tests.helpers.event_files import aedat4, damaged, events, some_events
@@ -149,7 +149,7 @@ def test_a_packet_that_unpacks_to_too_much_is_refused(compression):
 
 def write(root, each=3):
     """For each class the first few recordings of each split."""
-    for name, parts in published(SPLIT).items():
+    for name, parts in published(SPLITS["ours"]).items():
         for number in (number for numbers in parts.values() for number in numbers[:each]):
             path = root / "CIFAR10DVS" / name / f"cifar10_{name}_{number}.aedat4"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def test_recordings_are_split_as_published(tmp_path):
     for split, of_split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
         expected = {
             f"CIFAR10DVS/{name}/cifar10_{name}_{number}.aedat4": CLASSES.index(name)
-            for name, parts in published(SPLIT).items()
+            for name, parts in published(SPLITS["ours"]).items()
             for number in parts[split][:3]
         }
         assert dict(zip(dataset.recordings[split], of_split.labels.tolist(), strict=True)) == expected
@@ -183,7 +183,7 @@ def test_unknown_recordings_fail_or_are_skipped(tmp_path, name):
 
 def test_the_makers_files_come_through_the_whole_way(tmp_path):
     write(tmp_path, 1)
-    number = published(SPLIT)["cat"]["test"][1]
+    number = published(SPLITS["ours"])["cat"]["test"][1]
     path = tmp_path / "CIFAR10DVS" / "cat" / f"cifar10_cat_{number}.aedat4"
     path.write_bytes(FILES["lz4"].read_bytes())
     dataset = load_cifar10_dvs(tmp_path, Framing(4, "count", 128), tmp_path / "cache")
@@ -194,10 +194,9 @@ def test_the_makers_files_come_through_the_whole_way(tmp_path):
     np.testing.assert_array_equal(images, expected)
 
 
-def test_missing_data_and_the_older_format_are_told_how_to_get(tmp_path):
+def test_missing_data_are_told_how_to_get(tmp_path):
     with pytest.raises(InputError, match=r"CIFAR10DVS .*sealkd prepare cifar10-dvs --data-dir"):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")
     (tmp_path / "CIFAR10DVS/cat").mkdir(parents=True)
-    (tmp_path / "CIFAR10DVS/cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.aedat4, found cat; .*AEDAT 2, as its authors"):
+    with pytest.raises(InputError, match=r"expected files FOLDER/NAME.aedat, found cat"):
         load_cifar10_dvs(tmp_path, Framing(2), tmp_path / "cache")

@@ -12,7 +12,7 @@ from tonic import datasets
 
 from sealkd_jax.data import Framing, load, prepare
 from sealkd_jax.data.events import download
-from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLIT
+from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLITS
 from sealkd_jax.data.events.splits import published
 from sealkd_jax.errors import InputError
 from tests.helpers.event_files import aedat4, nmnist, npy, some_events
@@ -92,7 +92,7 @@ def serve_dvs_gesture(server, monkeypatch):
 
 
 def serve_cifar10_dvs(server, monkeypatch):
-    recording, split = aedat4((0, some_events(20, 128))), published(SPLIT)
+    recording, split = aedat4((0, some_events(20, 128))), published(SPLITS["ours"])
     inner = {
         f"{name}.zip": zipped(
             {f"{name}/cifar10_{name}_{numbers[0]}.aedat4": recording for numbers in split[name].values()}

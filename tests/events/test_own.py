@@ -1,6 +1,8 @@
 """A user's own recordings: the formats, names, units and sensors that people have, and what is refused."""
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,6 +240,25 @@ def test_an_archive_that_unpacks_to_too_much_and_files_elsewhere_are_refused(tmp
     for name, words in (("a.npz", "more than 1 MiB"), ("b.h5", "in the file itself"), ("c.h5", "more than 1 MiB")):
         with pytest.raises(InputError, match=f"{name}: cannot be read: .*{words}"):
             read_recording(tmp_path / name)
+
+
+def test_ncaltech101_is_read_as_published(tmp_path):
+    for number in range(20):
+        path = tmp_path / "Caltech101" / ("ant", "yin_yang")[number % 2] / f"image_{number:04}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(nmnist(some_events(30, 180, number)))
+    data = load("n-caltech101", data_dir=tmp_path, framing=Framing(2, size=64), cache_dir=tmp_path / "cache")
+    assert data.train.images.shape == (14, 2, 48, 64, 2) and data.classes == ("ant", "yin_yang")
+    with pytest.raises(InputError, match=r"expected Caltech101 or .*sealkd prepare n-caltech101"):
+        load("n-caltech101", data_dir=tmp_path / "none", framing=Framing(2), cache_dir=tmp_path)
+
+
+def test_the_pages_example_runs(capsys):
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "frames_from_events" in block]
+    names = {}
+    exec(code, names)
+    assert names["frames"].shape == (4, 48, 64, 2) and names["frames"].sum() == 3
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLIT
+from sealkd_jax.data.events.cifar10_dvs import CLASSES, SPLITS
 from sealkd_jax.data.events.recordings import (
     LONGEST,
     BadRecording,
@@ -105,23 +105,6 @@ def test_a_folder_that_is_none_or_empty_is_named(tmp_path):
         list_files(tmp_path, ".bin")
 
 
-def test_an_original_format_that_is_not_read_is_named(tmp_path):
-    """As the authors of CIFAR10-DVS and of DVS128 Gesture publish them."""
-    old = tmp_path / "DvsGesture/user01_led.aedat"
-    old.parent.mkdir()
-    old.write_bytes(b"#!AER-DAT3.1\r\n")
-    words = (
-        "DvsGesture/user01_led.aedat is in AEDAT 3, as its authors publish it, and only what tonic publishes is read"
-    )
-    for call in (
-        lambda: find("dvs-gesture", tmp_path, "ibmGestureTrain"),
-        lambda: list_files(tmp_path, ".npy"),
-        lambda: list_files(old.parent.parent, ".aedat4"),
-    ):
-        with pytest.raises(InputError, match=f"expected .*found DvsGesture; .*{words}"):
-            call()
-
-
 def test_missing_data_are_told_how_to_get(tmp_path):
     command = rf"sealkd prepare nmnist --data-dir {tmp_path}"
     with pytest.raises(
@@ -164,7 +147,7 @@ def test_of_few_users_one_is_held_out_and_of_one_none_can_be():
 
 
 def test_the_published_split_is_whole_disjoint_stratified_and_as_drawn():
-    split = published(SPLIT)
+    split = published(SPLITS["ours"])
     assert tuple(split) == CLASSES
     for parts in split.values():
         assert {name: len(numbers) for name, numbers in parts.items()} == {"train": 800, "validation": 100, "test": 100}

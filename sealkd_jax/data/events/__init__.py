@@ -6,7 +6,7 @@ from sealkd_jax.data.events.download import download
 from sealkd_jax.data.events.dvs_gesture import load_dvs_gesture
 from sealkd_jax.data.events.framing import Framing
 from sealkd_jax.data.events.nmnist import load_nmnist
-from sealkd_jax.data.events.own import frames_from_events, load_recordings
+from sealkd_jax.data.events.own import frames_from_events, load_ncaltech101, load_recordings
 from sealkd_jax.data.events.single import read_frames
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "frames_from_events",
     "load_cifar10_dvs",
     "load_dvs_gesture",
+    "load_ncaltech101",
     "load_nmnist",
     "load_recordings",
     "read_frames",

@@ -7,7 +7,7 @@ from sealkd_jax.errors import InputError
 
 
 def download(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
-    """Downloads nmnist, dvs-gesture or cifar10-dvs to where its loader finds it, and compares checksums.
+    """Downloads nmnist, dvs-gesture, cifar10-dvs or n-caltech101 to where its loader finds it, and compares checksums.
 
     A whole archive that is there already is not downloaded again. N-MNIST is read from its archives; the others are
     extracted.
@@ -24,14 +24,15 @@ def download(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
         InputError: if the server cannot be reached, or what came is damaged.
     """
     with optional_dependency():
-        from tonic.datasets import CIFAR10DVS, NMNIST, DVSGesture
+        from tonic.datasets import CIFAR10DVS, NCALTECH101, NMNIST, DVSGesture
         from tonic.download_utils import download_url, extract_archive
-    kind = {"nmnist": NMNIST, "dvs-gesture": DVSGesture, "cifar10-dvs": CIFAR10DVS}[name]
+    kinds = {"nmnist": NMNIST, "dvs-gesture": DVSGesture, "cifar10-dvs": CIFAR10DVS, "n-caltech101": NCALTECH101}
+    kind = kinds[name]
     folder = data_dir / kind.__name__
     if manual_dir is not None:
         raise InputError(f"manual_dir {manual_dir}: for images; put the archives of {name} into {folder}")
-    inner = kind.data_filename if kind is CIFAR10DVS else []  # the archive has one archive per class
-    for part in ("",) if kind is CIFAR10DVS else ("train_", "test_"):
+    inner = {CIFAR10DVS: CIFAR10DVS.data_filename, NCALTECH101: [NCALTECH101.data_filename]}.get(kind, [])
+    for part in ("",) if inner else ("train_", "test_"):
         url, file, md5 = (getattr(kind, name) for name in (f"{part}url", f"{part}filename", f"{part or 'file_'}md5"))
         try:
             download_url(url, str(folder), filename=file, md5=md5)

@@ -28,6 +28,7 @@ from sealkd_jax.data.events.recordings import (
     Recording,
     Sensor,
     checked,
+    find,
     optional_dependency,
     read_bytes,
 )
@@ -102,6 +103,24 @@ def load_recordings(path: Path, framing: Framing, cache_dir: Path) -> EventDatas
     framing = replace(framing, size=framing.size or USUAL_SIZE)
     name = directory_name(path.resolve().name) or "events"
     return load_frames(name, Recordings(*splits, bad=()), framing, framing.sensor_size, found.classes, cache_dir)
+
+
+def load_ncaltech101(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
+    """N-Caltech101: Caltech101's photographs, each recorded by a moving event camera of at most 240x180 pixels.
+
+    Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades", 2015. There is
+    no official split; see `find_by_class`.
+
+    Args:
+        data_dir: has Caltech101/CLASS/NAME.bin as published, or NCALTECH101/ with it, as tonic downloads it.
+        framing: how a recording becomes frames.
+        cache_dir: directory in which frames are kept; see `cache`.
+
+    Raises:
+        InputError: if the data are missing or damaged.
+    """
+    root = find("n-caltech101", data_dir, "Caltech101", "NCALTECH101/Caltech101")
+    return load_recordings(root, replace(framing, sensor_size=(240, 180)), cache_dir)
 
 
 def _recordings(root: Path, found: Found, sensor: Sensor) -> Any:

@@ -4,7 +4,6 @@ Axis legend: E events of one recording, in the order of time.
 """
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,13 +183,6 @@ def find(name: str, data_dir: Path, *candidates: str) -> Path:
 
 
 def _found(root: Path) -> str:
-    """What is in a folder in place of what was expected. Names recordings in an original, older format."""
+    """What is in a folder in place of what was expected."""
     names = sorted(path.name for path in root.glob("*") if not is_hidden(path.name))
-    text = f"found {', '.join(names[:4]) or 'none'}{', …' if len(names) > 4 else ''}"
-    originals = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.aedat") if path.is_file()]
-    if not originals:
-        return text
-    with open_file(originals[0]) as file:
-        version = re.match(rb"#!AER-DAT([0-9]+)", file.read(20))
-    kind = f"AEDAT {int(version[1])}" if version else "an older format"
-    return f"{text}; {originals[0]} is in {kind}, as its authors publish it, and only what tonic publishes is read"
+    return f"found {', '.join(names[:4]) or 'none'}{', …' if len(names) > 4 else ''}"
