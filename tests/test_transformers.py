@@ -13,12 +13,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from sklearn.datasets import load_digits
 
 from sealkd_jax.diagnostics import energy
 from sealkd_jax.errors import InputError
 from sealkd_jax.layers.product import Product
-from sealkd_jax.models import Network, create_student, create_teacher
+from sealkd_jax.models import Network, Variables, create_student, create_teacher
 from sealkd_jax.programs.commands import distill
 from sealkd_jax.programs.results import energy_of
 from tests.helpers.compiling import jitted
@@ -171,16 +173,43 @@ def test_recomputing_changes_no_value():
 
 
 @pytest.mark.slow
-def test_a_vit_teaches_a_qkformer_on_the_digits(tmp_path, monkeypatch):
-    """Both learn; the report is there, and the summary has the energy and firing rates of the layers of attention."""
+def test_a_small_qkformer_learns_the_digits():
+    digits = load_digits()
+    images, labels = jnp.asarray(digits.images[:320, :, :, None] / 8 - 1, jnp.float32), jnp.asarray(digits.target[:320])
+    network = create_student("qkformer", 10)
+    network = replace(network, module=network.module.clone(depths=(1, 1), features=(16, 32), heads=2))
+    optimizer = optax.sgd(0.2, momentum=0.9)
+
+    def step(carry, batch):
+        variables, opt_state = carry
+
+        def loss(params):
+            logits, stats = network.train(variables._replace(params=params), images[batch], timesteps=2)
+            return optax.softmax_cross_entropy_with_integer_labels(logits.mean(0), labels[batch]).mean(), stats
+
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(variables.params)
+        updates, opt_state = optimizer.update(grads, opt_state, variables.params)
+        return (Variables(optax.apply_updates(variables.params, updates), stats), opt_state), value
+
+    variables = network.init(jax.random.key(0), images[:1])
+    batches = jax.random.permutation(jax.random.key(1), jnp.tile(jnp.arange(256), 20)).reshape(-1, 32)
+    (variables, _), losses = jax.jit(partial(jax.lax.scan, step))(
+        (variables, optimizer.init(variables.params)), batches
+    )
+    assert losses[-10:].mean() < 0.5 * losses[:10].mean()
+    predicted = jitted(network).predict(variables, images[256:], timesteps=2).mean(0).argmax(-1)
+    assert float((predicted == labels[256:]).mean()) > 0.6  # one in ten by chance
+
+
+@pytest.mark.slow
+def test_a_run_reports_the_layers_of_attention(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sizes = ["--teacher", "vit-small-patch4", "--teacher-width", "0.125", "--width", "0.1"]
-    arguments = ["--student", "qkformer", *sizes, "--timesteps", "2", "--views", "2", "--epochs", "3"]
-    distill.main([*arguments, "--devices", "1", "--remat", "full", "--out", "run", "--log", "quiet"])
+    arguments = ["--student", "qkformer", "--width", "0.1", "--timesteps", "1", "--epochs", "1", "--method", "none"]
+    distill.main([*arguments, "--devices", "1", "--out", "run", "--log", "quiet"])
     summary = json.loads(Path("run/summary.json").read_text())
-    assert summary["test_accuracy"] > 0.3 and Path("run/report.html").exists()
     assert {"stage1_0/tssa/q_sum", "stage3_0/ssa/kv"} <= summary["energy"]["layers"].keys()
     assert "stage3_1/ssa/attn_lif" in summary["firing_rates"]
+    assert "stage3_1/ssa/attn_lif" in Path("run/report.html").read_text()
 
 
 @pytest.mark.slow

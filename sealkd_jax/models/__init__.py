@@ -90,7 +90,7 @@ def create_student(
         raise InputError(f"v_reset {v_reset}: expected a number, such as 0, or None for a soft reset")
     if not max(0, v_reset or 0) < threshold < math.inf:
         raise InputError(f"threshold {threshold}: expected a number above 0 and v_reset, such as 1")
-    reset = {"threshold": threshold, "v_reset": v_reset, "detach_reset": detach_reset}
+    reset: dict[str, Any] = {"threshold": threshold, "v_reset": v_reset, "detach_reset": detach_reset}
     make = partial(NEURONS[neuron], decay=decay, decay_input=decay_input, **reset)
     kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
     return Network(STUDENTS[name](neuron=make, remat=remat, **kwargs))
