@@ -135,3 +135,12 @@ def test_each_device_computes_its_own_images():
     arrays = jax.device_put(x, examples), parallel.put(kernel), jax.device_put(dy, examples)
     text = parallel.compile(gradients).lower(*arrays).compile().as_text()
     assert "all-reduce" in text and "all-gather" not in text and "all-to-all" not in text
+
+
+def test_a_wide_layer_is_exported_for_any_number_of_images():
+    x, kernel, _ = layer(dtype=np.float32)
+    (batch,) = jax.export.symbolic_shape("batch")
+    any_batch = jax.ShapeDtypeStruct((batch, *x.shape[1:]), np.float32)
+    exported = jax.export.export(jax.jit(lambda x: ours(x, kernel)), platforms=("cpu",))(any_batch)
+    for images in (x, x[:1]):
+        np.testing.assert_allclose(exported.call(images), by_jax(images, kernel), rtol=1e-4, atol=1e-4)

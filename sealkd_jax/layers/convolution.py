@@ -80,7 +80,8 @@ def _by_jax(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pad
 def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, small_integers: bool) -> jax.Array:
     del small_integers  # matters to the backward pass alone
     by_jax = partial(_by_jax, strides=strides, pads=pads)
-    if not _winograd.suits(x, kernel, strides, pads):
+    any_batch = not isinstance(x.shape[0], int)  # a program that is exported for any number of images
+    if any_batch or not _winograd.suits(x, kernel, strides, pads):
         return by_jax(x, kernel)
 
     def by_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
