@@ -14,6 +14,7 @@ from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.layers.neurons import IAF, LIF, NEURONS, PLIF, Neuron, NeuronFactory
 from sealkd_jax.models.network import Activity, Network, Variables
 from sealkd_jax.models.observe import Layer, sum_layers
+from sealkd_jax.models.published import PUBLISHED
 from sealkd_jax.models.students import STUDENTS, SpikingNet
 from sealkd_jax.models.teachers import TEACHERS, ConvNet
 
@@ -24,6 +25,7 @@ __all__ = [
     "NEURONS",
     "PLIF",
     "PRECISIONS",
+    "PUBLISHED",
     "REMAT",
     "STUDENTS",
     "TEACHERS",
@@ -99,15 +101,16 @@ def create_student(
 def create_teacher(
     name: str, classes: int, *, width: float = 1.0, precision: str = "float32", frame_mode: str = "mean"
 ) -> Network:
-    """An ANN teacher from `TEACHERS`; arguments and errors as in `create_student`.
+    """An ANN teacher from `TEACHERS` or `PUBLISHED`; arguments and errors as in `create_student`.
 
     `frame_mode` is for event recordings: the teacher takes the `mean` of the frames, or `each` frame and then gives
     logits at every timestep.
     """
-    _expect("teacher", name, TEACHERS)
+    if name not in PUBLISHED:
+        _expect("teacher", name, TEACHERS)
     _expect("frame_mode", frame_mode, FRAME_MODES)
     kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
-    return Network(TEACHERS[name](frame_mode=frame_mode, **kwargs))
+    return Network((TEACHERS | PUBLISHED)[name](frame_mode=frame_mode, **kwargs))
 
 
 def _dtypes(precision: str) -> dict[str, Any]:

@@ -240,6 +240,7 @@ class ResNet(nn.Module):
         features: of each stage, the first also of the stem; every stage but the first halves the image.
         hidden: number of neurons in a layer between the mean and the read-out; 0: no such layer.
         small_stem: a 3x3 stem also for images of `LARGE` pixels.
+        large_stem: a 7x7 stem also for smaller ones.
         width: factor on `features` and `hidden`.
         neuron: makes a layer of neurons; None: an ANN.
         frame_mode: of an ANN, see `create_teacher`.
@@ -256,6 +257,7 @@ class ResNet(nn.Module):
     features: tuple[int, ...]
     hidden: int = 0
     small_stem: bool = False
+    large_stem: bool = False
     width: float = 1.0
     neuron: NeuronFactory | None = None
     frame_mode: str = "mean"
@@ -304,7 +306,7 @@ class ResNet(nn.Module):
         return layers.dense(x, "readout", self.classes)
 
     def _stem(self, layers: Layers, x: jax.Array) -> jax.Array:
-        large = not self.small_stem and min(x.shape[2:4]) >= LARGE
+        large = self.large_stem or (not self.small_stem and min(x.shape[2:4]) >= LARGE)
         size, stride = (7, 2) if large else (3, 1)
         features = scale_features(self.features[0], self.width)
         if self.block.starts_activated:

@@ -12,7 +12,7 @@ from sealkd_jax.data.events.cifar10_dvs import SPLITS
 from sealkd_jax.data.loading import DATASETS
 from sealkd_jax.data.scales import SCALE_NAMES
 from sealkd_jax.losses import METHODS
-from sealkd_jax.models import FRAME_MODES, NEURONS, PRECISIONS, REMAT, STUDENTS, TEACHERS
+from sealkd_jax.models import FRAME_MODES, NEURONS, PRECISIONS, PUBLISHED, REMAT, STUDENTS, TEACHERS
 from sealkd_jax.parallel.sharding import PARALLEL
 from sealkd_jax.programs.option import HIDDEN, INNER_FRACTION, POSITIONAL, SEED, Names, Spelling
 from sealkd_jax.training.optimizer import OPTIMIZERS
@@ -190,10 +190,12 @@ class DistillProgramOptions(PrecomputeOptions):
 class TeacherProgramOptions(TeacherOptions, ProcessOptions):
     """A teacher to train, or to import."""
 
-    teacher: Annotated[str, Names(TEACHERS, open=True), Spelling(flags=("--teacher", "--arch"))]
+    teacher: Annotated[str, Names(TEACHERS, open=True)]
     """Network of the teacher; to --evaluate one that is there, as for distill."""
+    arch: Annotated[str | None, Names([*TEACHERS, *PUBLISHED])] = None
+    """Network of the imported weights; the one that their names and shapes tell if not given."""
     weights: Annotated[Path | None, Spelling(flags=("--import",), metavar="FILE")] = None
-    """A PyTorch state dict of that network, in place of training it: a file of torch.save, safetensors or .npz."""
+    """A PyTorch state dict, in place of training a network: a file of torch.save, safetensors or .npz."""
     scale: Annotated[str | None, Names(SCALE_NAMES)] = None
     """How the images of an imported network are normalised: by ImageNet's mean and deviation, as if not given; unit: to
     0 … 1; symmetric: to -1 … 1; pixels: not at all; dataset: by the data set's own."""
@@ -243,7 +245,7 @@ GROUPS = {
     "the run": "methods seeds sweep epochs seed out resume seeds_at_once log tensorboard profile",
     "the method": "method hyper",
     "the student": "student timesteps neuron decay width",
-    "the teacher": "teacher weights scale evaluate teacher_epochs teacher_width teacher_sees teacher_logits views "
+    "the teacher": "teacher weights arch scale evaluate teacher_epochs teacher_width teacher_sees teacher_logits views "
     "view_seed",
     "data": "dataset data_dir train_examples stream image_size frame_by frame_size sensor_size split on_bad_recording",
     "augmentation": "augment",

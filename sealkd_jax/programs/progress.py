@@ -70,6 +70,12 @@ def emit(options: WatchOptions, stage: str, result: Record, *words: str | Table)
             print(printable(part), flush=True)
 
 
+def say(options: WatchOptions, words: str) -> None:
+    """Print what a program has found on the way, on stderr, unless `log` asks for results alone."""
+    if is_main_process() and options.log == "auto":
+        print(printable(words), file=sys.stderr, flush=True)
+
+
 def print_table(options: WatchOptions, table: Table) -> None:
     """Print a table beside the progress, in the main process and only with `log="auto"`."""
     if is_main_process() and options.log == "auto":

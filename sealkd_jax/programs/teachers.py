@@ -16,7 +16,7 @@ from sealkd_jax.data.scales import mean_and_std
 from sealkd_jax.diagnostics import accuracy_by_timestep
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.files import fingerprint, locked, write_json
-from sealkd_jax.models import TEACHERS, Network, Variables
+from sealkd_jax.models import PUBLISHED, TEACHERS, Network, Variables
 from sealkd_jax.parallel.processes import is_main_process, lock_across_processes, max_across_processes
 from sealkd_jax.parallel.sharding import Parallel
 from sealkd_jax.programs.command_line import as_kind, options_from_json, with_flag
@@ -33,15 +33,16 @@ from sealkd_jax.programs.options import (
 from sealkd_jax.programs.outside_teachers import FORMS, Options, outside_teacher
 from sealkd_jax.programs.plans import abstract_variables, plan_teacher, student_network, teacher_plan
 from sealkd_jax.programs.presets import PRESETS
-from sealkd_jax.programs.progress import progress
+from sealkd_jax.programs.progress import progress, say
 from sealkd_jax.programs.ready_teacher import TEACHERS_DIR, Teacher, check_test_logits
 from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.run_files import read_summary
 from sealkd_jax.training import EpochSpec, Plan, compile_evaluation, train
 from sealkd_jax.training.teacher_logits import Outputs
 from sealkd_jax.typed import read_json
+from sealkd_jax.weights.architectures import find_architecture, with_stem_of
 from sealkd_jax.weights.own import load_weights, params_digest, save_weights
-from sealkd_jax.weights.torch_names import import_torch
+from sealkd_jax.weights.torch_names import import_torch, read_shapes
 
 
 class TeacherFile(TypedDict):
@@ -124,7 +125,7 @@ def import_teacher(weights: Path, options: TeacherProgramOptions, dataset: Datas
     Raises:
         InputError: if the file holds another network, or the images do not suit it.
     """
-    assert options.weights is not None
+    options = replace(options, teacher=_architecture(weights, options, dataset))
     plain, scale = as_kind(TeacherOptions, options), None if options.scale == "dataset" else options.scale or "imagenet"
     with jax.enable_x64(options.precision == "float64"):
         network = teacher_plan(plain, dataset).network
@@ -138,6 +139,19 @@ def import_teacher(weights: Path, options: TeacherProgramOptions, dataset: Datas
         with locked(directory, wait=True):
             _save_teacher(directory, plain, variables, dataset, scale=scale, imported=weights)
     return teacher
+
+
+def _architecture(weights: Path, options: TeacherProgramOptions, dataset: Dataset) -> str:
+    """The network of a file of weights: the one of --arch with the file's stem, or else the one that it looks like."""
+    shapes = read_shapes(weights)
+    if options.arch is None:
+        if found := find_architecture(shapes):
+            say(options, f"{weights}: {found}, by its names and shapes")
+        return found or options.teacher
+    name = with_stem_of(options.arch, shapes, min(dataset.train.images.shape[-3:-1]))
+    if name != options.arch:
+        say(options, f"{weights}: {name}; images of this size would give {options.arch} another stem than the file has")
+    return name
 
 
 def evaluate_teacher(
@@ -230,7 +244,7 @@ def named_teacher(options: Options, dataset: Dataset, parallel: Parallel) -> Tea
         return teacher
     if options.scale is not None:
         raise InputError(f"--scale {options.scale}: for --teacher onnx:FILE; others have a scale of their own")
-    if name in TEACHERS:
+    if name in TEACHERS or name in PUBLISHED:
         return None
     if (Path(name) / "summary.json").exists():
         return load_student(Path(name), dataset, parallel)

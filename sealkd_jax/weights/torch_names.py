@@ -64,6 +64,8 @@ NAMES: dict[str, dict[str, str]] = {
         f"{name}_conv_bn": f"{name}_bn"
         for name in ("q", "k", "v", "proj", "proj1", "proj3", "proj4", "proj_res", "mlp1", "mlp2")
     },
+    # kuangliu/pytorch-cifar.
+    "kuangliu": _TORCHVISION | {"shortcut": "shortcut.0", "shortcut_bn": "shortcut.1", "readout": "linear"},
 }
 """PyTorch's names of parts of a path, by the `naming` of a network."""
 
@@ -101,6 +103,17 @@ def import_torch(path: Path, network: Network, like: Variables) -> Variables:
             }
     check_values(path, arrays)
     return jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a PyTorch state dict by its name, without a prefix that all share.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    with open_state_dict(path) as state_dict:
+        prefix = _shared_prefix(state_dict)
+        return {name.removeprefix(prefix): stored.shape for name, stored in state_dict.items()}
 
 
 def export_torch(path: Path, network: Network, variables: Variables) -> None:

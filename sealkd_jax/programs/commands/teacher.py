@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from sealkd_jax.errors import InputError, did_you_mean
-from sealkd_jax.models import TEACHERS
+from sealkd_jax.models import PUBLISHED, TEACHERS
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
@@ -44,17 +44,20 @@ def main(argv: list[str] | None = None) -> None:
 
 def _teacher(options: TeacherProgramOptions) -> Teacher:
     join(options)
-    if options.evaluate and options.weights is None and options.teacher in TEACHERS:
+    ours = TEACHERS | PUBLISHED
+    if options.arch is not None and options.weights is None:
+        raise InputError(f"--arch {options.arch}: expected --import FILE beside it; a network to train is a --teacher")
+    if options.evaluate and options.weights is None and options.teacher in ours:
         raise InputError(
             "--evaluate: expected --import FILE beside it, or a --teacher that is there; one that is trained here is "
             "always evaluated"
         )
-    if not options.evaluate and options.weights is None and options.teacher not in TEACHERS:
+    if not options.evaluate and options.weights is None and options.teacher not in ours:
         raise InputError(
             f"--teacher {options.teacher}: unknown; expected one of {', '.join(TEACHERS)}, to train it"
             f"{did_you_mean(options.teacher, TEACHERS)}; a teacher that is there takes --evaluate"
         )
-    if options.scale is not None and options.weights is None and options.teacher in TEACHERS:
+    if options.scale is not None and options.weights is None and options.teacher in ours:
         raise InputError(f"--scale {options.scale}: expected --import FILE beside it; others have the data set's own")
     with jax.enable_x64(options.precision == "float64"):
         warn_of_unused_gpu()
