@@ -27,13 +27,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+import h5py
 import jax
 import numpy as np
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from sealkd_jax.data import load
+from sealkd_jax.data import Framing, load
+from sealkd_jax.data.archives import convert_archive
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import write_json
 from sealkd_jax.programs import compare, distill, evaluate, export, precompute, teacher
@@ -41,6 +43,8 @@ from sealkd_jax.report import write_comparison_report, write_report
 from sealkd_jax.training.checkpoints import _digests
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.weights.torch_names import export_torch
+from tests.helpers.archives import archive_members
+from tests.helpers.event_files import some_events
 from tests.helpers.mutations import mutate
 
 LIMIT = 90  # seconds for a case
@@ -74,6 +78,10 @@ def make_base() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(path)
     np.savez("data.npz", **arrays, classes=np.array(["a", "b", "c"]))
+    make_recordings(Path("recordings"))
+    Path("cifar").mkdir()
+    for name, content in archive_members("cifar10", "python")[0].items():
+        Path("cifar", name).write_bytes(content)
     made = teacher(**{name: value for name, value in SMALL.items() if name in OF_TEACHER}, learning_rate=0.05)
     shutil.copytree(made.directory, "teacher")
     shutil.copy(precompute(**SMALL | {"teacher": "teacher"}).path, "logits.safetensors")
@@ -83,6 +91,21 @@ def make_base() -> None:
     export_torch(Path("import.safetensors"), made.network, made.variables)
     distill(**TAUGHT, method="seal", out="run")
     compare(**TAUGHT, methods="none,uniform_kd", seeds=2, out="compared")
+
+
+def make_recordings(root: Path) -> None:
+    """Write recordings of events in several formats, a folder a split and a class."""
+    for number in range(18):
+        path = root / ("train", "val", "test")[number % 3] / "ab"[number % 2] / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        events = some_events(20, 8, number)
+        if number % 9 < 3:
+            np.savez(path.with_suffix(".npz"), **events._asdict())
+        elif number % 9 < 6:
+            np.save(path.with_suffix(".npy"), np.stack([events.t, events.x, events.y, events.p], 1))
+        else:
+            with h5py.File(path.with_suffix(".h5"), "w") as file:
+                file["events"] = np.stack([events.t, events.x, events.y, events.p], 1)
 
 
 # ---- what is called, and what is right
@@ -153,6 +176,19 @@ def call_pictures(case: Path) -> Any:
     return [split.images.tolist() for split in (data.train, data.validation, data.test)], data.classes
 
 
+def call_recordings(case: Path) -> Any:
+    framing = Framing(2, size=4, sensor_size=(8, 8))
+    data = load(f"events:{case}", framing=framing, cache_dir=tempfile.mkdtemp(dir=case.parent))
+    return [split.images.tolist() for split in (data.train, data.validation, data.test)], data.classes
+
+
+def call_archive(case: Path) -> Any:
+    with np.load(convert_archive("cifar10", case, case.parent)) as arrays:
+        for part in ("train", "test"):
+            assert arrays[f"x_{part}"].shape == (len(arrays[f"y_{part}"]), 32, 32, 3), "images"
+            assert arrays[f"y_{part}"].max() < len(arrays["classes"]), "labels"
+
+
 def call_import(case: Path) -> Any:
     options = {name: value for name, value in SMALL.items() if name in OF_TEACHER}
     assert np.isfinite(teacher(**options, weights=case, evaluate=True, scale="dataset").test_logits).all(), "not finite"
@@ -211,6 +247,8 @@ KINDS = {
     "logits: precomputed": Kind("logits.safetensors", "", call_logits, same_or_rewritten, 4),
     "data: arrays": Kind("data.npz", "", call_data, same_or_rewritten, 4),
     "data: pictures": Kind("pictures", "", call_pictures, same_but_one_picture, 4),
+    "data: recordings": Kind("recordings", "", call_recordings, same_but_one_picture, 6),
+    "data: archive": Kind("cifar", "", call_archive, anything, 3),
     "weights: import": Kind("import.safetensors", "", call_import, anything, 2),
     "comparison: report": Kind("compared", r"comparison\.json", call_comparison_report, anything, 2),
     "comparison: resume": Kind("compared", r"config\.json|cells/", call_compare, same, 2),

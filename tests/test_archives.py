@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import pickle
 import tarfile
 import warnings
 
@@ -14,70 +13,8 @@ from sealkd_jax.data import archives, load
 from sealkd_jax.data.archives import convert_archive
 from sealkd_jax.errors import InputError
 from sealkd_jax.programs.commands import prepare
+from tests.helpers.archives import archive_members, pickled
 from tests.helpers.event_files import damaged
-
-CLASSES = {"cifar10": 10, "cifar100": 100, "fashion-mnist": 10}
-
-
-class Python2(pickle._Pickler):
-    """Writes bytes as Python 2 wrote its strings."""
-
-    def save_string(self, value):
-        short = len(value) < 256
-        size = bytes([len(value)]) if short else len(value).to_bytes(4, "little")
-        self.write((pickle.SHORT_BINSTRING if short else pickle.BINSTRING) + size + value)
-        self.memoize(value)
-
-    dispatch = pickle._Pickler.dispatch | {bytes: save_string}
-
-
-def pickled(value):
-    file = io.BytesIO()
-    Python2(file, 2).dump(value)
-    return (
-        file.getvalue()
-        .replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-        .replace(b"X\x02\x00\x00\x00u1", b"U\x02u1")
-    )
-
-
-def images(count, classes, seed):
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8), np.arange(count) % classes
-
-
-def rows(pixels):
-    return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
-
-
-def batch(pixels, labels, fine=""):
-    return pickled({b"batch_label": b"one", f"{fine}labels".encode(): labels.tolist(), b"data": rows(pixels)})
-
-
-def members(name, version):
-    """Name in the archive -> content, and the arrays that they hold."""
-    classes = CLASSES[name]
-    train, test = images(10 * classes, classes, 0), images(classes, classes, 1)
-    names = [f"kind_{number}" for number in range(classes)]
-    fine, text = "fine_" * (name == "cifar100"), "\n".join(names).encode() + b"\n"
-    coarse = bytes(len(fine) > 0)
-    parts = [(pixels[a::5], labels[a::5]) for a in range(5) for pixels, labels in [train]] if not fine else [train]
-    stems = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"] if not fine else ["train", "test"]
-    found = {}
-    for stem, (pixels, labels) in zip(stems, [*parts, test], strict=True):
-        if version == "python":
-            found[stem] = batch(pixels, labels, fine)
-        else:
-            found[f"{stem}.bin"] = b"".join(
-                coarse + bytes([label]) + row.tobytes() for row, label in zip(rows(pixels), labels, strict=True)
-            )
-    if version == "python":
-        meta = {f"{fine}label_names".encode(): [kind.encode() for kind in names]}
-        found["meta" if fine else "batches.meta"] = pickled(meta)
-    else:
-        found["fine_label_names.txt" if fine else "batches.meta.txt"] = text
-    joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return found, joined, test, tuple(names)
 
 
 def tar(files):
@@ -93,7 +30,7 @@ def tar(files):
 @pytest.mark.parametrize("version", ["python", "binary"])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_an_archive_becomes_what_the_data_set_is_read_from(name, version, tmp_path, capsys):
-    files, train, test, classes = members(name, version)
+    files, train, test, classes = archive_members(name, version)
     (tmp_path / "official.tar.gz").write_bytes(tar(files))
     prepare.main([name, "--from", str(tmp_path / "official.tar.gz"), "--data-dir", str(tmp_path / "data")])
     words = capsys.readouterr()
@@ -110,7 +47,7 @@ def test_an_archive_becomes_what_the_data_set_is_read_from(name, version, tmp_pa
 
 
 def test_the_official_archive_is_known_by_its_checksum_and_an_unpacked_one_is_read(tmp_path, monkeypatch):
-    files, *_ = members("cifar10", "python")
+    files, *_ = archive_members("cifar10", "python")
     (tmp_path / "unpacked").mkdir()
     for name, content in files.items():
         (tmp_path / "unpacked" / name).write_bytes(content)
@@ -155,7 +92,7 @@ def test_another_archive_is_told_apart_from_a_damaged_one(tmp_path):
         assert "\n" not in str(caught.value) and not (tmp_path / "data").exists()
         return str(caught.value)
 
-    files, *_ = members("cifar10", "python")
+    files, *_ = archive_members("cifar10", "python")
     good = tar(files)
     assert "not cifar100: no meta, test, train in it; expected cifar-100-python.tar.gz" in refused(good, "cifar100")
     assert "cannot be read as .tar.gz" in refused(good[:-100])
@@ -180,7 +117,7 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
         convert_archive("cifar10", tmp_path / "a.tar.gz", tmp_path)
 
 
-FILES = members("cifar10", "python")[0]
+FILES = archive_members("cifar10", "python")[0]
 
 
 @given(data=damaged(FILES["data_batch_2"]))

@@ -36,6 +36,7 @@ SHAPES = {
     "tiny-imagenet": (64, 64, 3),
     "imagenet100": (224, 224, 3),
     "n-caltech101": (10, 48, 64, 2),
+    "shd": (20, 1, 140, 2),
     "nmnist": (5, 34, 34, 2),
     "dvs-gesture": (16, 64, 64, 2),
 }

@@ -95,8 +95,8 @@ def _in_tar(path: Path) -> tuple[dict[str, bytes], set[str]]:
             file.seek(0)
             data = _unpacked(file.read(LARGEST))
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:  # whatever a header declares, there is no more
-            members = [member for member in archive if member.isreg() and not member.issparse()]
-            return {Path(member.name).name: archive.extractfile(member).read() for member in members}, digests
+            members = [(member.name, archive.extractfile(member)) for member in archive if not member.issparse()]
+            return {Path(name).name: file.read() for name, file in members if file is not None}, digests
     except Exception as error:  # as above
         raise InputError(f"{path}: cannot be read as .tar.gz ({reason(error)})") from error
 
@@ -203,7 +203,7 @@ def _unpickle(data: bytes) -> Any:
         def __setstate__(self, _: Any) -> None:
             pass
 
-    found = {"numpy.ndarray": None, "numpy.dtype": Dtype}
+    found: dict[str, Any] = {"numpy.ndarray": None, "numpy.dtype": Dtype}
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         found[f"{module}._reconstruct"] = lambda *_: Array()
 
@@ -215,7 +215,7 @@ def _unpickle(data: bytes) -> Any:
 
     for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
         # The unpickler makes a list as long as the number of LONG_BINPUT.
-        if opcode.name not in _OPCODES or (opcode.name == "LONG_BINPUT" and argument > (position or 0)):
+        if opcode.name not in _OPCODES or (opcode.name == "LONG_BINPUT" and (argument or 0) > (position or 0)):
             raise ValueError(f"a pickle with {opcode.name} at byte {position}")
     return Unpickler(io.BytesIO(data), encoding="bytes").load()
 

@@ -40,8 +40,10 @@ class Found(NamedTuple):
 
     def add(self, path: Path, label: int, stats: os.stat_result) -> None:
         """Adds one file."""
-        for column, value in zip(self, (path, label, stats.st_size, stats.st_mtime_ns), strict=True):
-            column.append(value)
+        self.paths.append(path)
+        self.labels.append(label)
+        self.sizes.append(stats.st_size)
+        self.times.append(stats.st_mtime_ns)
 
     def part(self, index: np.ndarray) -> "Found":
         """The files at `index`, integers `[K]`."""

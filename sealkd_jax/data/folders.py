@@ -43,10 +43,12 @@ def load_folder(path: Path, size: int) -> Dataset:
     found = find_by_class(path, PICTURES, left_out)
     headers = _read_headers(found)
     _warn(path, left_out, found, headers)
-    splits = (Split(Pictures(of.paths, size), np.array(of.labels, np.int32)) for of in _splits(found).values())
+    train, validation, test = (
+        Split(Pictures(of.paths, size), np.array(of.labels, np.int32)) for of in _splits(found).values()
+    )
     fingerprint = _fingerprint(found, headers.get("train"), size)
     statistics = Statistics(np.array(MEAN), np.array(STD), fingerprint)
-    return Dataset(directory_name(path.resolve().name) or "folder", *splits, found.classes, statistics)
+    return Dataset(directory_name(path.resolve().name) or "folder", train, validation, test, found.classes, statistics)
 
 
 def _splits(found: ByClass) -> dict[str, Found]:

@@ -21,6 +21,7 @@ from sealkd_jax.data.events import (
     load_ncaltech101,
     load_nmnist,
     load_recordings,
+    load_shd,
 )
 from sealkd_jax.data.events.originals import unpack
 from sealkd_jax.data.folders import load_folder
@@ -103,6 +104,7 @@ DATASETS: dict[str, Source] = {
         events=True,
     ),
     "n-caltech101": _events(load_ncaltech101),
+    "shd": _events(load_shd),
 }
 """The data sets of `load`, by name."""
 

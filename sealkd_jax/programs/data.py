@@ -22,9 +22,8 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
     """Reads the data set; for recordings of events, the frames that an earlier run made."""
     framing = None
     if has_events(options.dataset):
-        width_and_height = options.sensor_size or None
         framing = Framing(
-            options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording, width_and_height
+            options.timesteps, options.frame_by, options.frame_size, options.on_bad_recording, sensor_of(options)
         )
     with shown_warnings():
         return load(
@@ -36,6 +35,16 @@ def load_dataset(options: DataOptions, cache_dir: Path = FRAMES_DIR) -> Dataset:
             image_size=options.image_size,
             split=options.split,
         )
+
+
+def sensor_of(options: DataOptions) -> tuple[int, int] | None:
+    """Width and height of the sensor, if the options give it."""
+    match options.sensor_size:
+        case ():
+            return None
+        case (width, height):
+            return width, height
+    raise InputError(f"--sensor-size {' '.join(map(str, options.sensor_size))}: expected width and height")
 
 
 @contextmanager
@@ -55,8 +64,9 @@ def completed(options: Options, dataset: Dataset) -> Options:
     """
     sixteenth = max(1, len(dataset.train.labels) // 16)
     batch_size = options.batch_size or min(max(2 ** (sixteenth.bit_length() - 1), 8), 128)
-    own_events = isinstance(dataset, EventDataset) and options.dataset.startswith("events:")
-    return replace(options, batch_size=batch_size, sensor_size=dataset.sensor if own_events else options.sensor_size)
+    if isinstance(dataset, EventDataset) and options.dataset.startswith("events:"):
+        return replace(options, batch_size=batch_size, sensor_size=dataset.sensor)
+    return replace(options, batch_size=batch_size)
 
 
 def of_the_student(dataset: Dataset, options: DistillOptions) -> Dataset:

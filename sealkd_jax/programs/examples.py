@@ -16,6 +16,7 @@ from sealkd_jax.data.events import read_frames
 from sealkd_jax.data.pictures import ENDINGS, MARGIN, read_picture
 from sealkd_jax.errors import InputError, reason
 from sealkd_jax.files import open_file, read_npy_header, read_npz
+from sealkd_jax.programs.data import sensor_of
 from sealkd_jax.programs.options import DistillOptions
 
 KEYS = ("x", "x_test", "images")
@@ -52,7 +53,7 @@ class Format:
         from_pictures = options.dataset.startswith("folder:") or options.dataset == "imagenet"
         if frames is None:
             return cls(shape, options.dataset, None, MARGIN if from_pictures else 1.0)
-        framing = Framing(frames, options.frame_by, options.frame_size, sensor_size=options.sensor_size or None)
+        framing = Framing(frames, options.frame_by, options.frame_size, sensor_size=sensor_of(options))
         return cls((frames, *shape), options.dataset, framing, 1.0)
 
     def check(self, where: str, images: np.ndarray) -> None:

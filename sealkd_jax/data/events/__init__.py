@@ -7,6 +7,7 @@ from sealkd_jax.data.events.dvs_gesture import load_dvs_gesture
 from sealkd_jax.data.events.framing import Framing
 from sealkd_jax.data.events.nmnist import load_nmnist
 from sealkd_jax.data.events.own import frames_from_events, load_ncaltech101, load_recordings
+from sealkd_jax.data.events.shd import load_shd
 from sealkd_jax.data.events.single import read_frames
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "load_ncaltech101",
     "load_nmnist",
     "load_recordings",
+    "load_shd",
     "read_frames",
 ]

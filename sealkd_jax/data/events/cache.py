@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -124,8 +124,8 @@ def _make(path: Path, fingerprint: str, recordings: Recordings, framing: Framing
             arrays[f"{split}.frames"] = images
             arrays[f"{split}.labels"] = np.array([recording.label for recording in kept[split]], np.int32)
         names = {split: [recording.name for recording in kept[split]] for split in SPLITS}
-        settings = {"fingerprint": fingerprint, "framing": asdict(framing), "recordings": names, "skipped": skipped}
-        settings["sensor"] = sides(sensor)
+        settings: dict[str, Any] = {"fingerprint": fingerprint, "framing": asdict(framing), "sensor": sides(sensor)}
+        settings |= {"recordings": names, "skipped": skipped}
         text = json.dumps(settings)
         with replacing(path) as partial:
             save_file(arrays, partial, metadata={"facts": text, "sha256": _digest(text, arrays)})

@@ -7,13 +7,13 @@ from sealkd_jax.errors import InputError
 
 
 def download(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
-    """Downloads nmnist, dvs-gesture, cifar10-dvs or n-caltech101 to where its loader finds it, and compares checksums.
+    """Downloads a data set of recordings to where its loader finds it, and compares checksums.
 
     A whole archive that is there already is not downloaded again. N-MNIST is read from its archives; the others are
     extracted.
 
     Args:
-        name: name of the data set.
+        name: nmnist, dvs-gesture, cifar10-dvs, n-caltech101 or shd.
         data_dir: directory of the data sets.
         manual_dir: refused; archives that you have go into the data set's folder in `data_dir`.
 
@@ -24,16 +24,22 @@ def download(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
         InputError: if the server cannot be reached, or what came is damaged.
     """
     with optional_dependency():
-        from tonic.datasets import CIFAR10DVS, NCALTECH101, NMNIST, DVSGesture
+        from tonic.datasets import CIFAR10DVS, NCALTECH101, NMNIST, SHD, DVSGesture
         from tonic.download_utils import download_url, extract_archive
     kinds = {"nmnist": NMNIST, "dvs-gesture": DVSGesture, "cifar10-dvs": CIFAR10DVS, "n-caltech101": NCALTECH101}
-    kind = kinds[name]
+    kind = (kinds | {"shd": SHD})[name]
     folder = data_dir / kind.__name__
     if manual_dir is not None:
         raise InputError(f"manual_dir {manual_dir}: for images; put the archives of {name} into {folder}")
     inner = {CIFAR10DVS: CIFAR10DVS.data_filename, NCALTECH101: [NCALTECH101.data_filename]}.get(kind, [])
     for part in ("",) if inner else ("train_", "test_"):
-        url, file, md5 = (getattr(kind, name) for name in (f"{part}url", f"{part}filename", f"{part or 'file_'}md5"))
+        if kind is SHD:
+            file, md5 = getattr(SHD, f"{part}zip"), getattr(SHD, f"{part}md5")
+            url = SHD.base_url + file
+        else:
+            url, file, md5 = (
+                getattr(kind, name) for name in (f"{part}url", f"{part}filename", f"{part or 'file_'}md5")
+            )
         try:
             download_url(url, str(folder), filename=file, md5=md5)
             for archive in [] if kind is NMNIST else [file, *inner]:

@@ -61,9 +61,10 @@ def load_dvs_gesture(data_dir: Path, framing: Framing, cache_dir: Path) -> Event
     framing = framing.for_sensor(NAME, SENSOR, SENSOR)
     if (original := data_dir / "DvsGesture").is_dir() and not (data_dir / "ibmGestureTrain").is_dir():
         everything, of_users, bad_train = _find_original(original)
+        bad_test: list[str] = []
         training = [user < FIRST_OF_TEST for user in of_users]
         train, users = list(compress(everything, training)), list(compress(of_users, training))
-        test, bad_test = [one for one, is_training in zip(everything, training, strict=True) if not is_training], []
+        test = [one for one, is_training in zip(everything, training, strict=True) if not is_training]
     else:
         train, users, bad_train = _find(data_dir, "ibmGestureTrain")
         test, _, bad_test = _find(data_dir, "ibmGestureTest")

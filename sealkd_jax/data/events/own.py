@@ -99,10 +99,12 @@ def load_recordings(path: Path, framing: Framing, cache_dir: Path) -> EventDatas
     if text := str(left_out):
         warnings.warn(f"{path}: left out: {text}", stacklevel=3)
     sensor = framing.sensor_size or (LARGEST_SENSOR, LARGEST_SENSOR)
-    splits = ([*_recordings(path, of, sensor)] for of in (found.train, found.validation, found.test))
+    train, validation, test = ([*_recordings(path, of, sensor)] for of in (found.train, found.validation, found.test))
     framing = replace(framing, size=framing.size or USUAL_SIZE)
     name = directory_name(path.resolve().name) or "events"
-    return load_frames(name, Recordings(*splits, bad=()), framing, framing.sensor_size, found.classes, cache_dir)
+    return load_frames(
+        name, Recordings(train, validation, test, ()), framing, framing.sensor_size, found.classes, cache_dir
+    )
 
 
 def load_ncaltech101(data_dir: Path, framing: Framing, cache_dir: Path) -> EventDataset:
