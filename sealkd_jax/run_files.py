@@ -107,7 +107,13 @@ class Summary(TypedDict):
     params_digest: str
 
 
-class Row(TypedDict):
+class Cost(TypedDict, total=False):
+    """What older files do not say: the energy of one example, `diagnostics.energy`, mean over seeds."""
+
+    picojoule: Amount
+
+
+class Row(Cost):
     """A method of a comparison with its settings; a list of accuracies has one for each seed."""
 
     name: str

@@ -8,6 +8,7 @@ from matplotlib.collections import PathCollection
 
 from sealkd_jax.diagnostics import expected_calibration_error
 from sealkd_jax.plots import comparison, learning, predictions, spikes, timesteps
+from sealkd_jax.plots.panels import PANELS
 from sealkd_jax.plots.style import COLOURS, draw_lines, new_axes, to_png, to_svg
 
 
@@ -239,6 +240,15 @@ def test_a_sweep_is_a_curve_through_the_chosen_setting():
     assert legend(temperature) == ["seal"] and set(legend(rate)) == {"seal", "none"}
     rings = [ring.get_offsets().tolist() for ring in rate.collections if isinstance(ring, PathCollection)]
     assert rings == [[[0, 0.8]], [[1, 0.6]]]
+
+
+def test_energy_has_a_point_for_every_setting():
+    rows = [row | {"picojoule": 1e6 * k} for k, row in enumerate(ROWS, 1)]
+    (axis,) = comparison.accuracy_by_energy(rows).axes
+    points = {(float(np.ravel(x)[0]), float(np.ravel(y)[0])) for x, y in curves(axis) if np.size(x) == 1}
+    assert {(row["picojoule"], row["mean"]) for row in rows} <= points
+    assert [text.get_text() for text in axis.texts] == [row["name"] for row in rows]
+    assert PANELS["accuracy_by_energy"].inputs({"rows": ROWS}) is None
 
 
 def test_ladder_climbs_in_the_order_of_its_ideas_with_sta_beside():

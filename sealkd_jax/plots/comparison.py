@@ -2,8 +2,8 @@
 
 A row is one of `comparison.json`, a method in one setting: name, method, options (its values of the sweep), chosen,
 test_accuracy `[S]` (S seeds), mean, std, difference, interval, bootstrap and accuracy_by_timestep_mean `[T]`;
-accuracies are fractions. All figures but `sweep` are of the chosen settings. Every function returns a matplotlib
-Figure.
+accuracies are fractions; rows of newer files also have picojoule. All figures but `sweep` and `accuracy_by_energy` are
+of the chosen settings. Every function returns a matplotlib Figure.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,11 @@ from sealkd_jax.plots.style import (
     new_axes,
     steps,
 )
-from sealkd_jax.plots.words import count, percent, points
+from sealkd_jax.plots.words import count, joules, percent, points
 
 DIFFERENCES = "Which methods differ"
 SWEEP = "Settings of the sweep"
+ENERGY = "Accuracy and energy"
 STEPS = "From no distillation to SeAl-KD"
 
 LADDER = ("none", "uniform_kd", "ela", "seal")
@@ -244,5 +245,27 @@ def ladder_by_timestep(rows: Sequence[dict]) -> Figure:
     for name in (name for name in (*LADDER, "sta") if name in by_name):
         draw_lines(axis, np.arange(1, len(by_name[name]) + 1), {name: by_name[name]}, form=percent)
     steps(axis, max(map(len, by_name.values())))
+    in_percent(axis.yaxis)
+    return figure
+
+
+@panel(
+    ENERGY,
+    "Mean accuracy over seeds against the estimated energy of one example, each method in each of its settings: above "
+    "and to the left is better. --spike-rate trades one for the other.",
+    lambda found: {"rows": costed} if len(costed := [row for row in found["rows"] if "picojoule" in row]) > 1 else None,
+)
+def accuracy_by_energy(rows: Sequence[dict]) -> Figure:
+    """Mean test accuracy of every row against its energy."""
+    figure, (axis,) = new_axes(f"Test accuracy by energy, {_seeds(rows)}", "energy of one example", height=3.6)
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for row in rows:
+        colour = CYCLE[methods.index(row["method"]) % len(CYCLE)]
+        axis.errorbar(row["picojoule"], row["mean"], row["std"] or 0.0, fmt="o", markersize=6, color=colour, capsize=3)
+        name = axis.annotate(row["name"], (row["picojoule"], row["mean"]), (5, 4), textcoords="offset points")
+        name.set(color=INK, fontsize=SMALL, parse_math=False)
+    axis.xaxis.set_major_formatter(lambda picojoule, _: joules(picojoule) if picojoule > 0 else "0")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.margins(x=0.2, y=0.15)
     in_percent(axis.yaxis)
     return figure

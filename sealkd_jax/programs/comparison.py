@@ -97,6 +97,7 @@ def _make_row(k: int, cells: Sequence[Cell], results: Sequence[Any], chosen: dic
         "seconds": result["seconds"],
         "accuracy_by_timestep_mean": np.mean(result["accuracy_by_timestep"], 0).tolist(),
         "unconfirmed": method in UNCONFIRMED,
+        **({"picojoule": float(np.mean(result["picojoule"]))} if "picojoule" in result else {}),
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from sealkd_jax.plots.comparison import DIFFERENCES, STEPS, SWEEP, chosen, differs
+from sealkd_jax.plots.comparison import DIFFERENCES, ENERGY, STEPS, SWEEP, chosen, differs
 from sealkd_jax.plots.words import count, duration, percent, points
 from sealkd_jax.report.page import section, table, write_page
 from sealkd_jax.run_files import Comparison, Row, read_comparison
@@ -27,6 +27,7 @@ def write_comparison_report(out_dir: str | Path) -> Path:
         f'<p class="muted">{escape(_notes(comparison))}</p>',
         section(DIFFERENCES, comparison, out_dir),
         section(SWEEP, comparison, out_dir, settings if len(chosen(comparison)) < len(comparison["rows"]) else ""),
+        section(ENERGY, comparison, out_dir),
         section(STEPS, comparison, out_dir),
         section("Versions", comparison, out_dir, table(versions)),
     ]

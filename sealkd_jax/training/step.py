@@ -72,15 +72,19 @@ def make_step(
         params: Any, stats: Any, batch: Batch, progress: chex.Numeric, key: chex.PRNGKey | None
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
         variables = Variables(params, stats)
-        run = network.train if spike_rate is None else network.train_and_observe
-        logits, stats, *spikes = run(variables, batch.images, timesteps=timesteps, axis_name=axis_name)
+        how: Any = {"timesteps": timesteps, "axis_name": axis_name}
+        spikes: dict[str, jax.Array] = {}
+        if spike_rate is None:
+            logits, stats = network.train(variables, batch.images, **how)
+        else:
+            logits, stats, spikes = network.train_and_observe(variables, batch.images, **how)
         with jax.named_scope("loss"):
             drawn = {"key": key} if draws else {}
             loss, terms = method(
                 logits, batch.teacher_logits, batch.labels, progress=progress, axis_name=axis_name, **drawn
             )
             if spike_rate is not None:
-                terms |= {"spike_rate": _rate_penalty(*spikes, spike_rate.target, axis_name)}
+                terms |= {"spike_rate": _rate_penalty(spikes, spike_rate.target, axis_name)}
                 loss += spike_rate.weight * terms["spike_rate"]
         labels = batch.labels if batch.labels.ndim == 1 else jnp.argmax(batch.labels, axis=1)
         accuracy = accuracy_by_timestep(logits, labels)[-1]

@@ -209,8 +209,11 @@ def whole():
         return s, t, y, jax.jit(every_method)(s, t, y)
 
 
+DEVICES = 8
+
+
 def split(x, axis):
-    return np.stack(np.split(x, 4, axis=axis))
+    return np.stack(np.split(x, DEVICES, axis=axis))
 
 
 def agree(shards, expected):
@@ -220,12 +223,12 @@ def agree(shards, expected):
         np.testing.assert_allclose(values.mean(), value, rtol=1e-12, err_msg=name)
         for term, whole_term in whole_terms.items():
             np.testing.assert_allclose(terms[term].mean(), whole_term, rtol=1e-12, err_msg=f"{name} {term}")
-        np.testing.assert_allclose(np.concatenate(grads, axis=1) / 4, grad, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(np.concatenate(grads, axis=1) / DEVICES, grad, atol=1e-12, err_msg=name)
 
 
 def test_shard_map(whole, float64):
     s, t, y, expected = whole
-    mesh = Mesh(np.array(first_devices(4)), ("data",))
+    mesh = Mesh(np.array(first_devices(DEVICES)), ("data",))
     specs = P(None, "data"), P("data"), P("data")
 
     def one_device(s, t, y):
@@ -239,7 +242,7 @@ def test_pmap(whole, float64):
     """One method that gathers the batch, one that does not; pmap takes no options that would compile it quickly."""
     s, t, y, expected = whole
     program = partial(every_method, names=("seal", "card"), axis_name="data")
-    step = jax.pmap(program, axis_name="data", devices=first_devices(4))
+    step = jax.pmap(program, axis_name="data", devices=first_devices(DEVICES))
     agree(step(split(s, 1), split(t, 0), split(y, 0)), expected)
 
 

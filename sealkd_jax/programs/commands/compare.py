@@ -30,10 +30,11 @@ from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
 from sealkd_jax.programs.progress import Scalars, Show, emit, progress
 from sealkd_jax.programs.ready_teacher import Teacher
+from sealkd_jax.programs.results import energy_of
 from sealkd_jax.programs.runs import check_out, is_comparison, options_as_json
 from sealkd_jax.programs.teachers import pick_teacher
 from sealkd_jax.run_files import Amount, Count, Shares, Started
-from sealkd_jax.training import compile_evaluation, params_digest, train_seeds
+from sealkd_jax.training import compile_evaluation, count_activity, params_digest, train_seeds
 from sealkd_jax.training.teacher_logits import TeacherLogits
 from sealkd_jax.typed import as_type, read_json
 
@@ -58,6 +59,7 @@ class CellResult(TypedDict):
     accuracy_by_timestep: list[Shares]
     val_accuracy: Shares
     best_epoch: list[Count]
+    picojoule: list[Amount]
     params_digest: list[str]
     seconds: Amount
 
@@ -234,10 +236,13 @@ def _train(
         cell.plan, seeds, dataset, cell.parallel, teacher_logits=logits, at_once=at_once, on_epoch=on_epoch
     )
     plan, test = cell.plan, dataset.test
-    evaluate = compile_evaluation(plan.network, plan.spec, plan.timesteps, cell.parallel, test)
-    by_timestep = [
-        accuracy_by_timestep(evaluate(cell.parallel.put(student.variables)).logits, test.labels).tolist()
-        for student in students
+    evaluate = compile_evaluation(plan.network, plan.spec, plan.timesteps, cell.parallel, test, count_activity)
+    evaluations = [evaluate(cell.parallel.put(student.variables)) for student in students]
+    by_timestep = [accuracy_by_timestep(found.logits, test.labels).tolist() for found in evaluations]
+    shape, examples = dataset.train.images.shape[-3:], len(test.labels)
+    costs = [
+        energy_of(plan.network, student.variables, shape, found.sums.inputs, examples)["snn_picojoule"]
+        for student, found in zip(students, evaluations, strict=True)
     ]
     return {
         "test_accuracy": [accuracies[-1] for accuracies in by_timestep],
@@ -245,5 +250,6 @@ def _train(
         "val_accuracy": [student.best["val_accuracy"] for student in students],
         "best_epoch": [student.best["epoch"] for student in students],
         "params_digest": [params_digest(student.variables) for student in students],
+        "picojoule": costs,
         "seconds": sum(student.seconds for student in students) / len(students),
     }
