@@ -24,11 +24,20 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else "float32")
 
 
-def as_floating(name: str, values: ArrayLike | None, expected: str) -> jax.Array:
-    """A floating array; `expected` says in the message what the argument should be if it is None."""
+def as_array(name: str, values: ArrayLike | None, expected: str) -> jax.Array:
+    """An array of numbers; `expected` says in the message what the argument should be."""
     if values is None:
         raise ValueError(f"{name}: expected {expected}, got None")
-    values = jnp.asarray(values)
+    try:
+        return jnp.asarray(values)
+    except (TypeError, ValueError) as error:  # a text, a mapping, nested lists of different lengths
+        found = getattr(values, "dtype", type(values).__name__)
+        raise TypeError(f"{name}: expected {expected}, got {found} that is no array of numbers") from error
+
+
+def as_floating(name: str, values: ArrayLike | None, expected: str) -> jax.Array:
+    """A floating array, as `as_array`."""
+    values = as_array(name, values, expected)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         hint = "" if jnp.issubdtype(values.dtype, jnp.complexfloating) else f"; write {name}.astype('float32')"
         raise TypeError(f"{name}: expected a floating dtype, got {values.dtype}{hint}")
@@ -48,13 +57,13 @@ def as_time_first(name: str, values: ArrayLike, time_axis: int) -> jax.Array:
     """Logits or spikes whose timesteps, if they have three axes or more, are on the first."""
     if time_axis not in (0, 1):
         raise ValueError(f"time_axis: expected 0, for {name} [T, B, ...], or 1, for [B, T, ...]; got {time_axis}")
-    values = jnp.asarray(values)
+    values = as_array(name, values, "an array")
     return jnp.swapaxes(values, 0, 1) if time_axis and values.ndim >= 3 else values
 
 
 def as_where(where: ArrayLike, batch: int) -> jax.Array:
     """Which examples count, bool `[B]`."""
-    where = jnp.asarray(where)
+    where = as_array("where", where, f"bool of shape [B] = [{batch}]")
     if where.dtype != bool:
         raise TypeError(f"where: expected bool, true for each example that counts, got {where.dtype}")
     if where.shape != (batch,):
@@ -86,9 +95,7 @@ def as_teacher(teacher_logits: ArrayLike | None, student: jax.Array) -> jax.Arra
 
 def as_labels(labels: ArrayLike | None, batch: int) -> jax.Array:
     """Labels `[B]`, of any integer dtype; their range is not checked."""
-    if labels is None:
-        raise ValueError(f"labels: expected class indices of shape [B] = [{batch}], got None")
-    labels = jnp.asarray(labels)
+    labels = as_array("labels", labels, f"class indices of shape [B] = [{batch}]")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"labels: expected an integer dtype, got {labels.dtype}; write labels.astype('int32'), or give the losses "
@@ -101,14 +108,17 @@ def as_labels(labels: ArrayLike | None, batch: int) -> jax.Array:
 
 def are_soft(labels: ArrayLike | None) -> bool:
     """Whether the labels are probabilities `[B, C]`, in any floating dtype, and not class indices `[B]`."""
-    return labels is not None and jnp.ndim(labels) == 2 and jnp.issubdtype(jnp.result_type(labels), jnp.floating)
+    if labels is None:
+        return False
+    labels = as_array("labels", labels, "class indices of shape [B], or probabilities of shape [B, C]")
+    return labels.ndim == 2 and jnp.issubdtype(labels.dtype, jnp.floating)
 
 
 def as_soft_labels(labels: ArrayLike, batch: int, classes: int) -> jax.Array:
     """Labels as probabilities `[B, C]`. Each row that tracing does not hide has a positive, finite sum."""
-    if jnp.shape(labels) != (batch, classes):
+    if np.shape(labels) != (batch, classes):
         expected = f"class indices of shape [B] = [{batch}], or probabilities of shape [B, C] = [{batch}, {classes}]"
-        raise ValueError(f"labels: expected {expected}, got {list(jnp.shape(labels))}")
+        raise ValueError(f"labels: expected {expected}, got {list(np.shape(labels))}")
     if is_known(labels):
         known = np.asarray(labels).astype("float64")
         sums = known.sum(axis=1)
@@ -146,15 +156,19 @@ def require_labels(labels: ArrayLike | None, classes: int, where: ArrayLike | No
 def require(
     name: str, value: ArrayLike, expected: str, holds: Callable[..., ArrayLike], *others: ArrayLike, hint: str = ""
 ) -> None:
-    """Raise a `ValueError` unless `holds(value, *others)` everywhere; the hint ends its message."""
-    if all(map(is_known, (value, *others))) and not np.all(holds(*map(np.asarray, (value, *others)))):
+    """Raise a `ValueError` unless the value is real and `holds(value, *others)`; the hint ends its message."""
+    if not all(map(is_known, (value, *others))):
+        return
+    if np.asarray(value).dtype.kind in "OSUc":  # None, texts and complex numbers
+        raise ValueError(f"{name}: expected {expected}, got {value!r}{hint}")
+    if not np.all(holds(*map(np.asarray, (value, *others)))):
         raise ValueError(f"{name}: expected {expected}, got {value}{hint}")
 
 
 def as_scalar(name: str, value: ArrayLike, like: jax.Array, *, above: float | None = None) -> jax.Array:
     """A finite number, perhaps above a bound, in the dtype of `like`."""
-    if jnp.shape(value) != ():
-        raise ValueError(f"{name}: expected a scalar, got shape {list(jnp.shape(value))}")
+    if np.shape(value) != ():
+        raise ValueError(f"{name}: expected a scalar, got shape {list(np.shape(value))}")
     if above is not None:
         require(name, value, f"a number above {above:g}", lambda v: v > above)
     require(name, value, "a finite number", np.isfinite)

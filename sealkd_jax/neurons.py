@@ -307,9 +307,14 @@ def _neuron(
     """The neuron that the arguments describe, checked against its currents."""
     _check_surrogate(surrogate)
     rest = 0.0 if v_reset is None else v_reset
-    require("threshold", threshold, "a number above 0 and v_reset", lambda t, r: (t > 0) & (t > r), rest)
+    require("v_reset", rest, "a finite number, or None", np.isfinite)
+    require("threshold", threshold, "a finite number above 0 and v_reset", _is_threshold, rest)
     threshold, rest = _as_parameter("threshold", threshold, currents), _as_parameter("v_reset", rest, currents)
     return _Neuron(charge, leak, threshold, rest, v_reset is None, detach_reset, surrogate)
+
+
+def _is_threshold(threshold: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    return (threshold > 0) & (threshold > rest) & (threshold < np.inf)  # a soft reset would make 0 · inf = NaN
 
 
 def _check_surrogate(surrogate: Surrogate) -> None:
@@ -362,10 +367,10 @@ def _as_currents(currents: jax.Array) -> jax.Array:
 
 
 def _as_membrane(v: jax.Array, currents: jax.Array) -> jax.Array:
-    v = jnp.asarray(v)
+    v = as_floating("v", v, "an array")
     if v.shape != currents.shape[1:]:
         raise ValueError(f"v: expected the shape of one timestep of currents, {currents.shape[1:]}, got {v.shape}")
-    return as_floating("v", v, "an array").astype(at_least_float32(currents.dtype))
+    return v.astype(at_least_float32(currents.dtype))
 
 
 def _as_parameter(name: str, value: Parameter, currents: jax.Array) -> Parameter:

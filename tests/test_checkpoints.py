@@ -248,6 +248,19 @@ def unreadable(path, monkeypatch, error):
     monkeypatch.setattr(os, "open", fail)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_checkpoint_with_nan_or_infinity_is_refused_by_the_name_of_the_array(tmp_path, value):
+    """Its manifest agrees, as that of a run that somebody else made."""
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(STATE, RECORDS[:1])
+        checkpoints.save(STATE | {"a": STATE["a"].at[3, 4].set(value)}, RECORDS[:2])
+    before = contents(tmp_path)
+    refused = pytest.raises(InputError, match=rf"c/2: a: expected finite numbers, got {value}")
+    with Checkpoints(tmp_path / "c") as checkpoints, refused:
+        checkpoints.restore_newest(STATE, pytest.fail)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
 @pytest.mark.parametrize("name", ["manifest.json", "state/_METADATA"])
 def test_what_cannot_be_read_now_is_neither_removed_nor_trained_again(tmp_path, monkeypatch, name, error):

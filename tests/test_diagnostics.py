@@ -279,11 +279,12 @@ def test_time_may_be_the_second_axis(float64):
     )
 
 
-def test_a_nan_is_never_right():
-    """Neither for class 0, nor for the class of the NaN, alone or accumulated, in any diagnostic."""
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_nan_or_infinity_is_never_right(odd):
+    """Neither for class 0, nor for its own class, alone or accumulated, in any diagnostic."""
     logits = np.tile(np.eye(3, dtype="float32"), (4, 1, 1))  # all right
-    logits[1] = np.nan  # no class at all
-    logits[2, [0, 1, 2], [0, 1, 0]] = np.nan  # the label's logit, or another's
+    logits[1] = odd  # no class at all
+    logits[2, [0, 1, 2], [0, 1, 0]] = odd  # the label's logit, or another's
     labels = np.arange(3)
     right = jax.jit(d.correct)(logits, labels)
     np.testing.assert_array_equal(right, [[True] * 3, [False] * 3, [False] * 3, [True] * 3])

@@ -53,6 +53,9 @@ def test_a_curve_has_a_point_for_each_threshold():
 def test_what_is_no_threshold_is_refused():
     with pytest.raises(ValueError, match=r"threshold: expected a number or shape \[K\], got \(2, 2\)"):
         early_exit(LOGITS, jnp.ones((2, 2)))
+    for wrong in ("0.5", np.nan, [0.5, np.nan]):
+        with pytest.raises(ValueError, match="threshold: expected a confidence"):
+            early_exit(LOGITS, wrong)
 
 
 def test_the_figure_draws_the_curve_beside_fixed_timesteps():

@@ -169,8 +169,10 @@ def test_a_very_long_picture_takes_the_memory_of_a_square(tmp_path, sides):
 
 
 def test_levels_without_a_known_white_are_refused_before_any_work(flowers):
-    for levels in (np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32)):
-        Image.fromarray(levels).save(flowers / "val" / "rose" / "a.tif")
+    signed = {339: 2}  # the format of the samples; Pillow reads 8 bits as if they had no sign
+    floats, integers, bytes_ = np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32), np.ones((4, 4), np.uint8)
+    for levels, tags in ((floats, {}), (integers, {}), (bytes_, signed)):
+        Image.fromarray(levels).save(flowers / "val" / "rose" / "a.tif", tiffinfo=tags)
         with pytest.raises(InputError, match=r"rose/a.tif: .*have no known white; save it with 8 or 16 bits"):
             load_folder(flowers, 8)
 

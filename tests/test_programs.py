@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from sealkd_jax import programs
@@ -108,6 +110,15 @@ def test_a_platform_that_is_not_there_is_one_line():
     done = python("-c", f"import os; os.environ['JAX_PLATFORMS'] = 'nonsense'; {code}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: JAX_PLATFORMS=nonsense: JAX finds no such device")
+
+
+@pytest.mark.parametrize("array", [jnp.zeros, np.zeros], ids=["device", "host"])
+def test_too_little_memory_is_one_line_with_the_remedy(capsys, array):
+    with pytest.raises(SystemExit) as exit:
+        cli.run(lambda: array(2**50, "float32"))  # a petabyte
+    said = capsys.readouterr().err
+    assert exit.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
+    assert said.endswith("; --accumulate, --remat or a smaller batch need less\n")
 
 
 @pytest.mark.parametrize("found", ["device", "command", "nothing", "platform chosen"])

@@ -37,11 +37,16 @@ class Request(NamedTuple):
     """The arguments of `load`, from which a loader takes what it needs."""
 
     name: str
-    data_dir: Path
+    directory: str | Path
     framing: Framing | None
     cache_dir: Path
     image_size: int
     split: str
+
+    @property
+    def data_dir(self) -> Path:
+        """The directory of the data sets. It need not exist for those that are elsewhere."""
+        return _path(self.directory)
 
 
 Convert = Callable[[str, Path, Path], Path]
@@ -147,7 +152,7 @@ def load(
     Raises:
         InputError: if the name is unknown, or the data are missing, damaged or too large for memory.
     """
-    request = Request(name, _path(data_dir or DATA_DIR), framing, Path(cache_dir), image_size, split)
+    request = Request(name, data_dir or DATA_DIR, framing, Path(cache_dir), image_size, split)
     if split != "ours" and name != "cifar10-dvs":
         raise InputError(f"split {split}: of cifar10-dvs alone; {name} has one")
     kind, colon, path = name.partition(":")

@@ -19,6 +19,7 @@ MARGIN = 256 / 224  # the shorter side before the crop of the middle, relative t
 LONGEST = 4  # ratio of the sides beyond which a picture's ends are cut off before it is scaled
 SCALED = "of 16 bits, read as level / 257"
 ON_WHITE = "with an alpha channel or a transparent colour, put on white"
+SAMPLE_FORMAT = 339  # the tag of TIFF that says whether levels are unsigned (1), signed (2) or floats (3)
 FIRST_FRAME = "with several frames or pages, of which the first is read"
 
 
@@ -98,14 +99,15 @@ def _open(file: IO[bytes]) -> Image.Image:
         picture = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ValueError(f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
-    if picture.mode == "F" or (picture.mode == "I" and not _has_16_bits(picture)):
-        raise ValueError(
-            f"its levels, {_KINDS[picture.mode]}, have no known white; save it with 8 or 16 bits a channel"
-        )
+    if picture.mode == "F" or (picture.mode == "I" and not _has_16_bits(picture)) or _is_signed(picture):
+        kind = "floats" if picture.mode == "F" else "signed or 32-bit integers"
+        raise ValueError(f"its levels, {kind}, have no known white; save it with 8 or 16 bits a channel")
     return picture
 
 
-_KINDS = {"F": "floats", "I": "signed or 32-bit integers"}
+def _is_signed(picture: Image.Image) -> bool:
+    """Whether it is a TIFF file of signed levels, which Pillow reads as unsigned if they have 8 bits."""
+    return 2 in getattr(picture, "tag_v2", {}).get(SAMPLE_FORMAT, ())
 
 
 def _has_16_bits(picture: Image.Image) -> bool:

@@ -16,8 +16,8 @@ def time_first(logits: ArrayLike, time_axis: int = 0) -> jax.Array:
 
 
 def predict(logits: jax.Array) -> jax.Array:
-    """The class with the highest logit, `[T, B]`; −1 where there is a NaN, which argmax takes for the largest."""
-    return jnp.where(jnp.isnan(logits).any(-1), -1, logits.argmax(-1))
+    """The class with the highest logit, `[T, B]`; −1 where that is NaN, which argmax takes for it, or infinite."""
+    return jnp.where(jnp.isfinite(logits.max(-1)), logits.argmax(-1), -1)
 
 
 def mean(values: jax.Array, where: ArrayLike | None) -> jax.Array:

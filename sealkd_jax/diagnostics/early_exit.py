@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_where
+from sealkd_jax._checks import as_where, require
 from sealkd_jax.diagnostics._examples import mean, predict, time_first
 from sealkd_jax.diagnostics.timesteps import accumulate, correct
 
@@ -54,6 +54,7 @@ def early_exit(
     its confidence score.
     """
     so_far = accumulate(time_first(logits, time_axis))
+    require("threshold", threshold, "a confidence, or [K] of them", lambda each: each == each)
     threshold = jnp.asarray(threshold, so_far.dtype)
     if threshold.ndim > 1:
         raise ValueError(f"threshold: expected a number or shape [K], got {threshold.shape}")

@@ -68,7 +68,8 @@ def correct(
     where: Bool[ArrayLike, "B"] | None = None,
     time_axis: int = 0,
 ) -> Bool[Array, "T B"]:
-    """Whether each timestep alone is right. Logits with a NaN never are, nor are examples that do not count.
+    """Whether each timestep alone is right. Logits with a NaN or +∞, or of −∞ alone, never are, nor are
+    examples that do not count.
 
     >>> print(correct(jnp.array([[[4.0, 0.0], [jnp.nan, 0.0]]]), jnp.array([0, 0])))
     [[ True False]]
@@ -195,7 +196,7 @@ def expected_calibration_error(
     0.5
     """
     bins = as_count("bins", bins)
-    logits = as_time_first("logits", logits, time_axis) if jnp.ndim(logits) == 3 else jnp.asarray(logits)[None]
+    logits = as_time_first("logits", logits, time_axis) if np.ndim(logits) == 3 else jnp.asarray(logits)[None]
     final = as_logits("logits", logits, shape="[T, B, C] or [B, C]").mean(0, keepdims=True)
     sure = jax.nn.softmax(final).max(-1)[0]
     gap = correct(final, labels, where=where)[0].astype(sure.dtype) - sure

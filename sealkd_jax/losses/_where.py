@@ -65,7 +65,7 @@ def choose_examples(
 def _of_examples(labels: ArrayLike, where: ArrayLike, keep: jax.Array, classes: int) -> ArrayLike:
     """The labels, with those of examples that do not count replaced: by class 0, or by equal probabilities."""
     soft = are_soft(labels)
-    if soft and jnp.shape(labels) != (len(keep), classes):
+    if soft and np.shape(labels) != (len(keep), classes):
         as_soft_labels(labels, len(keep), classes)  # raises
     elif not soft:
         as_labels(labels, len(keep))

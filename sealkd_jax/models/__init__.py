@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from sealkd_jax._checks import at_least_float32
 from sealkd_jax.errors import InputError, did_you_mean
@@ -86,16 +87,13 @@ def create_student(
     _expect("student", name, STUDENTS)
     _expect("neuron", neuron, NEURONS)
     _expect("remat", remat, REMAT)
-    if not 0 < decay < 1:
-        raise InputError(f"decay {decay}: expected a number between 0 and 1, such as 0.5")
-    if v_reset is not None and not math.isfinite(v_reset):
-        raise InputError(f"v_reset {v_reset}: expected a number, such as 0, or None for a soft reset")
-    if not max(0, v_reset or 0) < threshold < math.inf:
-        raise InputError(f"threshold {threshold}: expected a number above 0 and v_reset, such as 1")
+    _expect_number("decay", decay, "between 0 and 1, such as 0.5", 0, 1)
+    if v_reset is not None:
+        _expect_number("v_reset", v_reset, "such as 0, or None for a soft reset", -math.inf)
+    _expect_number("threshold", threshold, "above 0 and v_reset, such as 1", max(0, v_reset or 0))
     reset: dict[str, Any] = {"threshold": threshold, "v_reset": v_reset, "detach_reset": detach_reset}
     make = partial(NEURONS[neuron], decay=decay, decay_input=decay_input, **reset)
-    kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
-    return Network(STUDENTS[name](neuron=make, remat=remat, **kwargs))
+    return Network(STUDENTS[name](neuron=make, remat=remat, **_common(classes, width, precision)))
 
 
 def create_teacher(
@@ -109,19 +107,28 @@ def create_teacher(
     if name not in PUBLISHED:
         _expect("teacher", name, TEACHERS)
     _expect("frame_mode", frame_mode, FRAME_MODES)
-    kwargs = _dtypes(precision) | {"classes": classes, "width": _positive_width(width)}
-    return Network((TEACHERS | PUBLISHED)[name](frame_mode=frame_mode, **kwargs))
+    _expect_number("decay", decay, "between 0 and 1, such as 0.5", 0, 1)
+    if v_reset is not None:
+        _expect_number("v_reset", v_reset, "such as 0, or None for a soft reset", -math.inf)
+    _expect_number("threshold", threshold, "above 0 and v_reset, such as 1", max(0, v_reset or 0))
+    reset = {"threshold": threshold, "v_reset": v_reset, "detach_reset": detach_reset}
+    make = partial(NEURONS[neuron], decay=decay, decay_input=decay_input, **reset)
+    return Network(STUDENTS[name](neuron=make, remat=remat, **_common(classes, width, precision)))
 
 
-def _dtypes(precision: str) -> dict[str, Any]:
+def _common(classes: int, width: float, precision: str) -> dict[str, Any]:
+    """What every network takes, checked."""
     _expect("precision", precision, PRECISIONS)
-    return {"dtype": jnp.dtype(precision), "param_dtype": at_least_float32(precision)}
+    _expect_number("width", width, "above 0, such as 1 or 0.25", 0)
+    if not isinstance(classes, int | np.integer) or classes < 1:
+        raise InputError(f"classes {classes!r}: expected a whole number of at least 1")
+    dtypes = {"dtype": jnp.dtype(precision), "param_dtype": at_least_float32(precision)}
+    return dtypes | {"classes": classes, "width": width}
 
 
-def _positive_width(width: float) -> float:
-    if not 0 < width < math.inf:
-        raise InputError(f"width {width}: expected a number above 0, such as 1 or 0.25")
-    return width
+def _expect_number(what: str, value: float, expected: str, above: float, below: float = math.inf) -> None:
+    if not isinstance(value, int | float | np.number) or not above < value < below:
+        raise InputError(f"{what} {value!r}: expected a number {expected}")
 
 
 def _expect(what: str, value: str, choices: Any) -> None:

@@ -84,7 +84,7 @@ def run(main: Callable[[], Any]) -> None:
         except KeyboardInterrupt as stop:
             status, message = 128 + getattr(stop, "number", signal.SIGINT), INTERRUPTED
         except Exception as error:
-            if str(error).startswith("RESOURCE_EXHAUSTED"):
+            if isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
                 status = 2
                 message = f"error: {one_line(str(error))[:200]}; --accumulate, --remat or a smaller batch need less"
             elif missing := _missing_platform():

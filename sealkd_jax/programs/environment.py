@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +34,13 @@ def environment() -> Started:
         "commit": _commit(),
         "command": _command(),
     }
+
+
+@contextmanager
+def computing(precision: str) -> Iterator[None]:
+    """JAX as the programs need it, whatever its settings: these types, one random generator, arrays of NumPy."""
+    with jax.enable_x64(precision == "float64"), jax.threefry_partitionable(True), jax.transfer_guard("allow"):
+        yield
 
 
 def warn(message: str) -> None:

@@ -19,6 +19,7 @@ from sealkd_jax.errors import InputError
 from sealkd_jax.export.model_card import model_card
 from sealkd_jax.models import Network, Variables, create_student
 from sealkd_jax.programs.commands import command
+from sealkd_jax.programs.environment import computing
 from sealkd_jax.programs.examples import Example, Format, read_examples
 from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.run_files import read_summary
@@ -114,7 +115,7 @@ class FinishedRun:
     def _logits(self, images: np.ndarray) -> np.ndarray:
         """Logits `[T, N, C]` of at most `BATCH` images, whose batch is filled up, so that one program serves all."""
         rows = np.minimum(np.arange(BATCH), len(images) - 1)
-        with jax.enable_x64(self.card["model"]["precision"] == "float64"):
+        with computing(self.card["model"]["precision"]):
             return np.asarray(self._compiled(self.variables, images[rows]), np.float32)[:, : len(images)]
 
     @cached_property
@@ -141,7 +142,7 @@ def load_run(directory: str | Path) -> FinishedRun:
     """
     directory = Path(directory)
     card = read_card(directory)
-    with jax.enable_x64(card["model"]["precision"] == "float64"):
+    with computing(card["model"]["precision"]):
         network, variables = read_student(directory, card)
     options, _ = read_run_options(directory)
     return FinishedRun(directory, card, network, variables, Format.of_run(card["input"], options))

@@ -72,6 +72,15 @@ def test_dtypes(name, given, computed, float64):
         assert jax.eval_shape(LOSSES[name], s, t.astype("float64"), labels).dtype == computed
 
 
+@pytest.mark.parametrize("wrong", ["logits.npz", [[1], [1, 2]], {"logits": 1}, np.array([None])], ids=str)
+def test_what_is_no_array_of_numbers_is_named(wrong):
+    s, t, y = arguments()
+    calls = {"student_logits": (wrong, t, y), "teacher_logits": (s, wrong, y), "labels": (s, t, wrong)}
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"{name}: expected .*, got (str|list|dict|object) that is no array"):
+            losses.ela_loss(*call)
+
+
 def test_bfloat16_is_computed_in_float32():
     rng = np.random.default_rng(0)
     s, t = (jnp.asarray(rng.normal(size=(4, 3, 5)), jnp.bfloat16) for _ in range(2))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-import jax
 import numpy as np
 
 from sealkd_jax.data import Dataset
@@ -24,7 +23,7 @@ from sealkd_jax.programs.cells import Cell, cache_key, make_cells
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.comparison import REFERENCE, comparison_table, make_rows, write_csv
 from sealkd_jax.programs.data import completed, load_dataset, of_the_student
-from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import computing, environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.logits import obtain_logits, own_logits, source_of, teacher_name
 from sealkd_jax.programs.options import CompareOptions
 from sealkd_jax.programs.presets import DEFAULT
@@ -100,7 +99,7 @@ def _compare(preset: str, options: CompareOptions) -> Compared:
     check_out(out, options.resume)
     if (out / "config.json").exists() and not is_comparison(out):
         raise InputError(f"--out {out}: holds something other than a comparison; choose another --out")
-    with jax.enable_x64(options.precision == "float64"):
+    with computing(options.precision):
         warn_of_unused_gpu()
         whole = load_dataset(options)
         options = completed(options, whole)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.table import Table
 
 from sealkd_jax.data import Dataset
@@ -20,7 +19,7 @@ from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import completed, load_dataset, of_the_student
-from sealkd_jax.programs.environment import environment, warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import computing, environment, warn, warn_of_unused_gpu
 from sealkd_jax.programs.logits import obtain_logits, own_logits, source_of
 from sealkd_jax.programs.options import DistillOptions, DistillProgramOptions
 from sealkd_jax.programs.plans import abstract_variables, make_plan
@@ -75,7 +74,7 @@ def _distill(preset: str, chosen: DistillProgramOptions) -> Distilled:
     out = options.out or Path("runs") / f"{preset}-{options.method}-s{options.seed}"
     if is_main_process():
         check_out(out, options.resume)
-    with jax.enable_x64(options.precision == "float64"):
+    with computing(options.precision):
         warn_of_unused_gpu()
         whole = load_dataset(options)
         options = completed(options, whole)

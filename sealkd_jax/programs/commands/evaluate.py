@@ -18,6 +18,7 @@ from sealkd_jax.plots.panels import sta_knobs
 from sealkd_jax.plots.words import joules, percent
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.commands import command
+from sealkd_jax.programs.environment import computing
 from sealkd_jax.programs.option import POSITIONAL
 from sealkd_jax.programs.runs import is_comparison
 from sealkd_jax.run_files import read_predictions, read_summary
@@ -62,7 +63,8 @@ def evaluate(run: str | Path) -> Evaluated:
     Raises:
         InputError: if there is no run, or it is unfinished or damaged.
     """
-    return Evaluated(Path(run), diagnose(Path(run)))
+    with computing("float32"):
+        return Evaluated(Path(run), diagnose(Path(run)))
 
 
 @dataclass(frozen=True)

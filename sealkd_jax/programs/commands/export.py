@@ -8,8 +8,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-import jax
-
 from sealkd_jax.errors import InputError, reason
 from sealkd_jax.export.dialects import DIALECTS
 from sealkd_jax.export.hub_card import hub_card
@@ -17,6 +15,7 @@ from sealkd_jax.export.model_card import describe_file
 from sealkd_jax.files import make_directory, replacing, write_json
 from sealkd_jax.programs.command_line import read_options
 from sealkd_jax.programs.data import select_fields
+from sealkd_jax.programs.environment import computing
 from sealkd_jax.programs.export_files import FILES, IN_EIGHT_BITS, Bits, Made, Source, To, write_file
 from sealkd_jax.programs.finished import load_run
 from sealkd_jax.programs.option import POSITIONAL, Names, Spelling
@@ -99,7 +98,7 @@ def export(
     made = Made(to=to or "nir", dialect=dialect, pixels=pixels, weights=weights, examples=examples)
     chosen = _earlier(out, entries) if to is None else [made]
     card["files"] = entries | {FILES[made["to"]]: describe_file(card, **made, today=date.today()) for made in chosen}
-    with jax.enable_x64(card["model"]["precision"] == "float64"):
+    with computing(card["model"]["precision"]):
         if any(made["weights"] == "int8" for made in chosen):
             accuracy = source.in_eight_bits().accuracy_by_timestep()
             for made in chosen:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from sealkd_jax.errors import InputError
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import choose, parse
 from sealkd_jax.programs.data import completed, load_dataset, of_the_student
-from sealkd_jax.programs.environment import warn_of_unused_gpu
+from sealkd_jax.programs.environment import computing, warn_of_unused_gpu
 from sealkd_jax.programs.logits import obtain_logits
 from sealkd_jax.programs.options import PrecomputeOptions
 from sealkd_jax.programs.presets import DEFAULT
@@ -60,7 +58,7 @@ def _precompute(preset: str, options: PrecomputeOptions) -> Precomputed:
     if options.teacher_logits is not None:
         raise InputError(f"--teacher-logits {options.teacher_logits}: these are logits already; give a --teacher")
     join(options)
-    with jax.enable_x64(options.precision == "float64"):
+    with computing(options.precision):
         warn_of_unused_gpu()
         whole = load_dataset(options)
         options = completed(options, whole)

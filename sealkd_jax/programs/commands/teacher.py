@@ -5,15 +5,13 @@ A teacher is made once and kept under `runs/teachers/`, in a directory named aft
 
 from typing import Any
 
-import jax
-
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.models import PUBLISHED, TEACHERS
 from sealkd_jax.parallel.sharding import Parallel, pick_devices
 from sealkd_jax.programs.cluster import join
 from sealkd_jax.programs.command_line import as_kind, choose, parse
 from sealkd_jax.programs.data import completed, load_dataset
-from sealkd_jax.programs.environment import warn, warn_of_unused_gpu
+from sealkd_jax.programs.environment import computing, warn, warn_of_unused_gpu
 from sealkd_jax.programs.options import TeacherOptions, TeacherProgramOptions
 from sealkd_jax.programs.plans import plan_teacher
 from sealkd_jax.programs.presets import DEFAULT
@@ -59,7 +57,7 @@ def _teacher(options: TeacherProgramOptions) -> Teacher:
         )
     if options.scale is not None and options.weights is None and options.teacher in ours:
         raise InputError(f"--scale {options.scale}: expected --import FILE beside it; others have the data set's own")
-    with jax.enable_x64(options.precision == "float64"):
+    with computing(options.precision):
         warn_of_unused_gpu()
         dataset = load_dataset(options)
         options = completed(options, dataset)
