@@ -12,7 +12,7 @@ import pytest
 from sealkd_jax.data import Dataset, Split, augment, parse_augmentation, take
 from sealkd_jax.errors import InputError
 from sealkd_jax.programs.command_line import parse
-from sealkd_jax.programs.commands import teacher
+from sealkd_jax.programs.commands import precompute, teacher
 from sealkd_jax.programs.logits import own_logits
 from sealkd_jax.programs.options import DistillOptions
 from sealkd_jax.programs.outside_teachers import outside_teacher
@@ -74,6 +74,13 @@ def test_its_logits_and_features_are_those_of_each_view():
         np.testing.assert_allclose(outputs.logits, thirds(view_of(DATA, k)), rtol=1e-6)
         np.testing.assert_array_equal(outputs.features, view_of(DATA, k).reshape(20, -1))
     assert calls == [8] * (3 + 3 + 3)  # tried out with three calls, then three batches for each view
+
+
+def test_of_several_processes_one_calls_it_and_all_keep_step(monkeypatch):
+    monkeypatch.setattr("sealkd_jax.teachers.views.is_main_process", lambda: False)
+    taught, steps = FunctionTeacher("mine", lambda images: 1 / 0, "", 3), []
+    view = function_views(taught, DATA.train, CROP, seed=5, batch_size=8, on_batch=lambda: steps.append(1))
+    assert view(1).logits.size == 0 and len(steps) == 3
 
 
 def test_frames_of_events_are_shown_as_they_are():
@@ -249,6 +256,23 @@ def test_a_teacher_is_kept_by_its_file_and_the_data(here):
     assert outside_teacher(OPTIONS(teacher="resnet18"), DATA) is None
     with pytest.raises(InputError, match=r"--scale unit: mine\.py:logits gets the pixels as they are"):
         outside_teacher(OPTIONS(teacher="mine.py:logits", scale="unit"), DATA)
+
+
+@pytest.mark.slow
+def test_streamed_data_give_the_same_logits(here, capsys, monkeypatch):
+    write(here, THIRDS)
+    images, labels = (np.concatenate([part] * 3) for part in DATA.train)
+    np.savez("data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    monkeypatch.setattr("sealkd_jax.programs.progress.EVERY", 0.0)
+    given = ["digits", "--dataset", "npz:data.npz", "--teacher", "mine.py:logits", "--views", "2", "--batch-size", "16"]
+    found = []
+    for more in ([], ["--stream"]):
+        precompute.main([*given, *more, "--devices", "1"])
+        (path,) = Path("runs/teachers").glob("*/logits-*.safetensors")
+        found.append(path.read_bytes())
+        path.unlink()
+    assert found[0] == found[1]
+    assert "left" in capsys.readouterr().err  # progress, with the time left
 
 
 def test_evaluate_shows_its_accuracy_and_warns_near_chance(here, capsys):

@@ -70,7 +70,7 @@ def function_views(
         augmentation: makes a view of one example.
         seed: the seed of all views.
         batch_size: the images of a call.
-        on_batch: called after each batch.
+        on_batch: called after each batch, in every process.
     """
     batches = view_batches(split, augmentation, seed=seed, batch_size=batch_size)
     examples, tried = len(split.labels), False
@@ -78,6 +78,8 @@ def function_views(
     def view(k: int) -> Outputs:
         nonlocal tried
         if not is_main_process():
+            for _ in range(-(-examples // batch_size)):
+                on_batch()  # it may wait for the other processes
             return NOTHING
         found: dict[str, np.ndarray] = {}
         for number, images in enumerate(batches(k)):

@@ -231,7 +231,8 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    arrays, known = {}, {code: name for name, code in DTYPES.items()}
+    arrays: dict[str, np.ndarray] = {}
+    known = {code: name for name, code in DTYPES.items()}
     with open_file(path) as stream, safe_open(path, framework="numpy") as file:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         begin = stream.tell()
