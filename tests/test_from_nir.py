@@ -1,5 +1,6 @@
 """Graphs of NIR as students: what comes back, what other tools wrote, and what is refused by its node."""
 
+import warnings
 from itertools import pairwise
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sealkd_jax.data import Framing, load
 from sealkd_jax.errors import InputError
+from sealkd_jax.programs.networks import named_student
 from tests.helpers.compiling import jitted
 from tests.helpers.small_students import make_student
 
@@ -124,3 +127,103 @@ def test_files_that_are_no_graphs_are_refused(tmp_path):
 def sinabs_student():
     network, variables, images = make_student("spiking-mlp", 2, width=1 / 64)
     return network, variables, images.shape[1:]
+
+
+# ---- graphs that other tools wrote
+
+
+def test_the_graph_of_the_nir_paper_classifies_real_recordings(real_data, tmp_path):
+    """N-MNIST, 10 recordings; the paper has 98.5 % (Sinabs, soft reset) and 98.1 % (Norse, hard) of all 10,000."""
+    path = real_data / "cnn_sinabs.nir"
+    if not path.exists():
+        pytest.skip("the graph paper/02_cnn/cnn_sinabs.nir of github.com/neuromorphs/NIR is not among the real data")
+    dataset = load(
+        "nmnist", data_dir=real_data / "nmnist", framing=Framing(300, "time"), cache_dir=path.parent / "none"
+    )
+    frames = jnp.asarray(np.asarray(dataset.test.images[::10]).swapaxes(0, 1).astype(np.float32))
+    for soft_reset in (True, False):
+        network, variables = from_nir(path, soft_reset=soft_reset)
+        spikes = jitted(network).predict(variables, frames, timesteps=300)
+        assert (spikes.sum(0).argmax(-1) == dataset.test.labels[::10]).mean() >= 0.9
+
+
+def run_torch(module, images, step):
+    import torch
+
+    state, outputs = None, []
+    with torch.no_grad():
+        for _ in range(T):
+            out, state = step(module, torch.from_numpy(np.array(images).transpose(0, 3, 1, 2)), state)
+            outputs.append(out.numpy())
+    return np.stack(outputs)
+
+
+@pytest.mark.slow
+def test_a_graph_that_snntorch_wrote_gives_its_spikes(promoting):
+    torch = pytest.importorskip("torch", reason="without PyTorch: see the extra parity")
+    why = "without snnTorch: pip install --no-deps snntorch==1.0.0"
+    write = pytest.importorskip("snntorch.export_nir", reason=why).export_to_nir
+    import snntorch
+
+    torch.manual_seed(0)
+
+    def leaky(neurons):  # with numbers in place of arrays it makes a graph that NIR refuses
+        kwargs = {"init_hidden": True, "reset_mechanism": "zero", "reset_delay": False}
+        return snntorch.Leaky(beta=torch.full((neurons,), 0.8), threshold=torch.ones(neurons), **kwargs)
+
+    module = torch.nn.Sequential(torch.nn.Linear(128, 20), leaky(20), torch.nn.Linear(20, 3), leaky(3))
+    for weights in module[::2]:
+        torch.nn.init.normal_(weights.weight)
+    images = np.asarray(jax.random.normal(jax.random.key(0), (3, 1, 1, 128)))
+    with warnings.catch_warnings(action="ignore"):
+        graph = write(module, torch.zeros(128))  # of a batch it makes another shape
+    for layer in module:
+        if isinstance(layer, snntorch.Leaky):
+            layer.reset_mem()
+    expected = run_torch(module, images, lambda net, x, _: (net(x.reshape(3, 128)), None))
+    network, variables = from_nir(graph)
+    np.testing.assert_array_equal(jitted(network).predict(variables, images, timesteps=T), expected)
+    assert 0 < expected.mean() < 1
+
+
+@pytest.mark.slow
+def test_a_graph_that_spikingjelly_wrote_gives_its_spikes(promoting):
+    torch = pytest.importorskip("torch", reason="without PyTorch: see the extra parity")
+    why = "without SpikingJelly 2: pip install --no-deps spikingjelly==2.0.0"
+    write = pytest.importorskip("spikingjelly.activation_based.nir_exchange", reason=why).export_to_nir
+    from spikingjelly.activation_based import layer, neuron
+
+    torch.manual_seed(0)
+    layers = [layer.Conv2d(2, 4, 3, padding=1), neuron.LIFNode(tau=2.5, decay_input=False), layer.AvgPool2d(2, 2)]
+    module = torch.nn.Sequential(*layers, layer.Flatten(), layer.Linear(64, 3), neuron.IFNode())
+    for weights in (module[0], module[4]):
+        torch.nn.init.normal_(weights.weight)
+    images = np.asarray(jax.random.normal(jax.random.key(0), (3, 8, 8, 2)))
+    graph = write(module, torch.zeros(1, 2, 8, 8))
+    expected = run_torch(module, images, lambda net, x, _: (net(x), None))
+    network, variables = from_nir(graph)
+    np.testing.assert_array_equal(jitted(network).predict(variables, images, timesteps=T), expected)
+    assert 0 < expected.mean() < 1
+
+
+# ---- students of the programs
+
+
+def test_a_graph_is_a_student_of_the_programs(tmp_path):
+    network, variables, images = make_student("spiking-conv", 8, channels=1, width=1 / 4)
+    path = tmp_path / "a.nir"
+    nir.write(path, to_nir(network, variables, images.shape[1:]))
+    kwargs = {"mean": (0.5,), "std": (0.25,), "frames": None}
+    student = named_student(f"nir:{path}", 3, (8, 8, 1), **kwargs)
+    found = student.init(jax.random.key(0), images)
+    normalised = (images - 0.5) / 0.25
+    np.testing.assert_allclose(
+        jitted(student).predict(found, normalised, timesteps=T),
+        jitted(network).predict(variables, images, timesteps=T),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    with pytest.raises(InputError, match=r"takes \[1, 8, 8\]; expected the images of the data, \[1, 9, 9\]"):
+        named_student(f"nir:{path}", 3, (9, 9, 1), **kwargs)
+    with pytest.raises(InputError, match=r"gives \[3\]; expected 10 classes"):
+        named_student(f"nir:{path}", 10, (8, 8, 1), **kwargs)

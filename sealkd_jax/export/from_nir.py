@@ -112,7 +112,7 @@ class _Reader:
         self.names = {self.input: INPUT}  # ours, by theirs
         self.nodes: list[Node] = []
         self.weights: dict[str, Weights] = {}
-        shape = tuple(int(n) for n in graph.nodes[self.input].output_type["output"])
+        shape = tuple(int(n) for n in graph.nodes[self.input].input_type["input"])
         if len(shape) not in (1, 3):
             raise InputError(f"{self.input}: of shape {list(shape)}; expected [C, H, W] or [F]")
         self.shapes: dict[str, tuple[int, ...]] = {INPUT: shape}

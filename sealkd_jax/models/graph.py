@@ -164,7 +164,7 @@ class GraphNet(nn.Module):
         if self.scale:
             x = x * self._channels(self.scale, x) + self._channels(self.shift, x)
         if len(self.graph.input_shape) == 1:
-            x = x.reshape(*x.shape[:2], -1)
+            x = _flatten(x)
         values = {INPUT: x}
         for node in self.graph.nodes:
             values[node.name] = self._apply(node, _sum(values, node.sources), timesteps)
@@ -178,7 +178,7 @@ class GraphNet(nn.Module):
             case Dense() | Conv():
                 return per_timestep(self._weights(node), x)
             case Flatten():
-                return jnp.moveaxis(x, -1, 2).reshape(*x.shape[:2], -1)
+                return _flatten(x)
             case Pool() as pool:
                 return per_timestep(lambda y: _pool(y, pool), x)
             case Fire() as fire:
@@ -210,6 +210,11 @@ class GraphNet(nn.Module):
             feature_group_count=conv.groups,
             **kwargs,
         )
+
+
+def _flatten(x: jax.Array) -> jax.Array:
+    """`[T, B, H, W, C]` as `[T, B, C·H·W]`."""
+    return jnp.moveaxis(x, -1, 2).reshape(*x.shape[:2], -1)
 
 
 def _sum(values: dict[str, jax.Array], names: tuple[str, ...]) -> jax.Array:

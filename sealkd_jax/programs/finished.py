@@ -17,10 +17,11 @@ from sealkd_jax.data import normalise
 from sealkd_jax.diagnostics import accumulate, early_exit
 from sealkd_jax.errors import InputError
 from sealkd_jax.export.model_card import model_card
-from sealkd_jax.models import Network, Variables, create_student
+from sealkd_jax.models import Network, Variables
 from sealkd_jax.programs.commands import command
 from sealkd_jax.programs.environment import computing
 from sealkd_jax.programs.examples import Example, Format, read_examples
+from sealkd_jax.programs.networks import named_student
 from sealkd_jax.programs.runs import read_run_options
 from sealkd_jax.run_files import read_summary
 from sealkd_jax.weights.own import load_weights, params_digest
@@ -167,7 +168,9 @@ def read_student(directory: Path, card: dict[str, Any]) -> tuple[Network, Variab
         InputError: if the weights are damaged, or not those of the card.
     """
     choices = dict(card["model"])
-    network = create_student(choices.pop("student"), len(card["data"]["classes"]), **choices)
+    normalised = {name: card["input"][name] for name in ("mean", "std", "frames")}
+    name, classes = choices.pop("student"), len(card["data"]["classes"])
+    network = named_student(name, classes, image_shape(card), **normalised, **choices)
     image = jax.ShapeDtypeStruct((1, *image_shape(card)), np.float32)
     path = directory / "weights.safetensors"
     variables = load_weights(path, jax.eval_shape(network.init, jax.random.key(0), image))

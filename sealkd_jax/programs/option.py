@@ -21,10 +21,14 @@ SEED = Range("0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
 
 
 class Names(NamedTuple):
-    """Names from a registry, for the help. Others are refused, unless `open`: then the program decides."""
+    """Names from a registry, for the help. Others are refused, unless `open`: then the program decides.
+
+    Names that begin with one of `prefixes` are for the program, too.
+    """
 
     known: Iterable[str]
     open: bool = False
+    prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Option(NamedTuple):
             raise InputError(f"{self.name} {given}: expected {self.range.expected}")
         if self.names and not self.names.open:
             for one in each:
-                if one not in (known := list(self.names.known)):
+                if one not in (known := list(self.names.known)) and not one.startswith(self.names.prefixes):
                     expected = f"{', '.join(known)}{did_you_mean(one, known)}"
                     raise InputError(f"{self.name} {one}: unknown; expected one of {expected}")
 

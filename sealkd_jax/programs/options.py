@@ -14,6 +14,7 @@ from sealkd_jax.data.scales import SCALE_NAMES
 from sealkd_jax.losses import METHODS
 from sealkd_jax.models import FRAME_MODES, NEURONS, PRECISIONS, PUBLISHED, REMAT, STUDENTS, TEACHERS
 from sealkd_jax.parallel.sharding import PARALLEL
+from sealkd_jax.programs.networks import NIR_PREFIXES
 from sealkd_jax.programs.option import HIDDEN, INNER_FRACTION, POSITIONAL, SEED, Names, Spelling
 from sealkd_jax.training.optimizer import OPTIMIZERS
 from sealkd_jax.typed import NOT_NEGATIVE, POSITIVE, Range, at_least
@@ -140,8 +141,8 @@ class DistillOptions(TrainingOptions):
     """Loss of the student."""
     hyper: Annotated[tuple[str, ...], Spelling(metavar="NAME=VALUE")] = ()
     """Hyper-parameters of the method, such as alpha=0.6 temperature=3; `sealkd methods NAME` lists them."""
-    student: Annotated[str, Names(STUDENTS)]
-    """Spiking network."""
+    student: Annotated[str, Names(STUDENTS, prefixes=NIR_PREFIXES)]
+    """Spiking network; nir:FILE for a graph of NIR with its weights, nir-soft:FILE if its neurons reset softly."""
     timesteps: Annotated[int, at_least(1, 10_000)] = 4
     """T, the number of timesteps. A recording of events becomes T frames."""
     neuron: Annotated[str, Names(NEURONS)] = "lif"

@@ -10,9 +10,10 @@ import numpy as np
 from sealkd_jax.data import Dataset
 from sealkd_jax.errors import InputError, did_you_mean
 from sealkd_jax.losses import METHODS, Method, couples_examples, hyperparameters, needs_teacher
-from sealkd_jax.models import Network, Variables, create_student, create_teacher
+from sealkd_jax.models import Network, Variables, create_teacher
 from sealkd_jax.parallel.sharding import check_batch
 from sealkd_jax.programs.data import pick_augmentation
+from sealkd_jax.programs.networks import named_student
 from sealkd_jax.programs.option import read_as
 from sealkd_jax.programs.options import DistillOptions, TeacherOptions, TrainingOptions
 from sealkd_jax.training import EpochSpec, Plan, SpikeRate, Targets, balanced_weights, steps_per_epoch
@@ -113,9 +114,13 @@ def _plan(
 
 def student_network(options: DistillOptions, dataset: Dataset) -> Network:
     """An untrained student."""
-    return create_student(
+    return named_student(
         options.student,
         len(dataset.classes),
+        dataset.train.images.shape[-3:],
+        mean=dataset.mean,
+        std=dataset.std,
+        frames=dataset.frames,
         width=options.width,
         neuron=options.neuron,
         decay=options.decay,
