@@ -63,7 +63,9 @@ def step_to_onnx(graph: Graph, images: str | None = None) -> onnx.ModelProto:
     for name in model.neurons:
         before[name] = model.input(f"v/{name}", ["batch", *graph.shapes[name]], model.type)
     values, after = model.step("images", before, "", {})
-    outputs = {"logits": (model.sum(values, graph.output), ["batch", *_classes(graph)])}
+    outputs: dict[str, tuple[str | None, list[Any]]] = {
+        "logits": (model.sum(values, graph.output), ["batch", *_classes(graph)])
+    }
     for name, value in after.items():
         outputs[f"v_next/{name}"] = (value, ["batch", *graph.shapes[name]])
     return model.finish(outputs)
@@ -170,13 +172,13 @@ class _Model:
         if name not in self.dequantised:
             scale = self.graph.scales[name]
             whole = self.constant(whole_numbers(kernel, scale).astype(np.int8), f"{name}/kernel")
-            scale = self.constant(scale.astype(np.float32), f"{name}/scale")
-            kernel = self.op("DequantizeLinear", whole, scale, axis=0)
-            self.dequantised[name] = self.op("Cast", kernel, to=self.type) if self.dtype != np.float32 else kernel
+            steps = self.constant(scale.astype(np.float32), f"{name}/scale")
+            found = self.op("DequantizeLinear", whole, steps, axis=0)
+            self.dequantised[name] = self.op("Cast", found, to=self.type) if self.dtype != np.float32 else found
         return self.dequantised[name], stored
 
     def pool(self, name: str, pool: Pool, x: str) -> str:
-        sides = {"kernel_shape": pool.size, "strides": pool.stride, "pads": pool.padding * 2}
+        sides: dict[str, Any] = {"kernel_shape": pool.size, "strides": pool.stride, "pads": pool.padding * 2}
         if pool.kind == "max":
             return self.op("MaxPool", x, name=name, **sides)
         mean = self.op("AveragePool", x, count_include_pad=1, **sides)

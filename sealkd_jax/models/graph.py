@@ -183,7 +183,11 @@ class GraphNet(nn.Module):
                 return per_timestep(lambda y: _pool(y, pool), x)
             case Fire() as fire:
                 neuron = IAF if fire.decay == 1 else LIF
-                kwargs = {"decay": fire.decay, "threshold": fire.threshold, "v_reset": None if fire.soft_reset else 0.0}
+                kwargs: dict[str, Any] = {
+                    "decay": fire.decay,
+                    "threshold": fire.threshold,
+                    "v_reset": None if fire.soft_reset else 0.0,
+                }
                 return neuron(**kwargs, name=node.name)(repeat_over_time(x, timesteps))
         raise AssertionError(node.layer)
 
