@@ -37,6 +37,7 @@ SHAPES = {
     "imagenet100": (224, 224, 3),
     "n-caltech101": (10, 48, 64, 2),
     "shd": (20, 1, 140, 2),
+    "events": (8, 48, 64, 2),
     "nmnist": (5, 34, 34, 2),
     "dvs-gesture": (16, 64, 64, 2),
 }
@@ -53,8 +54,9 @@ def test_a_preset_names_what_there_is_and_its_augmentation_fits_its_data(name):
     check(preset.distill)
     check(preset.teacher)
     assert preset.distill.student in STUDENTS and preset.distill.teacher in TEACHERS
+    own = {"folder": "folder:pictures", "events": "events:recordings"}
     named = name.removesuffix("-fast").removesuffix("-cpu")
-    assert preset.distill.dataset == preset.teacher.dataset == ("folder:pictures" if name == "folder" else named)
+    assert preset.distill.dataset == preset.teacher.dataset == own.get(name, named)
     usual = (10, 48, 48, 2) if name == "cifar10-dvs" else (32, 32, 3)
     dataset = blank(SHAPES.get(name, usual))
     for options in (preset.distill, preset.teacher):

@@ -1,6 +1,7 @@
 """A user's own recordings: the formats, names, units and sensors that people have, and what is refused."""
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -263,10 +264,11 @@ def test_the_pages_example_runs(capsys):
 
 @pytest.mark.slow
 def test_a_run_on_own_recordings_knows_their_sensor(tmp_path, monkeypatch):
-    from sealkd_jax.programs import distill, load_run
+    from sealkd_jax.programs import distill
 
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "gestures")
-    quick = {"epochs": 1, "teacher_epochs": 1, "batch_size": 4, "devices": 1, "width": 0.1, "teacher_width": 0.1}
-    run = distill("nmnist", dataset="events:gestures", timesteps=2, views=1, out="run", **quick)
-    assert load_run(run.directory).options.sensor_size == (WIDTH, HEIGHT)
+    quick = {"epochs": 1, "teacher_epochs": 1, "devices": 1, "width": 0.1, "teacher_width": 0.1}
+    run = distill("events", dataset="events:gestures", timesteps=2, views=1, out="run", **quick)
+    config = json.loads((run.directory / "config.json").read_text())["options"]
+    assert config["sensor_size"] == [WIDTH, HEIGHT] and config["batch_size"] == 8

@@ -187,6 +187,8 @@ def _from_text(where: str, data: bytes) -> Events:
     words = [word.strip().strip('"') for word in lines[0].split(delimiter)]
     named = not all(_is_number(word) for word in words)
     skipped = data.decode().splitlines().index(lines[0]) + named
+    if not data[sum(map(len, data.splitlines(True)[:skipped])) :].strip():
+        raise BadRecording(f"{where}: no events")
     table = np.loadtxt(io.BytesIO(data), delimiter=delimiter, skiprows=skipped, comments=["#", "%"], ndmin=2)
     if named and table.shape[1:] != (len(words),):
         raise ValueError(f"{len(words)} names for {table.shape[1:]} columns")
