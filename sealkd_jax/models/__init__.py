@@ -107,13 +107,7 @@ def create_teacher(
     if name not in PUBLISHED:
         _expect("teacher", name, TEACHERS)
     _expect("frame_mode", frame_mode, FRAME_MODES)
-    _expect_number("decay", decay, "between 0 and 1, such as 0.5", 0, 1)
-    if v_reset is not None:
-        _expect_number("v_reset", v_reset, "such as 0, or None for a soft reset", -math.inf)
-    _expect_number("threshold", threshold, "above 0 and v_reset, such as 1", max(0, v_reset or 0))
-    reset = {"threshold": threshold, "v_reset": v_reset, "detach_reset": detach_reset}
-    make = partial(NEURONS[neuron], decay=decay, decay_input=decay_input, **reset)
-    return Network(STUDENTS[name](neuron=make, remat=remat, **_common(classes, width, precision)))
+    return Network((TEACHERS | PUBLISHED)[name](frame_mode=frame_mode, **_common(classes, width, precision)))
 
 
 def _common(classes: int, width: float, precision: str) -> dict[str, Any]:
