@@ -124,12 +124,12 @@ def esd(
     total, count = correct_sum(student, as_label_mask(labels, student))
     target = jax.lax.stop_gradient(total / jnp.maximum(count, 1))
     taught = jnp.sum(jnp.abs(target), axis=-1) > 1e-6
-    taught = taught if where is None else taught & where
+    taught = taught if where is None else taught & jnp.asarray(where)
     with jax.named_scope("sd"):
         sd = mean_over(uniform_kd_loss(student, target, temperature=temperature), taught, 1, axis_name)
     early, final = ce[:-1].sum(axis=0), ce[-1]
     if where is not None:
-        early, final = mean_over(early, where, 0, axis_name), mean_over(final, where, 0, axis_name)
+        early, final = (mean_over(part, jnp.asarray(where), 0, axis_name) for part in (early, final))
     return {"ce": (alpha, early), "ce_last": (last, final), "sd": (beta, sd)}
 
 

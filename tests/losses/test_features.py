@@ -1,5 +1,6 @@
 """The losses of features: against vectors of the authors' code, on several devices, and what they refuse."""
 
+import re
 from pathlib import Path
 
 import chex
@@ -144,3 +145,12 @@ def test_what_does_not_fit_is_refused():
         bkd_loss(s, t, params={}, mask=np.ones((3, 5), "float32"))
     with pytest.raises(TypeError, match="student_features: expected a floating dtype, got int32"):
         hint_loss(s.astype("int32"), t)
+
+
+def test_the_code_of_the_docs_gives_gradients_of_the_regressor():
+    page = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (code,) = [block for block in blocks if "hint_loss" in block]
+    names = {}
+    exec(compile(code, "method.md", "exec"), names)
+    assert names["gradients"].keys() == {"conv", "norm"} and np.isfinite(names["loss"])
