@@ -67,6 +67,7 @@ def make(reader, name, size, kwargs, batch=3):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("promoting")  # Spyx needs it
 @pytest.mark.parametrize(("reader", "student", "kwargs"), CASES)
 def test_a_reader_gives_the_same_spikes(reader, student, kwargs):
     name, size, width = student
