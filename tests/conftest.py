@@ -23,7 +23,8 @@ import pytest
 
 gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that live: looking for dead ones takes longer than tests
 
-collect_ignore = [f"helpers/torch_{name}.py" for name in ("published", "reference", "resnet")]  # need PyTorch
+TORCH = ("torch_published", "torch_reference", "torch_resnet", "transformer_reference")
+collect_ignore = [f"helpers/{name}.py" for name in TORCH]  # need PyTorch
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no loss, neuron, network or program relies on promotion

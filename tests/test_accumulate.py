@@ -24,7 +24,7 @@ def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-QUICK = {"none", "seal", "tks", "hta_kl"}
+QUICK = {"seal", "tks"}
 # Losses of the whole batch, and one whose microbatches draw other noise.
 WHOLE = {*filter(couples_examples, METHODS), "nld"}
 SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in sorted(METHODS.keys() - {*QUICK, *WHOLE})]

@@ -40,7 +40,7 @@ PROGRAMS = [
     (compare, ["--method", "seal"], "--method: unknown option; did you mean --methods?"),
     (teacher, ["--views", "3"], "--views: unknown option"),
     (evaluate, [], "the following arguments are required: RUN"),
-    (export, ["run"], "the following arguments are required: --to"),
+    (export, ["run"], "run: no finished run there (no summary.json)"),
     (distill, ["mnist"], "preset 'mnist': unknown; expected one of digits"),
     (distill, ["--method", "seel"], "--method seel: unknown; expected one of none, mean_ce"),
     (distill, ["--hyper", "gamma=1"], "--hyper gamma=1: expected NAME=VALUE; seal has alpha=0.6"),
@@ -297,7 +297,7 @@ FUNCTIONS = [
     (lambda: create_student("spiking-mlp", "10"), "classes '10': expected a whole number of at least 1"),
     (lambda: create_student("spiking-mlp", 10, threshold=0), "threshold 0: expected a number above 0 and v_reset"),
     (lambda: create_student("spiking-mlp", 10, v_reset=1.5), "threshold 1.0: expected a number above 0 and v_reset"),
-    (lambda: create_student("spiking-mlp", 10, v_reset=math.nan), "v_reset nan: expected a number, such as 0, or None"),
+    (lambda: create_student("spiking-mlp", 10, v_reset=math.nan), "v_reset nan: expected a number such as 0, or None"),
     (
         lambda: create_student("spiking-mlp", 10, neuron="plif", decay=1.0),
         "decay 1.0: expected a number between 0 and 1",

@@ -68,6 +68,7 @@ def test_seeds_together_are_seeds_one_by_one(float64, alone, mode, devices, at_o
                 assert a[name] == pytest.approx(b[name], abs=1e-10)
 
 
+@pytest.mark.slow
 def test_a_seed_that_goes_nan_is_named():
     def method(student_logits, teacher_logits, labels, *, progress, axis_name):
         return student_logits.sum() * jnp.where(progress > 0.3, jnp.nan, 1.0), {"fine": jnp.zeros(())}

@@ -59,7 +59,8 @@ def by_one():
         return trained_by_each(one_device())
 
 
-@pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_eight_devices_train_as_one_by_every_method(float64, by_one, mode):
     """Two examples on each; card couples the whole batch, so its devices must see each other's."""
     by_eight = trained_by_each(Parallel(mode, first_devices(8)))

@@ -39,7 +39,11 @@ T = 3
 
 @pytest.mark.parametrize(
     ("name", "neuron", "width"),
-    [("spiking-conv", "plif", 1 / 4), ("spiking-mlp", "iaf", 1 / 16), ("sew-resnet18", "lif", 1 / 16)],
+    [
+        ("spiking-conv", "plif", 1 / 4),
+        ("spiking-mlp", "iaf", 1 / 16),
+        pytest.param("sew-resnet18", "lif", 1 / 16, marks=pytest.mark.slow),
+    ],
 )
 def test_steps_give_the_logits_of_the_whole(name, neuron, width, float64):
     network, variables, images = make_student(name, 8, width=width, neuron=neuron, precision="float64")

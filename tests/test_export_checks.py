@@ -30,6 +30,7 @@ def run(tmp_path, monkeypatch):
     return tmp_path, data
 
 
+@pytest.mark.slow
 def test_examples_of_a_graph_are_checked(run, capsys):
     directory, data = run
     export.main([str(directory), "--to", "nir"])
@@ -49,6 +50,7 @@ def test_examples_of_a_graph_are_checked(run, capsys):
     assert "10 classes differ" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_eight_bits_are_tested_on_the_test_split(run):
     directory, _ = run
     made = export.export(directory, "nir", weights="int8", examples=2)

@@ -41,6 +41,7 @@ def test_a_student_comes_back_with_its_spikes(dialect, float64, tmp_path):
     np.testing.assert_allclose(theirs, logits, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_examples_beside_a_graph_are_replayed(tmp_path):
     network, variables, images = make_student(CONV[0], CONV[1], batch=3, **CONV[2])
     nir.write(tmp_path / "student.nir", to_nir(network, variables, images.shape[1:]))

@@ -109,7 +109,7 @@ def test_every_network_takes_images_and_frames(name):
         ("sew-resnet18", {"neuron": "plif"}),
         ("resnet20", {"frame_mode": "each"}),
         ("resnet50", {}),
-        ("qkformer", {"neuron": "plif", "remat": "spikes"}),
+        pytest.param("qkformer", {"neuron": "plif", "remat": "spikes"}, marks=pytest.mark.slow),
         ("vit-small-patch4", {"frame_mode": "each"}),
     ],
 )

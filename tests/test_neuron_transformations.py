@@ -78,7 +78,7 @@ def test_jvp_is_the_transpose_of_vjp(float64):
     np.testing.assert_allclose((ds * g).sum() + (dv * gv).sum(), (gx * dx).sum(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("timesteps", [4, LONG[0], pytest.param(LONG[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("timesteps", [4, *(pytest.param(timesteps, marks=pytest.mark.slow) for timesteps in LONG)])
 def test_second_derivatives(float64, timesteps):
     """Against the equations written out, with the surrogate as derivative of each spike."""
     x, w = (jnp.asarray(random(timesteps, 3, seed=seed)) for seed in (0, 1))

@@ -62,7 +62,7 @@ def test_the_wheel_holds_the_library_and_its_programs(built):
     library = {name for name in names if ".dist-info/" not in name}
     assert library == modules("sealkd_jax") | {
         "sealkd_jax/py.typed",
-        "sealkd_jax/data/events/cifar10_dvs_split.json",
+        *(f"sealkd_jax/data/events/cifar10_dvs_{split}.json" for split in ("split", "seal", "tet")),
     }
     assert {"sealkd_jax/programs/commands/distill.py", "sealkd_jax/programs/presets/digits.py"} <= library
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

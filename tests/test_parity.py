@@ -98,7 +98,10 @@ def test_logits_and_gradients_equal_those_stored_of_pytorch(name, width, tmp_pat
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12, err_msg=path)
 
 
-CUT = [("qkformer", 1 / 12, {"depths": (1, 1, 1)}), ("vit-small-patch4", 1 / 32, {"depth": 2})]
+CUT = [
+    pytest.param("qkformer", 1 / 12, {"depths": (1, 1, 1)}, marks=pytest.mark.slow),
+    ("vit-small-patch4", 1 / 32, {"depth": 2}),
+]
 
 
 @pytest.mark.parametrize(("name", "width", "sizes"), CUT)

@@ -84,6 +84,7 @@ def test_the_overview_has_a_line_for_each_program(capsys):
     assert said.startswith("error: program 'distil': unknown;") and said.endswith("did you mean distill?")
 
 
+@pytest.mark.slow
 def test_usage_names_the_command_that_was_typed(capsys):
     assert "usage: python -m train.PROGRAM" in python("-m", "train").stdout
     assert python("-m", "train.evaluate", "--help").stdout.startswith("usage: python -m train.evaluate RUN")

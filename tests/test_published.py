@@ -108,6 +108,7 @@ def test_the_stem_is_that_of_the_weights():
     assert not PUBLISHED.keys() & TEACHERS.keys()
 
 
+@pytest.mark.slow
 def test_an_imported_file_says_which_network_it_is(tmp_path, monkeypatch, capsys):
     """Without --arch, by names and shapes; with it, by the stem of the weights. The teacher is found again."""
     monkeypatch.chdir(tmp_path)

@@ -108,6 +108,7 @@ def test_a_student_has_the_same_values_under_all_at_once_and_leaks_no_tracer(nam
         jax.eval_shape(run, variables, images)
 
 
+@pytest.mark.slow
 def test_python_without_asserts():
     """Flax takes an interceptor away in an assert; without it, a second look must not see the first one's."""
     code = """if True:

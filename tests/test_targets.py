@@ -94,6 +94,7 @@ def test_the_penalty_is_the_squared_distance_of_the_rates_from_the_target(float6
     assert optax.tree.norm(gradient) > 1e-3
 
 
+@pytest.mark.slow
 def test_devices_agree_with_one(float64):
     options = {"targets": Targets(3, 0.1, 0.4, balanced_weights(LABELS, 3)), "spike_rate": SpikeRate(0.1, 2.0)}
     (state, step), (_, whole) = make(**options, axis_name="data"), make(**options)

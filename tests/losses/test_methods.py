@@ -194,6 +194,7 @@ def test_finite_at_huge_and_zero_logits(shape):
         chex.assert_tree_all_finite(program(*(np.float32(scale) * np.sign(x) for x in (s, t)), y))
 
 
+@pytest.mark.slow
 def test_a_teacher_may_have_timesteps(float64):
     """One that says the same at each is the same teacher."""
     s, t, y = problem()

@@ -41,6 +41,7 @@ def test_ela_takes_the_largest_entry_and_the_cross_entropy_all(float64):
     np.testing.assert_allclose(found["ce"], losses.ce_loss(s, soft).mean(), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_examples_that_do_not_count_may_have_rubbish_for_labels(float64):
     s, _, y = problem()
     soft, keep = np.eye(s.shape[-1])[y], np.arange(len(y)) < 4
