@@ -38,10 +38,13 @@ from sealkd_jax.data import Framing, load
 from sealkd_jax.data.archives import convert_archive
 from sealkd_jax.errors import InputError
 from sealkd_jax.files import write_json
+from sealkd_jax.models import create_teacher
 from sealkd_jax.programs import compare, distill, evaluate, export, precompute, teacher
+from sealkd_jax.programs.plans import abstract_variables
 from sealkd_jax.report import write_comparison_report, write_report
 from sealkd_jax.training.checkpoints import _digests
 from sealkd_jax.training.teacher_logits import TeacherLogits
+from sealkd_jax.weights.own import load_weights
 from sealkd_jax.weights.torch_names import export_torch
 from tests.helpers.archives import archive_members
 from tests.helpers.event_files import some_events
@@ -88,7 +91,9 @@ def make_base() -> None:
     logits = load_file("logits.safetensors")["logits"]
     np.savez("logits.npz", logits=logits)
     np.savez_compressed("small.npz", logits=logits[0])
-    export_torch(Path("import.safetensors"), made.network, made.variables)
+    network = create_teacher("convnet", 3, width=SMALL["teacher_width"])
+    variables = load_weights(Path("teacher/weights.safetensors"), abstract_variables(network, load("npz:data.npz")))
+    export_torch(Path("import.safetensors"), network, variables)
     distill(**TAUGHT, method="seal", out="run")
     compare(**TAUGHT, methods="none,uniform_kd", seeds=2, out="compared")
 
