@@ -160,6 +160,11 @@ def test_what_is_wrong_is_named(tmp_path, changes, words):
     assert words in refused(save(tmp_path, **arrays))
 
 
+def test_too_few_names_of_classes_are_not_labels_from_1(tmp_path):
+    said = refused(save(tmp_path, **make_arrays(), classes=list("ab")))
+    assert said.endswith("expected 0 to 1, one of 2 classes; got 0 to 2")
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -277,7 +277,8 @@ def _check(where: str, split: Split, image_shape: tuple[int, ...], classes: int)
     if classes < 2:
         raise InputError(f"{where} labels: {classes} class; expected at least two classes")
     if labels.min() < 0 or labels.max() >= classes:
+        remedy = "; subtract 1" if labels.min() > 0 and labels.max() == classes else ""
         raise InputError(
             f"{where} labels: expected 0 to {classes - 1}, one of {classes} classes; "
-            f"got {labels.min()} to {labels.max()}{'; subtract 1' if labels.max() == classes else ''}"
+            f"got {labels.min()} to {labels.max()}{remedy}"
         )
