@@ -83,7 +83,7 @@ def test_losses_neurons_and_diagnostics_have_the_same_values(expected, setting):
     close(found, expected)
 
 
-@pytest.mark.parametrize("setting", OF_TRACES)
+@pytest.mark.parametrize("setting", [pytest.param(x, marks=slow) if x == "checking_leaks" else x for x in OF_TRACES])
 def test_losses_neurons_and_diagnostics_are_traced(expected, setting):
     with OF_TRACES[setting]():
         found = jax.eval_shape(lambda *arrays: losses(*arrays), *ARRAYS)
