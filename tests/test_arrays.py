@@ -390,16 +390,3 @@ def test_the_name_of_the_data_set_can_be_a_directory(tmp_path, file, name):
 def test_the_option_names_the_file(tmp_path):
     path = save(tmp_path, **make_arrays())
     assert load(f"npz:{path}").fingerprint == load_npz(path).fingerprint
-
-
-@pytest.mark.filterwarnings("ignore:.*keys are not read")  # CIFAR-100's coarse labels
-@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_of_real_size(name, classes, real_data):
-    path = real_data / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"no {name}.npz in $SEALKD_TEST_DATA")
-    dataset = load_npz(path)
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    for part, examples in {"train": 45_000, "validation": 5_000, "test": 10_000}.items():
-        assert splits[part].images.shape == (examples, 32, 32, 3)
-        assert np.bincount(splits[part].labels).tolist() == [examples // classes] * classes

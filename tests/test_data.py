@@ -105,3 +105,16 @@ def test_a_new_data_set_is_known_by_its_place_in_the_table(monkeypatch, tmp_path
     assert capsys.readouterr().out == f"twice-digits: {tmp_path / 'twice-digits'}\n"
     with pytest.raises(InputError, match="did you mean twice-digits"):
         load("twice-digit")
+
+
+@pytest.mark.filterwarnings("ignore:.*keys are not read")  # CIFAR-100's coarse labels
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_of_real_size(name, classes, real_data):
+    path = real_data / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"no {name}.npz in $SEALKD_TEST_DATA")
+    dataset = load(f"npz:{path}")
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    for part, examples in {"train": 45_000, "validation": 5_000, "test": 10_000}.items():
+        assert splits[part].images.shape == (examples, 32, 32, 3)
+        assert np.bincount(splits[part].labels).tolist() == [examples // classes] * classes
