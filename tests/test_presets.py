@@ -239,16 +239,19 @@ def test_an_imported_teacher_sees_images_normalised_as_it_was_trained(own_images
         "imagenet": (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])),
         "dataset": (dataset.mean, dataset.std),
     }
+    accuracy = {}
     for scale, (mean, std) in scales.items():
         logits = network.predict(variables, jnp.asarray((pixels - mean) / std, jnp.float32), timesteps=1)[0]
-        expected = (np.asarray(logits).argmax(-1) == dataset.test.labels).mean()
+        accuracy[scale] = (np.asarray(logits).argmax(-1) == dataset.test.labels).mean()
         teacher.main([*arguments, "--scale", scale, "--evaluate"])
-        assert f"test accuracy {expected:.2%} (n = 100)" in capsys.readouterr().out
+        assert f"test accuracy {accuracy[scale]:.2%} (n = 100)" in capsys.readouterr().out
         assert not Path("runs/teachers").exists()
     teacher.main(arguments)
     (directory,) = Path("runs/teachers").iterdir()
     again = load_teacher(directory, dataset, Parallel("jit", first_devices(1)))
-    assert again.scale == "imagenet" and params_digest(again.variables) == params_digest(variables)
+    assert again.test_accuracy == pytest.approx(accuracy["imagenet"])
+    made = json.loads((directory / "teacher.json").read_text())
+    assert (made["scale"], made["params_digest"]) == ("imagenet", params_digest(variables))
 
 
 @pytest.mark.parametrize(
