@@ -33,6 +33,7 @@ def stream(step, images, timesteps) -> np.ndarray:
 
 
 def main(out: Path) -> None:
+    jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")  # no directory of this machine in the file
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1)).astype(np.uint8)
     network = create_student("spiking-conv", 3, width=1 / 8)
     pixels = Pixels((0.3,), (0.3,), "uint8")
