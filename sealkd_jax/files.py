@@ -12,7 +12,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,6 +97,11 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file of any size, in hexadecimal digits."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(file: BufferedIOBase) -> str:
+    """The MD5 of an open file, hexadecimal: what authors publish beside their archives."""
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def fingerprint(*parts: Any) -> str:

@@ -143,7 +143,7 @@ def test_what_was_exported_is_made_anew(run):
     pytest.importorskip("nir", reason="without NIR: see the extra export")
     directory, *_ = run
     out = directory / "export"
-    with pytest.raises(InputError, match="export: nothing to make anew; choose a format with --to: nir, onnx"):
+    with pytest.raises(InputError, match="export: nothing to export again; choose a format with --to: nir, onnx"):
         export.export(directory)
     export.main([str(directory), "--to", "safetensors"])
     export.main([str(directory), "--to", "nir", "--no-pixels", "--for", "snntorch", "--examples", "0"])
@@ -173,7 +173,7 @@ def test_a_compiled_step_expires_after_six_months(day, until):
 
 
 def test_a_stored_step_is_still_read():
-    """One that an older jax wrote: helpers/stored_step.py makes it anew when its time is over."""
+    """One that an older jax wrote: helpers/stored_step.py writes it again when its guarantee ends."""
     pytest.importorskip("flatbuffers", reason="without flatbuffers: see the extra export")
     about = json.loads((STORED / "step.json").read_text())
     if date.today().isoformat() > about["lifetime"]["until"]:

@@ -7,7 +7,6 @@ Axis legend: N examples, H height, W width, C channels.
 """
 
 import gzip
-import hashlib
 import io
 import pickle
 import pickletools
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sealkd_jax.errors import InputError, reason
-from sealkd_jax.files import naming, open_file, replacing
+from sealkd_jax.files import md5, naming, open_file, replacing
 
 LARGEST = 2**28  # bytes of an archive, unpacked; the largest has 190 MB
 SIDE = 32  # of CIFAR's images
@@ -91,7 +90,7 @@ def _in_tar(path: Path) -> tuple[dict[str, bytes], set[str]]:
     """The files in a `.tar.gz` by name without folders, and the archive's MD5. Extracts nothing to disk."""
     try:
         with open_file(path) as file:
-            digests = {hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()}
+            digests = {md5(file)}
             file.seek(0)
             data = _unpacked(file.read(LARGEST))
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:  # whatever a header declares, there is no more
@@ -110,7 +109,7 @@ def _in_folder(path: Path) -> tuple[dict[str, bytes], set[str]]:
             try:
                 with open_file(file) as stream:
                     data = stream.read(LARGEST + 1)
-                digests.add(hashlib.md5(data, usedforsecurity=False).hexdigest())
+                digests.add(md5(io.BytesIO(data)))
                 found[name] = _unpacked(data) if file.suffix == ".gz" else data
             except (OSError, ValueError, EOFError, zlib.error) as error:
                 raise InputError(f"{file}: cannot be read ({reason(error)})") from error

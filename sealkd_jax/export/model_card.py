@@ -77,7 +77,7 @@ def lifetime(today: date) -> dict[str, str]:
     """
     month = today.month + 6
     year, month = today.year + (month > 12), (month - 1) % 12 + 1
-    until = date(year, month, min(today.day, 28))  # every month has so many days
+    until = date(year, month, min(today.day, 28))  # every month has 28 days
     jaxlib = version("jaxlib")
     rule = f"jaxlib up to 6 months newer, or 3 weeks older, than {jaxlib}"
     return {"jaxlib": jaxlib, "from": today.isoformat(), "until": until.isoformat(), "rule": rule}

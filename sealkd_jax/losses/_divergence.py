@@ -5,9 +5,10 @@ Axes: T timesteps, B batch, C classes, always last.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from sealkd_jax._checks import as_student, as_teacher
+from sealkd_jax._checks import as_student, as_teacher, is_known
 
 
 def kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -75,6 +76,12 @@ def final_outputs(student_logits: ArrayLike, teacher_logits: ArrayLike) -> tuple
     student = as_student(student_logits)
     teacher = as_teacher(teacher_logits, student)
     return student.mean(axis=0, keepdims=True), teacher.mean(axis=0, keepdims=True)
+
+
+def refuse_masked(teacher_logits: ArrayLike, why: str) -> None:
+    """Raises a `ValueError` if a class of the teacher is known to be masked by −∞; `why` says what that would do."""
+    if is_known(teacher_logits) and np.any(np.asarray(teacher_logits) == -np.inf):
+        raise ValueError(f"teacher_logits: expected finite logits, got -inf: {why}; give it a low logit such as -30")
 
 
 def euclidean_norm(x: jax.Array, axis: int) -> jax.Array:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from sealkd_jax._checks import (
@@ -27,9 +26,8 @@ from sealkd_jax._checks import (
     as_scalar,
     as_share,
     as_student,
-    is_known,
 )
-from sealkd_jax.losses._divergence import correct_sum, final_outputs, kl, softened, value_at
+from sealkd_jax.losses._divergence import correct_sum, final_outputs, kl, refuse_masked, softened, value_at
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses.cross_entropy import Task, ce_loss, mean_ce_loss, task_loss
 from sealkd_jax.losses.kd import self_distillation_loss, uniform_kd_loss
@@ -175,11 +173,7 @@ def hta_kl(
       arXiv 2504.20445.
     """
     student, teacher = final_outputs(student_logits, teacher_logits)
-    if is_known(teacher_logits) and np.any(np.asarray(teacher_logits) == -np.inf):
-        raise ValueError(
-            "teacher_logits: expected finite logits, got -inf: a masked class makes KL(Q ‖ P) of hta_kl infinite; "
-            "give it a low logit such as -30"
-        )
+    refuse_masked(teacher_logits, "a masked class makes KL(Q ‖ P) of hta_kl infinite")
     with jax.named_scope("hta"):
         tau = as_scalar("temperature", temperature, student, above=0)
         log_p, log_q = softened(jax.lax.stop_gradient(teacher), tau), softened(student, tau)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from sealkd_jax._checks import (
@@ -26,9 +25,16 @@ from sealkd_jax._checks import (
     as_share,
     as_student,
     as_teacher,
-    is_known,
 )
-from sealkd_jax.losses._divergence import correct_sum, euclidean_norm, final_outputs, kl, softened, softened_kl
+from sealkd_jax.losses._divergence import (
+    correct_sum,
+    euclidean_norm,
+    final_outputs,
+    kl,
+    refuse_masked,
+    softened,
+    softened_kl,
+)
 from sealkd_jax.losses._registry import Terms, method
 from sealkd_jax.losses._where import mean_over
 from sealkd_jax.losses.cross_entropy import ce_loss, mean_ce_loss
@@ -161,11 +167,7 @@ def logit_std_kd(
       arXiv 2403.01427, for networks without timesteps; checked against the authors' code.
     """
     student, teacher = _chosen(student_logits, teacher_logits, on)
-    if is_known(teacher_logits) and np.any(np.asarray(teacher_logits) == -np.inf):
-        raise ValueError(
-            "teacher_logits: expected finite logits, got -inf: the logits of logit_std_kd have no deviation with a "
-            "masked class; give it a low logit such as -30"
-        )
+    refuse_masked(teacher_logits, "the logits of logit_std_kd have no deviation with a masked class")
     tau = as_scalar("temperature", temperature, student, above=0)
     with jax.named_scope("kd"):
         kd = softened_kl(_standardised(teacher), _standardised(student), tau)

@@ -9,6 +9,7 @@ Axis legend: T timesteps, B batch, H height, W width, N tokens (pixels of a stag
 tokens, h heads, d and e channels of a head.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import jax
@@ -74,7 +75,7 @@ class PatchEmbeddingStage(_Part):
         return y + self.fire(x, "proj_res", self.features, stride=2)
 
 
-class Attention(_Part):
+class Attention(_Part, ABC):
     """Spikes of queries, keys and for some kinds values are mixed and projected: `[T, B, N, C]` -> the same, 0 or 1."""
 
     heads: int
@@ -88,9 +89,9 @@ class Attention(_Part):
         projected = [self.fire(x, name, x.shape[-1]) for name in self.names]
         return self.fire(self.layers.from_spikes(self, mix, *projected), "proj", x.shape[-1], bias=True)
 
+    @abstractmethod
     def mix(self, *spikes: jax.Array) -> jax.Array:
         """Spikes `[T, B, N, h, d]` of each of `names` to spikes of this shape."""
-        raise NotImplementedError
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Neurons with a threshold halfway between rest and that of the others."""

@@ -33,7 +33,7 @@ def view_batches(
     def batches(view: int) -> Iterator[np.ndarray]:
         first = 0
         for images in _blocks(split, batch_size):
-            index = np.arange(first, first + batch_size)  # those beyond the split make views that nobody asked for
+            index = np.arange(first, first + batch_size)  # numbers beyond the split belong to the padding below
             first += len(images)
             if len(images) < batch_size:
                 images = np.concatenate([images, np.repeat(images[-1:], batch_size - len(images), 0)])

@@ -31,7 +31,7 @@ class Framing:
             bilinearly, which gives fractions.
         on_bad_recording: "fail" at the first damaged recording, or "skip" damaged ones. If more than half are
             damaged, "skip" fails, too.
-        sensor_size: width and height of the sensor of one's own recordings; None: found from them.
+        sensor_size: width and height of the sensor of your own recordings; None: the largest coordinates.
 
     Raises:
         InputError: for any other value.

@@ -1,12 +1,11 @@
 """The archives of CIFAR10-DVS and DVS128 Gesture as their authors publish them: known by checksums, and unpacked."""
 
-import hashlib
 import tarfile
 import zipfile
 from pathlib import Path
 
 from sealkd_jax.errors import InputError, reason
-from sealkd_jax.files import open_file
+from sealkd_jax.files import md5, open_file
 
 MD5 = {
     "cifar10-dvs": {
@@ -60,7 +59,7 @@ def _check(path: Path, expected: str) -> None:
     """Compares the checksum; an archive with another one is damaged, or whole and another archive."""
     try:
         with open_file(path) as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            found = md5(file)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; expected the published archive") from error
     if found == expected:

@@ -32,7 +32,7 @@ class ExportOptions:
     """Directory of the run."""
     to: To | None = None
     """A graph for neuromorphic tools; all timesteps, or one, for ONNX Runtime; one compiled timestep, for any program
-    with jax; or the weights. If not given, the files that an earlier export left are made anew."""
+    with jax; or the weights. If not given, the formats of the earlier export are written again."""
     dialect: Annotated[str, Names(DIALECTS), Spelling(flags=("--for",))] = "generic"
     """For nir: the tool that will read the graph."""
     pixels: bool = True
@@ -76,7 +76,7 @@ def export(
     Args:
         run: directory of the run.
         to: a graph for neuromorphic tools; all timesteps, or one, for ONNX Runtime; one compiled timestep, for any
-            program with jax; or the weights. None: those files that an earlier export left, made anew as they were.
+            program with jax; or the weights. None: the formats of the earlier export, with its options.
         dialect: for nir: the tool that will read the graph, a key of `DIALECTS`.
         pixels: for all but safetensors: take images as they are, with normalisation inside.
         weights: `int8`: kernels in eight bits, for nir and onnx. The data set of the run is read to test them, and the
@@ -171,7 +171,7 @@ def _earlier(out: Path, entries: dict[str, dict[str, Any]]) -> list[Made]:
         InputError: if there are none, or their card does not say.
     """
     if not entries:
-        raise InputError(f"{out}: nothing to make anew; choose a format with --to: {', '.join(FILES)}")
+        raise InputError(f"{out}: nothing to export again; choose a format with --to: {', '.join(FILES)}")
     try:
         return [as_type(Made, {name: entry[name] for name in Made.__annotations__}) for entry in entries.values()]
     except (KeyError, ValueError) as error:
